@@ -1,0 +1,29 @@
+// base/region.h - names for registered memory and for pieces of it. Values only.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace terrace {
+
+/// Memory that a process registered for transfers; unique within one session, never reused.
+enum class RegionId : uint64_t {};
+
+/// Bytes inside a region the peer registered.
+struct RemoteSpan {
+  RegionId region{};
+  uint64_t offset = 0;
+  uint64_t length = 0;  // bytes
+  bool operator==(const RemoteSpan&) const = default;
+};
+
+/// Where a piece of an object comes from or goes to: `length` logical bytes of the object from
+/// `object_offset` lie at `offset` of `region`.
+struct Fragment {
+  uint64_t object_offset = 0;
+  RegionId region{};
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  bool operator==(const Fragment&) const = default;
+};
+static_assert(sizeof(Fragment) == 32, "travels as a packed array, docs/formats.md");
+}  // namespace terrace
