@@ -70,7 +70,8 @@ StatusOr<std::vector<uint32_t>> unpack_words(std::string_view bytes, size_t max)
 struct Delivery {
   uint32_t item = 0;  // index in the FetchRequest
   uint32_t section = 0;
-  uint64_t offset = 0;  // in the section
+  uint64_t offset = 0;         // in the section
+  uint64_t object_offset = 0;  // the same place in the object\'s logical bytes
   uint32_t bytes = 0;
   Tier tier = Tier::dram;
   std::vector<uint32_t> crcs;  // one per unit touched; of a unit's part when it is cut

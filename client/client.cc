@@ -1,0 +1,113 @@
+// The thin front of the SDK: client/terrace.h onto client/core.h.
+#include "client/core.h"
+#include "client/grpc_control.h"
+#include "client/terrace.h"
+
+namespace terrace {
+
+StatusOr<std::unique_ptr<Client>> Client::open(const ClientConfig& config) {
+  TERRACE_RETURN_IF_ERROR(config.validate());
+  return open(config, grpc_control(config));
+}
+
+StatusOr<std::unique_ptr<Client>> Client::open(const ClientConfig& config,
+                                               std::unique_ptr<ControlChannel> control) {
+  TERRACE_RETURN_IF_ERROR(config.validate());
+  auto client =
+      std::unique_ptr<Client>(new Client(std::make_unique<Core>(config, std::move(control))));
+  TERRACE_RETURN_IF_ERROR(client->core_->open());
+  return client;
+}
+
+Client::Client(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+Client::~Client() {
+  if (core_->in_this_process()) {
+    core_->close();
+  } else {
+    // The threads and the rings belong to the parent: touching them here would be its harm.
+    [[maybe_unused]] Core* const parents = core_.release();
+  }
+}
+
+void Client::close() {
+  if (core_->in_this_process()) core_->close();
+}
+
+StatusOr<NamespaceId> Client::open_namespace(const std::string& name,
+                                             const Fingerprint& fingerprint) {
+  return core_->open_namespace(name, fingerprint);
+}
+StatusOr<RegionId> Client::register_memory(std::span<std::byte> memory) {
+  return core_->register_memory(memory);
+}
+Status Client::unregister_memory(RegionId region) {
+  return core_->unregister_memory(region);
+}
+
+StatusOr<std::vector<ChunkKey>> Client::prefix_keys(NamespaceId ns,
+                                                    std::span<const uint32_t> tokens,
+                                                    uint32_t shard, std::string_view extra) const {
+  return core_->prefix_keys(ns, tokens, shard, extra);
+}
+StatusOr<ChunkKey> Client::raw_key(NamespaceId ns, std::string_view key) const {
+  return core_->raw_key(ns, key);
+}
+
+StatusOr<OpId> Client::lookup(NamespaceId ns, std::span<const ChunkKey> keys,
+                              const LookupOptions& options) {
+  return core_->lookup(ns, keys, options);
+}
+StatusOr<OpId> Client::match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
+                                    const LookupOptions& options) {
+  return core_->match_prefix(ns, groups, options);
+}
+StatusOr<OpId> Client::fetch(NamespaceId ns, std::span<const FetchItem> items,
+                             const FetchOptions& options) {
+  return core_->fetch(ns, items, options);
+}
+StatusOr<OpId> Client::put(NamespaceId ns, std::span<const PutItem> items,
+                           const PutOptions& options) {
+  return core_->put(ns, items, options);
+}
+Status Client::source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count) {
+  return core_->source_ready(put, item, first, count);
+}
+StatusOr<OpId> Client::erase(NamespaceId ns, std::span<const ChunkKey> keys,
+                             const OpOptions& options) {
+  return core_->erase(ns, keys, options);
+}
+StatusOr<OpId> Client::list(NamespaceId ns, const std::string& cursor, uint32_t limit,
+                            const OpOptions& options) {
+  return core_->list(ns, cursor, limit, options);
+}
+void Client::cancel(OpId op) {
+  core_->cancel(op);
+}
+void Client::release(LeaseId lease) {
+  core_->release(lease);
+}
+
+uint32_t Client::layers_ready(OpId fetch) const {
+  return core_->completions().layers(fetch);
+}
+Status Client::wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout) {
+  return core_->completions().wait_layer(fetch, layer, timeout);
+}
+int Client::event_fd() const {
+  return core_->completions().event_fd();
+}
+size_t Client::drain(std::span<Completion> out) {
+  return core_->completions().drain(out);
+}
+StatusOr<Completion> Client::wait(OpId op, std::chrono::milliseconds timeout) {
+  return core_->completions().wait(op, timeout);
+}
+
+ClientStatistics Client::statistics() const {
+  return core_->statistics();
+}
+NodeInfo Client::node() const {
+  return core_->node();
+}
+}  // namespace terrace

@@ -1,0 +1,204 @@
+#include "client/completions.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/check.h"
+
+namespace terrace {
+namespace {
+
+constexpr uint32_t kSlotBits = 16;
+constexpr std::chrono::milliseconds kLongestWait = std::chrono::hours(24);
+
+uint32_t index_of(OpId op) {
+  return static_cast<uint32_t>(static_cast<uint64_t>(op) & ((1u << kSlotBits) - 1));
+}
+uint64_t generation_of(OpId op) {
+  return static_cast<uint64_t>(op) >> kSlotBits;
+}
+
+std::chrono::milliseconds bounded(std::chrono::milliseconds timeout) {
+  return std::clamp(timeout, std::chrono::milliseconds(0), kLongestWait);
+}
+
+Status unknown() {
+  return error(StatusCode::kNotFound, "operation was never started, or its completion was taken");
+}
+}  // namespace
+
+Completions::Completions(uint32_t live_max)
+    : live_max_(live_max),
+      event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      slots_(size_t{live_max} * (kWaitingFactor + 1)) {
+  TERRACE_CHECK(static_cast<bool>(event_));
+  TERRACE_CHECK(slots_.size() <= (size_t{1} << kSlotBits));
+  for (size_t i = slots_.size(); i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
+}
+
+Completions::Slot* Completions::find(OpId op) {
+  return const_cast<Slot*>(std::as_const(*this).find(op));
+}
+
+const Completions::Slot* Completions::find(OpId op) const {
+  const uint32_t index = index_of(op);
+  if (index >= slots_.size()) return nullptr;
+  const Slot& slot = slots_[index];
+  return slot.state != State::free && slot.generation == generation_of(op) ? &slot : nullptr;
+}
+
+StatusOr<OpId> Completions::begin(std::vector<uint32_t> put_sections) {
+  const std::lock_guard lock(mutex_);
+  if (live_ >= live_max_) {
+    return error(StatusCode::kResourceExhausted,
+                 "operations in flight: " + std::to_string(live_max_) + " (operations_max)");
+  }
+  if (waiting_ + live_ >= live_max_ * kWaitingFactor) {
+    return error(StatusCode::kResourceExhausted,
+                 "completions not drained: " + std::to_string(waiting_) + "; at most " +
+                     std::to_string(live_max_ * kWaitingFactor) + " (4 x operations_max)");
+  }
+  const uint32_t index = free_.back();
+  free_.pop_back();
+  Slot& slot = slots_[index];
+  slot.state = State::live;
+  ++slot.generation;
+  slot.put_sections = std::move(put_sections);
+  slot.layers.store(slot.generation << kSlotBits, std::memory_order_release);
+  ++live_;
+  return OpId{slot.generation << kSlotBits | index};
+}
+
+void Completions::free_slot(uint32_t index) {
+  slots_[index].state = State::free;
+  free_.push_back(index);
+}
+
+void Completions::abandon(OpId op) {
+  const std::lock_guard lock(mutex_);
+  Slot* slot = find(op);
+  TERRACE_CHECK(slot != nullptr && slot->state == State::live);
+  --live_;
+  free_slot(index_of(op));
+}
+
+void Completions::publish(Completion completion) {
+  const OpId op = completion.op;
+  auto boxed = std::make_unique<Completion>(std::move(completion));
+  const std::lock_guard lock(mutex_);
+  Slot* slot = find(op);
+  TERRACE_CHECK(slot != nullptr && slot->state == State::live);
+  slot->completion = std::move(boxed);
+  slot->state = State::waiting;
+  slot->put_sections.clear();
+  const uint32_t index = index_of(op);
+  slot->previous = newest_;
+  slot->next = kNone;
+  (newest_ == kNone ? oldest_ : slots_[newest_].next) = index;
+  newest_ = index;
+  --live_;
+  if (waiting_++ == 0) {
+    const uint64_t one = 1;
+    TERRACE_CHECK(::write(event_.get(), &one, sizeof(one)) == sizeof(one));
+  }
+  changed_.notify_all();
+}
+
+Completion Completions::take(uint32_t index) {
+  Slot& slot = slots_[index];
+  TERRACE_CHECK(slot.state == State::waiting);
+  (slot.previous == kNone ? oldest_ : slots_[slot.previous].next) = slot.next;
+  (slot.next == kNone ? newest_ : slots_[slot.next].previous) = slot.previous;
+  if (--waiting_ == 0) {
+    uint64_t count = 0;
+    TERRACE_CHECK(::read(event_.get(), &count, sizeof(count)) == sizeof(count));
+  }
+  const std::unique_ptr<Completion> completion = std::move(slot.completion);
+  free_slot(index);
+  return std::move(*completion);
+}
+
+size_t Completions::drain(std::span<Completion> out) {
+  const std::lock_guard lock(mutex_);
+  size_t taken = 0;
+  while (taken < out.size() && oldest_ != kNone) out[taken++] = take(oldest_);
+  return taken;
+}
+
+StatusOr<Completion> Completions::wait(OpId op, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  const Slot* slot = nullptr;
+  const bool ended = changed_.wait_for(lock, bounded(timeout), [&] {
+    slot = find(op);
+    return slot == nullptr || slot->state == State::waiting;
+  });
+  if (!ended) {
+    return error(StatusCode::kDeadlineExceeded,
+                 "operation still runs after " + std::to_string(timeout.count()) + " ms");
+  }
+  if (slot == nullptr) return unknown();
+  return take(index_of(op));
+}
+
+void Completions::set_layers(OpId op, uint32_t layers) {
+  Slot& slot = slots_[index_of(op)];
+  slot.layers.store(generation_of(op) << kSlotBits | layers);
+  // Sequentially consistent against wait_layer: either it sees the new number, or we see it wait.
+  if (layer_waiters_.load() == 0) return;
+  const std::lock_guard lock(mutex_);
+  changed_.notify_all();
+}
+
+uint32_t Completions::layers(OpId op) const {
+  const uint32_t index = index_of(op);
+  if (index >= slots_.size()) return 0;
+  const uint64_t word = slots_[index].layers.load();
+  if (word >> kSlotBits != generation_of(op)) return 0;
+  return static_cast<uint32_t>(word & ((1u << kSlotBits) - 1));
+}
+
+Status Completions::wait_layer(OpId op, uint32_t layer, std::chrono::milliseconds timeout) {
+  if (layers(op) > layer) return ok_status();
+  std::unique_lock lock(mutex_);
+  layer_waiters_.fetch_add(1);
+  const Slot* slot = nullptr;
+  const bool ended = changed_.wait_for(lock, bounded(timeout), [&] {
+    slot = find(op);
+    return layers(op) > layer || slot == nullptr || slot->state == State::waiting;
+  });
+  layer_waiters_.fetch_sub(1);
+  if (layers(op) > layer) return ok_status();
+  if (!ended) {
+    return error(StatusCode::kDeadlineExceeded, "layer " + std::to_string(layer) +
+                                                    " is not ready after " +
+                                                    std::to_string(timeout.count()) + " ms");
+  }
+  if (slot == nullptr) return unknown();
+  if (!slot->completion->status.ok()) return slot->completion->status;
+  return error(StatusCode::kOutOfRange, "layer " + std::to_string(layer) + " of a fetch of " +
+                                            std::to_string(layers(op)) + " layers");
+}
+
+Status Completions::check_source(OpId op, uint32_t item, uint32_t first, uint32_t count) const {
+  const std::lock_guard lock(mutex_);
+  const Slot* slot = find(op);
+  if (slot == nullptr || slot->state != State::live || slot->put_sections.empty()) {
+    return error(StatusCode::kNotFound, "this put has ended, or is none");
+  }
+  if (item >= slot->put_sections.size()) {
+    return error(StatusCode::kInvalidArgument, "source_ready: item " + std::to_string(item) +
+                                                   " of a put of " +
+                                                   std::to_string(slot->put_sections.size()));
+  }
+  const uint32_t sections = slot->put_sections[item];
+  if (count == 0 || first >= sections || count > sections - first) {
+    return error(StatusCode::kInvalidArgument, "source_ready: " + std::to_string(count) +
+                                                   " sections from " + std::to_string(first) +
+                                                   " of " + std::to_string(sections));
+  }
+  return ok_status();
+}
+}  // namespace terrace

@@ -1,0 +1,54 @@
+#include <string>
+
+#include "base/limits.h"
+#include "client/terrace.h"
+
+namespace terrace {
+namespace {
+
+Status bad(const std::string& what) {
+  return error(StatusCode::kInvalidArgument, "client config: " + what);
+}
+
+bool has_port(const std::string& endpoint) {
+  const size_t colon = endpoint.rfind(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  const std::string port = endpoint.substr(colon + 1);
+  if (port.empty() || port.size() > 5) return false;
+  if (port.find_first_not_of("0123456789") != std::string::npos) return false;
+  const int number = std::stoi(port);
+  return number >= 1 && number <= 65535;
+}
+
+std::string in_milliseconds(std::chrono::milliseconds time) {
+  return std::to_string(time.count()) + " ms";
+}
+}  // namespace
+
+Status ClientConfig::validate() const {
+  constexpr uint32_t kConnectionsMax = kConnectionsPerSessionMax - 1;
+  constexpr std::chrono::milliseconds kLongest = std::chrono::hours(1);
+  if (!has_port(endpoint)) return bad("endpoint \"" + endpoint + "\" is not host:port");
+  if (tenant.empty() || tenant.size() > 128) {
+    return bad("tenant of " + std::to_string(tenant.size()) + " bytes; 1 to 128");
+  }
+  if (token.size() > 4096) {
+    return bad("token of " + std::to_string(token.size()) + " bytes; at most 4096");
+  }
+  if (data_connections < 1 || data_connections > kConnectionsMax) {
+    return bad("data_connections " + std::to_string(data_connections) + "; 1 to " +
+               std::to_string(kConnectionsMax));
+  }
+  if (open_timeout.count() < 1 || open_timeout > kLongest) {
+    return bad("open_timeout " + in_milliseconds(open_timeout) + "; 1 ms to 1 h");
+  }
+  if (default_deadline.count() < 1 || default_deadline > kLongest) {
+    return bad("default_deadline " + in_milliseconds(default_deadline) + "; 1 ms to 1 h");
+  }
+  if (operations_max < 1 || operations_max > kOperationsPerSessionMax) {
+    return bad("operations_max " + std::to_string(operations_max) + "; 1 to " +
+               std::to_string(kOperationsPerSessionMax));
+  }
+  return ok_status();
+}
+}  // namespace terrace

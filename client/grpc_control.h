@@ -1,0 +1,12 @@
+// client/grpc_control.h - the control plane over gRPC (proto/control.proto). Thread-safe.
+#pragma once
+#include <memory>
+
+#include "client/control_channel.h"
+#include "client/terrace.h"
+
+namespace terrace {
+
+/// Speaks to config.endpoint with config.token. Nothing is sent before the first call.
+std::unique_ptr<ControlChannel> grpc_control(const ClientConfig& config);
+}  // namespace terrace

@@ -1,0 +1,53 @@
+// client/request_op.h - operations that are one request and one reply: lookup, match_prefix, erase,
+// list. Made on the engine's thread from copies; loop thread afterwards.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "client/client_op.h"
+
+namespace google::protobuf {
+class MessageLite;
+}
+
+namespace terrace {
+
+class RequestOp final : public ClientOp {
+ public:
+  struct Parts {
+    MessageKind request_kind;
+    MessageKind reply_kind;
+    /// Fills in the namespace and returns what to send.
+    std::function<const google::protobuf::MessageLite&(uint32_t ns)> request;
+    /// kInternal when the reply does not fit the request.
+    std::function<Status(Operations*, const Message&, Completion*)> read;
+    /// Gives every key its code when no reply did.
+    std::function<void(StatusCode, Completion*)> give_up;
+  };
+  explicit RequestOp(Parts parts) : parts_(std::move(parts)) {}
+  void on_message(uint32_t sub, const Message& message) override;
+
+ private:
+  Status on_start(uint32_t ns) override;
+  void fill(const Status& why, Completion* completion) override;
+
+  Parts parts_;
+  uint64_t tag_ = 0;
+  bool replied_ = false;
+  Completion result_;
+};
+
+// The four of them. Arguments were checked.
+std::unique_ptr<ClientOp> make_lookup(std::span<const ChunkKey> keys, uint32_t lease_ms);
+std::unique_ptr<ClientOp> make_match(std::span<const GroupKeys> groups, uint32_t lease_ms);
+std::unique_ptr<ClientOp> make_erase(std::span<const ChunkKey> keys);
+/// `after`: 32 bytes or empty.
+std::unique_ptr<ClientOp> make_list(const std::string& after, uint32_t limit);
+
+/// A cursor is the last key in hex: printable, and checked when it comes back.
+std::string cursor_of(const ChunkKey& key);
+/// The 32 bytes, or empty for an empty cursor. kInvalidArgument.
+StatusOr<std::string> parse_cursor(const std::string& cursor);
+}  // namespace terrace

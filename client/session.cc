@@ -1,0 +1,159 @@
+#include "client/session.h"
+
+#include <algorithm>
+
+namespace terrace {
+namespace {
+
+constexpr Nanos kRetryFirst = milliseconds(20);
+constexpr Nanos kRetryLongest = milliseconds(500);
+constexpr Nanos kProbeTimeout = seconds(2);
+constexpr Nanos kMailboxRetry = milliseconds(1);
+constexpr uint32_t kBackoffDoublingsMax = 5;
+}  // namespace
+
+NodeSession::NodeSession(const Parts& parts, const ClientConfig& config)
+    : parts_(parts),
+      config_(config),
+      retry_([this] { begin_attempt(); }),
+      connected_op_(this),
+      prng_(static_cast<uint64_t>(parts.loop->now().count())) {}
+
+NodeSession::~NodeSession() {
+  parts_.loop->disarm(&retry_);
+}
+
+void NodeSession::close() {
+  set_state(State::closed);
+  parts_.loop->disarm(&retry_);
+}
+
+NodeInfo NodeSession::node() const {
+  const std::lock_guard lock(mutex_);
+  return node_;
+}
+
+void NodeSession::begin_attempt() {
+  // The first attempt has all the time that open() has; a probe must not hold up the worker.
+  Nanos timeout = config_.open_timeout;
+  if (!first_) timeout = std::min(timeout, kProbeTimeout);
+  const Status posted = parts_.worker->post([this, timeout] { negotiate(timeout); });
+  if (!posted.ok()) failed(posted);
+}
+
+void NodeSession::negotiate(Nanos timeout) {
+  const StatusOr<SessionOffer> offer = open_all(timeout);
+  while (!parts_.loop->post([this, offer] { offered(offer); }).ok()) {
+    if (!parts_.worker->pause(kMailboxRetry)) return;
+  }
+}
+
+StatusOr<SessionOffer> NodeSession::open_all(Nanos timeout) {
+  TERRACE_ASSIGN_OR_RETURN(const SessionOffer offer,
+                           parts_.control->open_session(config_.tenant, timeout));
+  secret_ = offer.secret;
+  for (const NamespaceBook::Listed& listed : parts_.namespaces->all()) {
+    StatusOr<uint32_t> wire = parts_.control->open_namespace(offer.secret, listed.info->name,
+                                                             listed.info->canonical, timeout);
+    if (!wire.ok() && (wire.status().code() == StatusCode::kUnavailable ||
+                       wire.status().code() == StatusCode::kDeadlineExceeded)) {
+      return wire.status();
+    }
+    // Any other refusal concerns this namespace alone; its operations will say so.
+    parts_.namespaces->set_wire(listed.ns, std::move(wire));
+  }
+  return offer;
+}
+
+void NodeSession::offered(StatusOr<SessionOffer> offer) {
+  if (state() == State::closed) return;
+  if (!offer.ok()) return failed(offer.status());
+  {
+    const std::lock_guard lock(mutex_);
+    node_ = offer->node;
+  }
+  Nanos timeout = config_.open_timeout;
+  if (!first_) timeout = std::min(timeout, kProbeTimeout);
+  const StatusOr<PeerId> peer =
+      parts_.transport->connect(offer->data_address, offer->secret, config_.data_connections + 1,
+                                parts_.loop->now() + timeout, &connected_op_);
+  if (!peer.ok()) return failed(peer.status());
+  peer_ = *peer;
+}
+
+void NodeSession::connected(Status result) {
+  if (state() == State::closed) return;
+  if (!result.ok()) return failed(result);
+  has_peer_ = true;
+  if (epoch_ > 0) parts_.counters->reconnects.add();
+  ++epoch_;
+  failures_ = 0;
+  last_heard_ = parts_.loop->now();
+  silent_since_ = Nanos(0);
+  silent_expiries_ = 0;
+  set_state(State::up);
+  if (first_) {
+    first_ = false;
+    parts_.listener->first_attempt(ok_status());
+  }
+  parts_.listener->session_up();
+}
+
+void NodeSession::failed(const Status& why) {
+  if (state() == State::closed) return;
+  ++failures_;
+  if (first_) {
+    first_ = false;
+    parts_.listener->first_attempt(why);
+  }
+  const bool hopeless =
+      why.code() != StatusCode::kUnavailable && why.code() != StatusCode::kDeadlineExceeded;
+  if (hopeless || failures_ >= kFailuresMax) {
+    set_state(State::skipped);
+    parts_.listener->session_skipped(why);
+  }
+  retry_later();
+}
+
+void NodeSession::retry_later() {
+  const uint32_t doublings = std::min(failures_, kBackoffDoublingsMax);
+  const Nanos longest = std::min<Nanos>(kRetryFirst * (1u << doublings), kRetryLongest);
+  // Half of it by chance, so that a thousand clients do not come back together.
+  const auto half = static_cast<uint64_t>(longest.count() / 2);
+  const Nanos wait(static_cast<int64_t>(half + prng_.below(half + 1)));
+  parts_.loop->arm(&retry_, parts_.loop->now() + wait);
+}
+
+void NodeSession::heard() {
+  last_heard_ = parts_.loop->now();
+  silent_since_ = Nanos(0);
+  silent_expiries_ = 0;
+}
+
+void NodeSession::sent() {
+  if (silent_since_ == Nanos(0)) silent_since_ = parts_.loop->now();
+}
+
+void NodeSession::expired(Nanos begun) {
+  if (!up() || last_heard_ >= begun || silent_since_ == Nanos(0)) return;
+  ++silent_expiries_;
+  if (silent_expiries_ < kFailuresMax) return;
+  if (parts_.loop->now() - silent_since_ < kSilenceMin) return;
+  const Status why = error(StatusCode::kUnavailable,
+                           "node " + config_.endpoint + " answered none of " +
+                               std::to_string(silent_expiries_) + " operations in a row");
+  failures_ = kFailuresMax;
+  set_state(State::skipped);
+  parts_.transport->close_peer(peer_, why);
+  parts_.listener->session_skipped(why);
+}
+
+bool NodeSession::peer_closed(PeerId peer) {
+  if (peer != peer_ || !has_peer_) return false;  // connected() hears of the others
+  has_peer_ = false;
+  if (state() == State::closed) return true;
+  if (state() == State::up) set_state(State::connecting);
+  retry_later();
+  return true;
+}
+}  // namespace terrace

@@ -1,0 +1,255 @@
+// The submitting calls: everything that can be wrong with the arguments is said here, on the
+// engine's thread, before anything is started.
+#include <algorithm>
+#include <string>
+
+#include "base/limits.h"
+#include "client/core.h"
+#include "client/fetch_op.h"
+#include "client/put_op.h"
+#include "client/request_op.h"
+
+namespace terrace {
+namespace {
+
+constexpr std::chrono::milliseconds kDeadlineLongest = std::chrono::hours(1);
+constexpr std::chrono::milliseconds kLeaseLongest = std::chrono::seconds(60);
+
+Status bad(const std::string& what) {
+  return error(StatusCode::kInvalidArgument, what);
+}
+
+Status check_count(const char* what, size_t count, size_t max) {
+  if (count >= 1 && count <= max) return ok_status();
+  return bad(std::string(what) + ": " + std::to_string(count) + "; 1 to " + std::to_string(max));
+}
+
+Status check_body(const char* what, size_t bytes) {
+  if (bytes + 64 <= kBodyBytesMax) return ok_status();  // 64: what is filled in later
+  return bad(std::string(what) + ": a request of " + std::to_string(bytes) + " bytes; at most " +
+             std::to_string(kBodyBytesMax - 64) + " (fewer keys or fragments)");
+}
+
+StatusOr<uint32_t> lease_ms(const LookupOptions& options) {
+  if (options.lease.count() < 0 || options.lease > kLeaseLongest) {
+    return bad("lease of " + std::to_string(options.lease.count()) + " ms; 0 to " +
+               std::to_string(kLeaseLongest.count()));
+  }
+  return static_cast<uint32_t>(options.lease.count());
+}
+
+std::string describe(std::span<const SectionSpec> sections) {
+  uint64_t bytes = 0;
+  for (const SectionSpec& section : sections) bytes += section.bytes;
+  return std::to_string(sections.size()) + " sections of " + std::to_string(bytes) + " bytes";
+}
+
+/// Takes the regions and counts the fragments of one item.
+Status use_fragments(std::span<const Fragment> fragments, RegionUses* memory, size_t* left) {
+  if (fragments.empty()) return bad("an item without fragments");
+  if (fragments.size() > *left) {
+    return bad("more than " + std::to_string(kFragmentsPerRequestMax) + " fragments");
+  }
+  *left -= fragments.size();
+  for (const Fragment& fragment : fragments) {
+    if (fragment.length > kObjectBytesMax || fragment.object_offset > kObjectBytesMax) {
+      return bad("fragment of " + std::to_string(fragment.length) + " bytes at object offset " +
+                 std::to_string(fragment.object_offset) + "; objects have at most " +
+                 std::to_string(kObjectBytesMax) + " bytes");
+    }
+    TERRACE_RETURN_IF_ERROR(memory->add(fragment));
+  }
+  return ok_status();
+}
+
+std::string in_item(size_t item, const Status& status) {
+  return "item " + std::to_string(item) + ": " + status.message();
+}
+
+Status check_sections(std::span<const SectionSpec> sections) {
+  TERRACE_RETURN_IF_ERROR(check_count("sections", sections.size(), kSectionsMax));
+  uint64_t total = 0;
+  for (const SectionSpec& section : sections) {
+    if (section.bytes == 0 || section.bytes > kObjectBytesMax ||
+        (total += section.bytes) > kObjectBytesMax) {
+      return bad("section of " + std::to_string(section.bytes) + " bytes; 1 to " +
+                 std::to_string(kObjectBytesMax) + " for the whole object");
+    }
+  }
+  return ok_status();
+}
+
+StatusOr<std::vector<SectionSpec>> sections_for(const NamespaceInfo& ns, const PutItem& item) {
+  if (item.sections.empty()) {
+    if (ns.shape->raw()) {
+      return bad("a raw object needs a section table: namespace \"" + ns.name + "\" has none");
+    }
+    return ns.shape->sections;
+  }
+  const std::vector<SectionSpec> sections(item.sections.begin(), item.sections.end());
+  if (!ns.shape->raw() && sections != ns.shape->sections) {
+    return bad("namespace \"" + ns.name + "\" stores chunks of " + describe(ns.shape->sections) +
+               "; offered " + describe(sections) + " (a layer, kind or length differs)");
+  }
+  TERRACE_RETURN_IF_ERROR(check_sections(sections));
+  return sections;
+}
+
+StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
+                                   const PutOptions& options) {
+  ClientPut::Item item;
+  item.key = from.key;
+  if (from.raw_key.size() > kRawKeyBytesMax) {
+    return bad("raw key of " + std::to_string(from.raw_key.size()) + " bytes; at most " +
+               std::to_string(kRawKeyBytesMax));
+  }
+  TERRACE_ASSIGN_OR_RETURN(item.sections, sections_for(ns, from));
+  TERRACE_ASSIGN_OR_RETURN(item.map,
+                           FragmentMap::create({from.fragments.begin(), from.fragments.end()}));
+  const uint64_t total = total_bytes(item.sections);
+  if (!item.map.covers(total)) {
+    return bad("fragments of " + std::to_string(item.map.bytes()) +
+               " bytes do not cover the object's " + std::to_string(total) + " exactly once");
+  }
+  item.request = std::make_unique<proto::PutRequest>();
+  item.request->set_key(pack_keys({&from.key, 1}));
+  item.request->set_raw_key(std::string(from.raw_key));
+  item.request->set_sections(pack_sections(from.sections));
+  item.request->set_fragments(pack_fragments(item.map.fragments()));
+  item.request->set_durability(static_cast<uint32_t>(options.durability));
+  TERRACE_RETURN_IF_ERROR(check_body("put", item.request->ByteSizeLong()));
+  return item;
+}
+}  // namespace
+
+Status Client::Core::check_submit(const OpOptions& options) const {
+  TERRACE_RETURN_IF_ERROR(check_usable());
+  if (session_->state() == NodeSession::State::skipped) {
+    return error(StatusCode::kUnavailable,
+                 "node " + config_.endpoint + " is skipped: it failed; a probe is under way");
+  }
+  if (options.deadline.count() < 0 || options.deadline > kDeadlineLongest) {
+    return bad("deadline of " + std::to_string(options.deadline.count()) + " ms; 0 (default) to " +
+               std::to_string(kDeadlineLongest.count()));
+  }
+  return ok_status();
+}
+
+StatusOr<OpId> Client::Core::submit(std::unique_ptr<ClientOp> op, NamespaceId ns,
+                                    const OpOptions& options, std::vector<uint32_t> put_sections) {
+  TERRACE_ASSIGN_OR_RETURN(const OpId id, completions_.begin(std::move(put_sections)));
+  op->head.id = id;
+  op->head.user_tag = options.user_tag;
+  op->head.submitted = clock_.now();
+  op->head.deadline = op->head.submitted +
+                      (options.deadline.count() > 0 ? options.deadline : config_.default_deadline);
+  op->head.ns = ns;
+  op->head.priority = options.priority;
+  // A task must be copyable.
+  auto box = std::make_shared<std::unique_ptr<ClientOp>>(std::move(op));
+  const Status posted = loop_->post([this, box] { operations_->submit(std::move(*box)); });
+  if (!posted.ok()) {
+    completions_.abandon(id);
+    return posted;
+  }
+  counters_.operations.add();
+  return id;
+}
+
+StatusOr<OpId> Client::Core::lookup(NamespaceId ns, std::span<const ChunkKey> keys,
+                                    const LookupOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("lookup, keys", keys.size(), kKeysPerRequestMax));
+  TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  return submit(make_lookup(keys, lease), ns, options);
+}
+
+StatusOr<OpId> Client::Core::match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
+                                          const LookupOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("match_prefix, groups", groups.size(), kKeysPerRequestMax));
+  size_t keys = 0;
+  for (const GroupKeys& group : groups) {
+    if (group.keys.size() != groups[0].keys.size()) {
+      return bad("match_prefix: groups of " + std::to_string(groups[0].keys.size()) + " and " +
+                 std::to_string(group.keys.size()) + " keys; all need the same number");
+    }
+    keys += group.keys.size();
+  }
+  TERRACE_RETURN_IF_ERROR(
+      check_count("match_prefix, keys of all groups together", keys, kKeysPerRequestMax));
+  TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  return submit(make_match(groups, lease), ns, options);
+}
+
+StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> items,
+                                   const FetchOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("fetch, items", items.size(), kKeysPerRequestMax));
+  TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
+  RegionUses memory(&regions_);
+  auto request = std::make_unique<proto::FetchRequest>();
+  std::vector<DeliveryCheck::Item> checked;
+  size_t left = kFragmentsPerRequestMax;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const Status used = use_fragments(items[i].fragments, &memory, &left);
+    if (!used.ok()) return bad(in_item(i, used));
+    StatusOr<FragmentMap> map =
+        FragmentMap::create({items[i].fragments.begin(), items[i].fragments.end()});
+    if (!map.ok()) return bad(in_item(i, map.status()));
+    if (!info->shape->raw() && map->runs().back().end() > info->shape->bytes()) {
+      return bad("item " + std::to_string(i) + ": asks for bytes up to " +
+                 std::to_string(map->runs().back().end()) + "; a chunk of namespace \"" +
+                 info->name + "\" has " + std::to_string(info->shape->bytes()));
+    }
+    proto::FetchRequest::Item* item = request->add_items();
+    item->set_key(pack_keys({&items[i].key, 1}));
+    item->set_fragments(pack_fragments(map->fragments()));
+    checked.push_back({items[i].key, *std::move(map)});
+  }
+  TERRACE_RETURN_IF_ERROR(check_body("fetch", request->ByteSizeLong()));
+  auto check = std::make_unique<DeliveryCheck>(std::move(checked), info->shape);
+  return submit(
+      std::make_unique<ClientFetch>(ClientFetch::Parts{
+          std::move(request), std::move(check), std::move(memory), options.lease, config_.verify}),
+      ns, options);
+}
+
+StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
+                                 const PutOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("put, items", items.size(), kKeysPerRequestMax));
+  TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
+  ClientPut::Parts parts{{}, RegionUses(&regions_), options.sources_ready};
+  std::vector<uint32_t> sections;
+  size_t left = kFragmentsPerRequestMax;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const Status used = use_fragments(items[i].fragments, &parts.memory, &left);
+    if (!used.ok()) return bad(in_item(i, used));
+    StatusOr<ClientPut::Item> item = put_item(*info, items[i], options);
+    if (!item.ok()) return bad(in_item(i, item.status()));
+    sections.push_back(static_cast<uint32_t>(item->sections.size()));
+    parts.items.push_back(*std::move(item));
+  }
+  return submit(std::make_unique<ClientPut>(std::move(parts)), ns, options, std::move(sections));
+}
+
+StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> keys,
+                                   const OpOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("erase, keys", keys.size(), kKeysPerRequestMax));
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  return submit(make_erase(keys), ns, options);
+}
+
+StatusOr<OpId> Client::Core::list(NamespaceId ns, const std::string& cursor, uint32_t limit,
+                                  const OpOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("list, limit", limit, kKeysPerRequestMax));
+  TERRACE_ASSIGN_OR_RETURN(const std::string after, parse_cursor(cursor));
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  return submit(make_list(after, limit), ns, options);
+}
+}  // namespace terrace

@@ -1,0 +1,249 @@
+// client/terrace.h - the SDK: the one page that an engine's author reads.
+//
+//   auto client = terrace::Client::open({.endpoint = "127.0.0.1:7410"});
+//   auto ns = (*client)->open_namespace("llama-8b", fingerprint);
+//   auto region = (*client)->register_memory(kv_memory);
+//   auto op = (*client)->fetch(*ns, items, {});
+//   while ((*client)->layers_ready(*op) <= layer) ...   // or wait_layer
+//   auto result = (*client)->wait(*op, 5s);
+//
+// Rules that hold for every call:
+// - Thread-safe. Submitting calls never block and never touch the network: they copy what
+//   describes the work, borrow the data memory, and return an OpId, or refuse with a reason.
+// - Every operation completes exactly once, by its deadline, also when the node dies or freezes.
+//   Nothing calls back into the engine: completions wait to be drained, an eventfd says when.
+// - Completed means no further access to your memory, whatever the code: done, cancelled, expired.
+// - kNotFound, kDataLoss, kAborted, kUnavailable and kDeadlineExceeded on a key mean "compute it".
+//   Destination bytes of a key whose code is not kOk are undefined; kNotFound leaves them alone.
+// - No exceptions cross this surface. A process that forked must open its own client: calls on the
+//   parent's are refused with kFailedPrecondition.
+#pragma once
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/chunk_key.h"
+#include "base/geometry.h"
+#include "base/identity.h"
+#include "base/region.h"
+#include "base/status.h"
+
+namespace terrace {
+
+enum class OpId : uint64_t {};
+enum class LeaseId : uint64_t {};  // 0: none
+inline constexpr LeaseId kNoLease{0};
+
+/// Lanes of the node, most urgent first.
+enum class Priority : uint8_t { load = 0, prefetch = 1, store = 2 };
+
+struct ClientConfig {
+  std::string endpoint = "127.0.0.1:7410";  // the node's control port, host:port
+  std::string tenant = "default";
+  std::string token;              // empty only against a node in --dev
+  uint32_t data_connections = 2;  // per node, 1 to 15
+  std::chrono::milliseconds open_timeout{5'000};
+  std::chrono::milliseconds default_deadline{10'000};  // for operations that name none
+  uint32_t operations_max = 1024;  // in flight; one more is refused, kResourceExhausted
+  bool verify = true;              // check every delivered byte; off only to measure it
+  Status validate() const;
+};
+
+struct OpOptions {
+  std::chrono::milliseconds deadline{0};  // from now; 0: the client's default
+  Priority priority = Priority::load;
+  uint64_t user_tag = 0;  // comes back in the completion
+};
+
+struct LookupOptions : OpOptions {
+  std::chrono::milliseconds lease{0};  // 0: a probe, which never extends a life; at most 60 s
+};
+
+/// How a group's keys must be present for a prefix to count (hybrid attention, engines' groups).
+struct GroupKeys {
+  std::span<const ChunkKey> keys;  // one per chunk of the prefix, first to last
+  uint32_t trailing = 0;           // 0: all of them; n: only the last n of the prefix
+};
+
+/// One object to fetch into registered memory.
+struct FetchItem {
+  ChunkKey key;
+  std::span<const Fragment> fragments;  // what goes where; any order, may leave gaps
+};
+
+struct FetchOptions : OpOptions {
+  LeaseId lease = kNoLease;  // from a lookup: eviction cannot turn it into a miss
+};
+
+/// One object to store out of registered memory. The sections lie one after the other, without
+/// padding, in the object's logical bytes; the fragments must cover them exactly once.
+struct PutItem {
+  ChunkKey key;
+  std::span<const SectionSpec> sections;  // empty: the namespace's full chunk
+  std::span<const Fragment> fragments;
+  std::string_view raw_key;  // raw objects: the engine's own key, kept for `ls`
+};
+
+struct PutOptions : OpOptions {
+  Durability durability = Durability::memory;
+  /// False: the node reads a section only after source_ready() named it, so that an engine can
+  /// save layer by layer while it computes.
+  bool sources_ready = true;
+};
+
+/// What a lookup says of one key.
+struct KeyInfo {
+  StatusCode code = StatusCode::kNotFound;  // kOk or kNotFound, or why it cannot be known
+  TierMask tiers = 0;
+  uint32_t sections = 0;
+  uint64_t bytes = 0;    // logical
+  uint32_t load_us = 0;  // the node's estimate for the first byte, queue included
+};
+
+/// An object as `list` shows it.
+struct ObjectEntry {
+  ChunkKey key;
+  std::string raw_key;
+  KeyInfo info;
+};
+
+struct Completion {
+  OpId op{};
+  uint64_t user_tag = 0;
+  Status status;                      // the first thing that went wrong, with its sentence
+  std::vector<StatusCode> key_codes;  // fetch, put, erase: one per item
+  std::vector<KeyInfo> keys;          // lookup, match_prefix: one per key
+  std::vector<ObjectEntry> entries;   // list
+  std::string cursor;                 // list: where to go on; empty at the end
+  uint32_t longest = 0;               // match_prefix: chunks from the start
+  std::vector<bool> restorable;       // match_prefix: [i]: a prefix of i + 1 chunks can be had
+  LeaseId lease = kNoLease;           // lookup, match_prefix
+  uint64_t bytes = 0;                 // delivered and verified, or stored
+  std::array<uint64_t, kTierCount> tier_bytes{};  // of those, by the tier they came from
+  std::chrono::nanoseconds elapsed{0};            // from submit to completion
+};
+
+struct ClientStatistics {  // totals since open
+  uint64_t operations = 0, completed_ok = 0, misses = 0, expired = 0, cancelled = 0, failed = 0;
+  uint64_t bytes_fetched = 0, bytes_stored = 0, bytes_verified = 0;
+  uint64_t crc_failures = 0, puts_deduplicated = 0, reconnects = 0;
+};
+
+/// What the node said of itself when the session opened.
+struct NodeInfo {
+  std::string node_id;
+  std::string version;
+  uint64_t boot_id = 0;
+};
+
+class ControlChannel;  // client/control_channel.h
+
+class Client {
+ public:
+  /// Connects; bounded by open_timeout. kInvalidArgument (config), kUnavailable (no node there),
+  /// kUnauthenticated, kFailedPrecondition (protocol version; names both sides).
+  static StatusOr<std::unique_ptr<Client>> open(const ClientConfig& config);
+  /// The same over another control plane, for tests.
+  static StatusOr<std::unique_ptr<Client>> open(const ClientConfig& config,
+                                                std::unique_ptr<ControlChannel> control);
+  /// Same as close().
+  ~Client();
+  /// Ends every outstanding operation as kCancelled, quiesces, and lets go of the memory.
+  /// Completions stay drainable until the client is destroyed. Idempotent.
+  void close();
+
+  // Control: these block, bounded by open_timeout.
+
+  /// Opens or creates `name` in the client's tenant. kFailedPrecondition when it exists with
+  /// another fingerprint: the message names the field and both values.
+  StatusOr<NamespaceId> open_namespace(const std::string& name, const Fingerprint& fingerprint);
+  /// `memory` (host) must stay mapped until unregister_memory returned OK or the client closed.
+  /// kResourceExhausted over kRegionsPerSessionMax.
+  StatusOr<RegionId> register_memory(std::span<std::byte> memory);
+  /// kFailedPrecondition while an operation uses it, kNotFound when it is not registered.
+  Status unregister_memory(RegionId region);
+
+  // Keys of a namespace this client opened.
+
+  /// Keys of the full chunks of `tokens`; a partial tail has none.
+  StatusOr<std::vector<ChunkKey>> prefix_keys(NamespaceId ns, std::span<const uint32_t> tokens,
+                                              uint32_t shard = 0,
+                                              std::string_view extra = {}) const;
+  /// At most kRawKeyBytesMax bytes, else kInvalidArgument.
+  StatusOr<ChunkKey> raw_key(NamespaceId ns, std::string_view key) const;
+
+  // Submitting calls. kInvalidArgument (a fragment outside its region, too many keys: the message
+  // names the limit), kResourceExhausted (operations_max, or 4 times as many completions that
+  // nobody took), kFailedPrecondition (closed, forked), kUnavailable at once while the node is
+  // being skipped: it failed three times in a row and is probed in the background.
+
+  StatusOr<OpId> lookup(NamespaceId ns, std::span<const ChunkKey> keys,
+                        const LookupOptions& options);
+  /// The longest prefix, and every shorter one, for which all groups hold what they need.
+  StatusOr<OpId> match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
+                              const LookupOptions& options);
+  StatusOr<OpId> fetch(NamespaceId ns, std::span<const FetchItem> items,
+                       const FetchOptions& options);
+  StatusOr<OpId> put(NamespaceId ns, std::span<const PutItem> items, const PutOptions& options);
+  /// Sections [first, first + count) of item `item` of a put with sources_ready = false now hold
+  /// their bytes. kNotFound when the put has ended.
+  Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
+  StatusOr<OpId> erase(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
+  /// At most `limit` (<= 512) objects after `cursor`, in the node's order.
+  StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
+                      const OpOptions& options);
+  /// A request: the operation still completes once, kCancelled or with what it had.
+  void cancel(OpId op);
+  /// Lets the node evict again. Never fails for the caller.
+  void release(LeaseId lease);
+
+  // Completions.
+
+  /// Of a fetch: layers 0 .. n-1 of the need order are whole and verified for every key that can
+  /// still succeed. Lock-free; the engine may read those bytes at once. 0 for an unknown op. A key
+  /// that fails holds it at the first layer it lacks, so that wrong bytes are never announced: the
+  /// completion says which key. A raw object is one layer.
+  uint32_t layers_ready(OpId fetch) const;
+  /// Blocks until layers_ready(op) > layer. kDeadlineExceeded after `timeout`; the operation's own
+  /// code once it has ended without that layer.
+  Status wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout);
+  /// Readable while completions wait. Owned by the client.
+  int event_fd() const;
+  /// Takes up to out.size() completions; returns how many.
+  size_t drain(std::span<Completion> out);
+  /// Blocks for one operation and takes its completion (drain will not return it). kNotFound: never
+  /// started or already taken; kDeadlineExceeded after `timeout`: the operation goes on.
+  StatusOr<Completion> wait(OpId op, std::chrono::milliseconds timeout);
+
+  ClientStatistics statistics() const;
+  NodeInfo node() const;
+
+ private:
+  class Core;
+  explicit Client(std::unique_ptr<Core> core);
+  std::unique_ptr<Core> core_;
+};
+
+/// One plane of an engine's paged KV cache: block b of it lies at offset + b * block_stride.
+struct PoolSegment {
+  uint16_t layer = 0;
+  SectionKind kind = SectionKind::k_plane;
+  RegionId region{};
+  uint64_t offset = 0;
+  uint64_t block_stride = 0;
+  uint64_t block_bytes = 0;  // tokens_per_block * bytes per token of the plane
+};
+/// The fragments of one chunk whose tokens lie in `block_ids` (its block table, first to last).
+/// kInvalidArgument when a section has no segment or the blocks do not add up to it.
+StatusOr<std::vector<Fragment>> fragments_of(const Geometry& geometry,
+                                             std::span<const PoolSegment> pool,
+                                             std::span<const uint32_t> block_ids);
+}  // namespace terrace

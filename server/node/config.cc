@@ -1,0 +1,276 @@
+#include "server/node/config.h"
+
+#include <toml++/toml.h>
+
+#include <charconv>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+
+namespace terrace {
+namespace {
+
+/// One option: how it is spelled, what it means, how text sets it and how it is shown.
+struct Option {
+  std::string name;  // "dram-bytes" on the command line, "dram_bytes" in the file
+  std::string what;
+  std::function<Status(const std::string&)> set;
+  std::function<std::string()> show;  // as a TOML value
+  bool flag = false;                  // true without a value
+};
+
+Status bad_value(const std::string& name, const std::string& text, const std::string& wanted) {
+  return error(StatusCode::kInvalidArgument, name + "=\"" + text + "\": " + wanted);
+}
+
+/// "4GiB", "512MiB", "64KiB" or a plain number.
+StatusOr<uint64_t> parse_number(const std::string& name, const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string unit(end, text.data() + text.size());
+  static const std::map<std::string, uint64_t> kUnits = {
+      {"", 1}, {"KiB", kKiB}, {"MiB", kMiB}, {"GiB", kGiB}, {"TiB", 1024 * kGiB}};
+  const auto found = kUnits.find(unit);
+  if (failed != std::errc() || found == kUnits.end() || value > (~uint64_t{0}) / found->second) {
+    return bad_value(name, text, "a number, with KiB, MiB, GiB or TiB if it counts bytes");
+  }
+  return value * found->second;
+}
+
+template <class T>
+Option number(const std::string& name, const std::string& what, T* target) {
+  const auto set = [name, target](const std::string& text) -> Status {
+    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
+    if (value > std::numeric_limits<T>::max()) {
+      return bad_value(name, text, "at most " + std::to_string(std::numeric_limits<T>::max()));
+    }
+    *target = static_cast<T>(value);
+    return ok_status();
+  };
+  return {name, what, set, [target] { return std::to_string(*target); }};
+}
+
+template <class Duration>
+Option duration(const std::string& name, const std::string& what, Duration* target) {
+  const auto set = [name, target](const std::string& text) -> Status {
+    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
+    if (value > 1'000'000'000) return bad_value(name, text, "at most 1000000000");
+    *target = Duration(static_cast<int64_t>(value));
+    return ok_status();
+  };
+  return {name, what, set, [target] { return std::to_string(target->count()); }};
+}
+
+Option text(const std::string& name, const std::string& what, std::string* target) {
+  const auto set = [target](const std::string& value) {
+    *target = value;
+    return ok_status();
+  };
+  return {name, what, set, [target] { return '"' + *target + '"'; }};
+}
+
+Option boolean(const std::string& name, const std::string& what, bool* target) {
+  const auto set = [name, target](const std::string& value) -> Status {
+    if (value != "true" && value != "false") return bad_value(name, value, "true or false");
+    *target = value == "true";
+    return ok_status();
+  };
+  return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
+}
+
+std::vector<Option> options_of(NodeConfig* c) {
+  StoreConfig* s = &c->store;
+  return {
+      text("node-id", "name of this node in logs and metrics", &c->node_id),
+      text("listen-host", "address to listen on", &c->listen_host),
+      number("control-port", "gRPC port; 0 picks one", &c->control_port),
+      number("data-port", "data port; 0 picks one", &c->data_port),
+      number("metrics-port", "Prometheus port; 0 picks one", &c->metrics_port),
+      boolean("metrics", "serve Prometheus metrics", &c->metrics),
+      boolean("dev", "accept any client without a token", &c->dev),
+      text("log-level", "debug, info, warn, error or off", &c->log_level),
+      text("data-directory", "where the nvme tier lives; empty: dram only", &s->data_directory),
+      number("dram-bytes", "size of the dram tier", &s->dram_bytes),
+      number("slab-bytes", "size of one dram slab", &s->slab_bytes),
+      boolean("huge-pages", "use huge pages when the machine has them", &s->huge_pages),
+      boolean("lock-memory", "lock the dram tier when allowed", &s->lock_memory),
+      number("nvme-bytes", "size of the data file; 0: the size it has", &s->nvme_bytes),
+      text("data-file", "file or block device of the nvme tier; empty: in the data directory",
+           &s->data_file),
+      boolean("format-block-device", "take over a block device that holds nothing of ours",
+              &s->format_block_device),
+      number("staging-bytes", "buffers for reads from nvme", &s->staging_bytes),
+      number("watermark-permille", "of each tier, kept free", &s->watermark_permille),
+      number("promote-hits", "nvme reads before an object moves to dram; 0: never",
+             &s->promote_hits),
+      boolean("write-through", "memory puts reach nvme in the background", &s->write_through),
+      number("puts-in-flight-max", "puts being written at once", &s->puts_in_flight_max),
+      number("device-reads-in-flight-max", "reads the device has at once",
+             &s->device_reads_in_flight_max),
+      number("device-writes-in-flight-max", "writes the device has at once",
+             &s->device_writes_in_flight_max),
+      duration("device-timeout-ms", "a device that takes longer hangs", &s->device_timeout),
+      duration("scrub-period-s", "one pass over everything; 0: none", &s->scrub_period),
+      number("scrub-mib-per-s", "the scrubber's share of the device", &s->scrub_mib_per_s),
+      boolean("demote-on-close", "memory-only objects go to nvme at shutdown", &s->demote_on_close),
+      number("objects-max", "objects in the index", &s->objects_max),
+      number("sessions-max", "clients at once", &c->sessions_max),
+      number("operations-in-flight-max", "operations of the node at once",
+             &c->operations_in_flight_max),
+      number("fetch-window-bytes", "per fetch, between tier and wire", &c->fetch_window_bytes),
+      number("namespace-bytes-max", "quota of each namespace; 0: none", &c->namespace_bytes_max),
+      duration("lease-max-ms", "longest lease", &c->lease_max),
+      duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
+      duration("drain-timeout-ms", "how long a clean shutdown waits", &c->drain_timeout),
+  };
+}
+
+std::string in_file(std::string name) {
+  for (char& c : name) c = c == '-' ? '_' : c;
+  return name;
+}
+
+StatusOr<std::string> text_of(const toml::node& node, const std::string& name) {
+  if (const auto* s = node.as_string()) return s->get();
+  if (const auto* i = node.as_integer()) return std::to_string(i->get());
+  if (const auto* b = node.as_boolean()) return std::string(b->get() ? "true" : "false");
+  return error(StatusCode::kInvalidArgument, name + ": a string, a whole number or a boolean");
+}
+
+Status apply_tokens(const toml::array& array, NodeConfig* config) {
+  for (const toml::node& node : array) {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return error(StatusCode::kInvalidArgument, "token: a table was expected");
+    TokenConfig token;
+    token.tenant = (*table)["tenant"].value_or(std::string());
+    token.sha256 = (*table)["sha256"].value_or(std::string());
+    config->tokens.push_back(std::move(token));
+  }
+  return ok_status();
+}
+
+std::string usage(const std::vector<Option>& options) {
+  std::ostringstream out;
+  out << "terraced - a Terrace storage node\n\n"
+         "Usage: terraced [--config FILE] [--OPTION VALUE]...\n\n"
+         "Options (in the file with _ for -, flags win):\n";
+  for (const Option& o : options) {
+    out << "  --" << o.name << std::string(o.name.size() < 28 ? 28 - o.name.size() : 1, ' ')
+        << o.what << " [" << o.show() << "]\n";
+  }
+  out << "\nExamples:\n"
+         "  terraced --dev\n"
+         "  terraced --dev --data-directory /var/lib/terrace --dram-bytes 4GiB --nvme-bytes 64GiB\n"
+         "  terraced --config /etc/terrace/node.toml\n";
+  return out.str();
+}
+}  // namespace
+
+Status NodeConfig::validate() const {
+  const auto bad = [](const std::string& what) {
+    return error(StatusCode::kInvalidArgument, what);
+  };
+  if (node_id.empty()) return bad("node-id is empty");
+  if (!dev && tokens.empty()) {
+    return bad("no tokens configured: add [[token]] tables to the config file, or --dev");
+  }
+  for (const TokenConfig& token : tokens) {
+    if (token.tenant.empty() || token.sha256.size() != 64) {
+      return bad("token of tenant \"" + token.tenant +
+                 "\": needs a tenant and the 64 hex digits of the token's sha256");
+    }
+  }
+  if (sessions_max == 0) return bad("sessions-max=0: at least 1");
+  if (operations_in_flight_max == 0) return bad("operations-in-flight-max=0: at least 1");
+  if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
+    return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
+  }
+  return store.validate();
+}
+
+Status apply_toml(const std::string& toml_text, const std::string& source, NodeConfig* config) {
+  toml::table parsed;
+  try {  // Debian's build of the library has no other way to report an error
+    parsed = toml::parse(toml_text, source);
+  } catch (const toml::parse_error& failed) {
+    return error(StatusCode::kInvalidArgument,
+                 source + ":" + std::to_string(failed.source().begin.line) + ": " +
+                     std::string(failed.description()));
+  }
+  const std::vector<Option> options = options_of(config);
+  for (const auto& [key, node] : parsed) {
+    const std::string name(key.str());
+    if (name == "token" && node.is_array()) {
+      TERRACE_RETURN_IF_ERROR(apply_tokens(*node.as_array(), config));
+      continue;
+    }
+    const auto found = std::find_if(options.begin(), options.end(),
+                                    [&](const Option& o) { return in_file(o.name) == name; });
+    if (found == options.end()) {
+      return error(StatusCode::kInvalidArgument, source + ": unknown option " + name);
+    }
+    TERRACE_ASSIGN_OR_RETURN(const std::string value, text_of(node, name));
+    TERRACE_RETURN_IF_ERROR(found->set(value));
+  }
+  return ok_status();
+}
+
+std::string to_toml(const NodeConfig& config) {
+  NodeConfig copy = config;
+  std::string out;
+  for (const Option& o : options_of(&copy)) out += in_file(o.name) + " = " + o.show() + "\n";
+  return out;
+}
+
+StatusOr<NodeConfig> parse_command_line(int argc, const char* const* argv, std::string* help) {
+  NodeConfig config;
+  std::vector<Option> options = options_of(&config);
+  std::vector<std::pair<std::string, std::string>> given;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word == "--help" || word == "-h") {
+      *help = usage(options);
+      return config;
+    }
+    if (!word.starts_with("--")) {
+      return error(StatusCode::kInvalidArgument, "\"" + word + "\": flags begin with --");
+    }
+    word = word.substr(2);
+    const size_t equals = word.find('=');
+    std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    word = word.substr(0, equals);
+    const auto found = std::find_if(options.begin(), options.end(),
+                                    [&](const Option& o) { return o.name == word; });
+    if (found == options.end() && word != "config") {
+      return error(StatusCode::kInvalidArgument, "--" + word + ": unknown; see --help");
+    }
+    const bool has_next = i + 1 < argc && !std::string(argv[i + 1]).starts_with("--");
+    if (equals == std::string::npos) {
+      if (has_next) {
+        value = argv[++i];
+      } else if (found != options.end() && found->flag) {
+        value = "true";
+      } else {
+        return error(StatusCode::kInvalidArgument, "--" + word + " needs a value");
+      }
+    }
+    if (word == "config") {
+      std::ifstream file(value);
+      if (!file) return error(StatusCode::kNotFound, "--config " + value + ": cannot be read");
+      std::ostringstream content;
+      content << file.rdbuf();
+      TERRACE_RETURN_IF_ERROR(apply_toml(content.str(), value, &config));
+    } else {
+      given.emplace_back(word, value);
+    }
+  }
+  for (const auto& [name, value] : given) {
+    for (const Option& o : options) {
+      if (o.name == name) TERRACE_RETURN_IF_ERROR(o.set(value));
+    }
+  }
+  TERRACE_RETURN_IF_ERROR(config.validate());
+  return config;
+}
+}  // namespace terrace

@@ -1,0 +1,52 @@
+// server/node/config.h - what an operator may decide about a node: TOML file, then flags, validated
+// and printed at start. Nobody else reads files, flags or the environment.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "storage/store_config.h"
+
+namespace terrace {
+
+/// Who a token stands for.
+struct TokenConfig {
+  std::string tenant;
+  std::string sha256;  // of the token, 64 hex digits, so that the file holds no secret
+};
+
+struct NodeConfig {
+  std::string node_id = "node-0";
+  std::string listen_host = "127.0.0.1";
+  uint16_t control_port = 7410;  // gRPC; 0 picks a free one
+  uint16_t data_port = 7411;     // framed protocol; 0 picks a free one
+  uint16_t metrics_port = 7412;  // Prometheus; 0 picks a free one
+  bool metrics = true;
+  bool dev = false;  // no tokens needed; any client may name any tenant
+  std::string log_level = "info";
+  std::vector<TokenConfig> tokens;
+  StoreConfig store;
+  uint32_t sessions_max = 1024;
+  uint32_t operations_in_flight_max = 4096;         // of the node; past it: refused at once
+  uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire
+  uint64_t namespace_bytes_max = 0;                 // quota per namespace; 0: none
+  std::chrono::milliseconds lease_max{60'000};
+  std::chrono::milliseconds operation_deadline_max{60'000};
+  std::chrono::milliseconds drain_timeout{10'000};  // clean shutdown waits this long
+
+  /// kInvalidArgument names the option, its value and its limit. Without `dev` and without tokens a
+  /// node refuses to start.
+  Status validate() const;
+};
+
+/// The command line: flags override the file that --config names. kInvalidArgument names the flag
+/// and what is allowed; kNotFound a missing file. `help` is set when --help or --version was asked
+/// for: print it and stop.
+StatusOr<NodeConfig> parse_command_line(int argc, const char* const* argv, std::string* help);
+/// TOML text on top of `config`; unknown options are refused. For errors, `source` names the file.
+Status apply_toml(const std::string& text, const std::string& source, NodeConfig* config);
+/// The effective configuration as TOML that apply_toml reads back; token digests are left out.
+std::string to_toml(const NodeConfig& config);
+}  // namespace terrace

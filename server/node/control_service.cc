@@ -1,0 +1,276 @@
+#include "server/node/control_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <future>
+#include <type_traits>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "proto/control.grpc.pb.h"
+
+namespace terrace {
+namespace {
+
+constexpr Nanos kLoopAnswerTimeout = seconds(5);
+constexpr int kMessageBytesMax = 4 << 20;
+
+grpc::Status to_grpc(const Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
+}
+
+/// Runs `work` on the loop and waits for its value. kUnavailable when the loop does not answer.
+template <class Work>
+auto on_loop(Loop* loop, Work work) -> StatusOr<std::invoke_result_t<Work>> {
+  using Value = std::invoke_result_t<Work>;
+  auto promise = std::make_shared<std::promise<Value>>();
+  std::future<Value> answer = promise->get_future();
+  TERRACE_RETURN_IF_ERROR(loop->post([promise, work] { promise->set_value(work()); }));
+  if (answer.wait_for(kLoopAnswerTimeout) != std::future_status::ready) {
+    return error(StatusCode::kUnavailable, "node is busy: no answer from its loop within 5 s");
+  }
+  return answer.get();
+}
+
+/// Who calls: the tenant that the bearer token stands for.
+Status authenticate(const NodeConfig& config, const grpc::ServerContext& call,
+                    const std::string& asked_tenant, std::string* tenant) {
+  if (config.dev) {
+    *tenant = asked_tenant.empty() ? "default" : asked_tenant;
+    return ok_status();
+  }
+  const auto header = call.client_metadata().find("authorization");
+  const std::string prefix = "Bearer ";
+  if (header == call.client_metadata().end() || !header->second.starts_with(prefix)) {
+    return error(StatusCode::kUnauthenticated,
+                 "no token: send metadata \"authorization: Bearer TOKEN\"");
+  }
+  const std::string token(header->second.data() + prefix.size(),
+                          header->second.size() - prefix.size());
+  const std::string digest = sha256(token).hex();
+  for (const TokenConfig& known : config.tokens) {
+    if (known.sha256 != digest) continue;
+    if (!asked_tenant.empty() && asked_tenant != known.tenant) {
+      return error(StatusCode::kPermissionDenied, "this token is for tenant \"" + known.tenant +
+                                                      "\", not \"" + asked_tenant + "\"");
+    }
+    *tenant = known.tenant;
+    return ok_status();
+  }
+  return error(StatusCode::kUnauthenticated, "unknown token");
+}
+
+class ControlService final : public proto::Control::Service {
+ public:
+  ControlService(NodeContext* context, Router* router, const ControlServer::Facts& facts)
+      : context_(context), router_(router), facts_(facts) {}
+
+  grpc::Status OpenSession(grpc::ServerContext* call, const proto::OpenSessionRequest* request,
+                           proto::OpenSessionReply* reply) override {
+    return to_grpc(open_session(*call, *request, reply));
+  }
+  grpc::Status OpenNamespace(grpc::ServerContext*, const proto::OpenNamespaceRequest* request,
+                             proto::OpenNamespaceReply* reply) override {
+    return to_grpc(open_namespace(*request, reply));
+  }
+
+ private:
+  Status open_session(const grpc::ServerContext& call, const proto::OpenSessionRequest& request,
+                      proto::OpenSessionReply* reply) {
+    if (request.protocol_version() != kProtocolVersion) {
+      return error(StatusCode::kFailedPrecondition,
+                   "client speaks protocol " + std::to_string(request.protocol_version()) +
+                       ", node " + std::to_string(kProtocolVersion) + ": upgrade the older one");
+    }
+    std::string tenant;
+    TERRACE_RETURN_IF_ERROR(authenticate(*context_->config, call, request.tenant(), &tenant));
+    const std::string client = request.client().substr(0, 128);
+    auto opened = on_loop(context_->loop, [router = router_, tenant, client] {
+      return router->open_session(tenant, client);
+    });
+    if (!opened.ok()) return opened.status();
+    TERRACE_ASSIGN_OR_RETURN(const Secret secret, *std::move(opened));
+    reply->set_secret(secret.data(), secret.size());
+    reply->set_data_port(facts_.data_port);
+    reply->set_node_id(facts_.node_id);
+    reply->set_version(kVersion);
+    reply->set_boot_id(facts_.boot_id);
+    reply->set_protocol_version(kProtocolVersion);
+    return ok_status();
+  }
+
+  Status open_namespace(const proto::OpenNamespaceRequest& request,
+                        proto::OpenNamespaceReply* reply) {
+    // The tenant comes from the session, never from the request.
+    auto tenant = on_loop(context_->loop, [this, secret = request.secret()] {
+      const Session* session =
+          router_->find_session(std::as_bytes(std::span(secret.data(), secret.size())));
+      return session == nullptr ? std::string() : session->tenant();
+    });
+    if (!tenant.ok()) return tenant.status();
+    if (tenant->empty()) return error(StatusCode::kUnauthenticated, "unknown session: open one");
+    TERRACE_ASSIGN_OR_RETURN(const Fingerprint fingerprint,
+                             parse_fingerprint(request.fingerprint()));
+    bool created = false;
+    TERRACE_ASSIGN_OR_RETURN(
+        const std::shared_ptr<const Namespace> ns,
+        context_->namespaces->open(*tenant, request.name(), fingerprint, &created));
+    if (created) {
+      spdlog::info("event=namespace_created tenant=\"{}\" name=\"{}\" id={}", ns->tenant, ns->name,
+                   static_cast<uint32_t>(ns->id));
+    }
+    auto known = on_loop(context_->loop, [this, ns, secret = request.secret()] {
+      Session* session =
+          router_->find_session(std::as_bytes(std::span(secret.data(), secret.size())));
+      if (session != nullptr) session->opened(ns);
+      return session != nullptr;
+    });
+    if (!known.ok()) return known.status();
+    if (!*known) return error(StatusCode::kUnavailable, "session closed meanwhile");
+    reply->set_namespace_id(static_cast<uint32_t>(ns->id));
+    reply->set_created(created);
+    return ok_status();
+  }
+
+  NodeContext* const context_;
+  Router* const router_;
+  const ControlServer::Facts facts_;
+};
+
+class AdminService final : public proto::Admin::Service {
+ public:
+  AdminService(NodeContext* context, Router* router, const ControlServer::Facts& facts)
+      : context_(context), router_(router), facts_(facts) {}
+
+  grpc::Status NodeStatus(grpc::ServerContext* call, const proto::NodeStatusRequest*,
+                          proto::NodeStatusReply* reply) override {
+    std::string tenant;
+    const Status who = authenticate(*context_->config, *call, "", &tenant);
+    if (!who.ok()) return to_grpc(who);
+    auto answer = on_loop(context_->loop, [this] { return status(); });
+    if (!answer.ok()) return to_grpc(answer.status());
+    *reply = *std::move(answer);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListNamespaces(grpc::ServerContext* call,
+                              const proto::ListNamespacesRequest* request,
+                              proto::ListNamespacesReply* reply) override {
+    std::string tenant;
+    const Status who = authenticate(*context_->config, *call, request->tenant(), &tenant);
+    if (!who.ok()) return to_grpc(who);
+    const bool all = context_->config->dev && request->tenant().empty();
+    auto answer = on_loop(context_->loop, [this, tenant, all] { return list(tenant, all); });
+    if (!answer.ok()) return to_grpc(answer.status());
+    *reply = *std::move(answer);
+    return grpc::Status::OK;
+  }
+
+ private:
+  proto::NodeStatusReply status() const {
+    proto::NodeStatusReply out;
+    out.set_node_id(facts_.node_id);
+    out.set_version(kVersion);
+    out.set_boot_id(facts_.boot_id);
+    out.set_uptime_ms(static_cast<uint64_t>(
+        std::chrono::duration_cast<milliseconds>(context_->loop->now() - facts_.started).count()));
+    for (Tier tier : {Tier::dram, Tier::nvme}) {
+      const ChunkStore::TierUse use = context_->store->tier_use(tier);
+      if (use.capacity == 0) continue;
+      proto::NodeStatusReply::TierStatus* t = out.add_tiers();
+      t->set_tier(name_of(tier));
+      t->set_capacity_bytes(use.capacity);
+      t->set_used_bytes(use.used);
+      t->set_objects(use.objects);
+    }
+    out.set_sessions(static_cast<uint32_t>(router_->sessions()));
+    out.set_operations_in_flight(context_->counters->operations_in_flight.get());
+    const StoreMetrics& m = context_->store->metrics();
+    out.set_recovered_objects(m.recovered_objects.get());
+    out.set_recovery_us(m.recovery_us.get());
+    out.set_effective_config(to_toml(*context_->config));
+    auto& counters = *out.mutable_counters();
+    counters["puts_committed"] = m.puts_committed.get();
+    counters["puts_deduplicated"] = m.puts_deduplicated.get();
+    counters["crc_failures_dram"] = m.crc_failures_dram.get();
+    counters["crc_failures_nvme"] = m.crc_failures_nvme.get();
+    counters["quarantined_objects"] = m.quarantined_objects.get();
+    counters["device_errors"] = m.device_errors.get();
+    counters["evictions_dram"] = m.evictions[static_cast<size_t>(Tier::dram)].get();
+    counters["evictions_nvme"] = m.evictions[static_cast<size_t>(Tier::nvme)].get();
+    counters["promotions"] = m.promotions.get();
+    counters["keys_looked_up"] = context_->counters->keys_looked_up.get();
+    counters["protocol_errors"] = context_->counters->protocol_errors.get();
+    return out;
+  }
+
+  proto::ListNamespacesReply list(const std::string& tenant, bool all) const {
+    proto::ListNamespacesReply out;
+    for (const auto& ns : context_->namespaces->all()) {
+      if (!all && ns->tenant != tenant) continue;
+      proto::ListNamespacesReply::Namespace* n = out.add_namespaces();
+      const ChunkStore::Usage usage = context_->store->usage(ns->id);
+      n->set_id(static_cast<uint32_t>(ns->id));
+      n->set_tenant(ns->tenant);
+      n->set_name(ns->name);
+      n->set_model_id(ns->fingerprint.model_id);
+      n->set_objects(usage.objects);
+      n->set_bytes(usage.bytes);
+      n->set_bytes_max(context_->config->namespace_bytes_max);
+      n->set_fingerprint(canonical_bytes(ns->fingerprint));
+    }
+    return out;
+  }
+
+  NodeContext* const context_;
+  Router* const router_;
+  const ControlServer::Facts facts_;
+};
+}  // namespace
+
+class ControlServer::Core {
+ public:
+  Core(NodeContext* context, Router* router, const Facts& facts)
+      : control_(context, router, facts), admin_(context, router, facts) {}
+  ~Core() {
+    if (server_) server_->Shutdown(std::chrono::system_clock::now() + seconds(1));
+  }
+  Status listen(const NodeConfig& config) {
+    const std::string address = config.listen_host + ":" + std::to_string(config.control_port);
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&control_);
+    builder.RegisterService(&admin_);
+    builder.SetMaxReceiveMessageSize(kMessageBytesMax);
+    builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+    // Two nodes must never share a port without knowing it.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    server_ = builder.BuildAndStart();
+    if (!server_ || port == 0) {
+      return error(StatusCode::kUnavailable, "cannot listen on " + address);
+    }
+    port_ = static_cast<uint16_t>(port);
+    return ok_status();
+  }
+  uint16_t port() const { return port_; }
+
+ private:
+  ControlService control_;
+  AdminService admin_;
+  std::unique_ptr<grpc::Server> server_;
+  uint16_t port_ = 0;
+};
+
+StatusOr<std::unique_ptr<ControlServer>> ControlServer::start(NodeContext* context, Router* router,
+                                                              const Facts& facts) {
+  auto core = std::make_unique<Core>(context, router, facts);
+  TERRACE_RETURN_IF_ERROR(core->listen(*context->config));
+  return std::unique_ptr<ControlServer>(new ControlServer(std::move(core)));
+}
+ControlServer::ControlServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+ControlServer::~ControlServer() = default;
+uint16_t ControlServer::port() const {
+  return core_->port();
+}
+}  // namespace terrace

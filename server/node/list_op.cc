@@ -1,0 +1,65 @@
+#include "server/node/list_op.h"
+
+#include "base/limits.h"
+
+namespace terrace {
+
+StatusOr<std::unique_ptr<ListOp>> ListOp::create(NodeContext* context, Session* session,
+                                                 uint64_t tag, const proto::ListRequest& request) {
+  const Namespace* ns = session->find_namespace(request.namespace_id());
+  if (ns == nullptr) {
+    return error(
+        StatusCode::kPermissionDenied,
+        "namespace " + std::to_string(request.namespace_id()) + " was not opened by this session");
+  }
+  TERRACE_ASSIGN_OR_RETURN(const auto after, view_keys(request.after(), 1));
+  if (request.limit() == 0 || request.limit() > kKeysPerRequestMax) {
+    return error(StatusCode::kInvalidArgument, "list of " + std::to_string(request.limit()) +
+                                                   " objects: 1 to " +
+                                                   std::to_string(kKeysPerRequestMax));
+  }
+  auto op = std::unique_ptr<ListOp>(new ListOp(context, session, tag));
+  op->ns_ = ns->id;
+  op->limit_ = request.limit();
+  if (!after.empty()) op->after_ = after[0];
+  return op;
+}
+
+void ListOp::start() {
+  arm_deadline(0);
+  found_ = context_->store->list(ns_, after_, limit_);
+  body_.set_more(found_.size() == limit_);
+  next();
+}
+
+/// Opens the next object for its raw key; objects that vanished meanwhile are left out.
+void ListOp::next() {
+  for (; at_ < found_.size() && cancelled_ == StatusCode::kOk; ++at_) {
+    reader_ = std::make_unique<ChunkReader>();
+    if (context_->store->open_reader(ns_, found_[at_].key, reader_.get(), &opened_).ok()) return;
+  }
+  reader_.reset();
+  body_.mutable_outcome()->set_code(static_cast<int32_t>(cancelled_));
+  reply(MessageKind::list_reply, body_);
+  finished(cancelled_);
+}
+
+void ListOp::opened(bool ok) {
+  if (ok) {
+    const ChunkStore::Listed& listed = found_[at_];
+    WireInfo info;
+    info.code = StatusCode::kOk;
+    info.tiers = listed.info.tiers;
+    info.sections = static_cast<uint16_t>(listed.info.sections);
+    info.load_us = context_->store->load_us(listed.info.tiers);
+    info.bytes = listed.info.logical_bytes;
+    info.generation = listed.info.generation;
+    proto::ListReply::Entry* entry = body_.add_entries();
+    entry->set_key(pack_keys({&listed.key, 1}));
+    entry->set_raw_key(reader_->header().raw_key);
+    pack_info(info, entry->mutable_info());
+  }
+  ++at_;
+  next();
+}
+}  // namespace terrace

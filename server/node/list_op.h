@@ -1,0 +1,41 @@
+// server/node/list_op.h - lists objects of a namespace in key order, with the raw keys that their
+// headers hold.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "proto/data.pb.h"
+#include "server/node/session.h"
+
+namespace terrace {
+
+class ListOp final : public Operation {
+ public:
+  /// kInvalidArgument (cursor, limit), kPermissionDenied (namespace).
+  static StatusOr<std::unique_ptr<ListOp>> create(NodeContext* context, Session* session,
+                                                  uint64_t tag, const proto::ListRequest& request);
+  void start() override;
+  void cancel(StatusCode why) override { cancelled_ = why; }
+
+ private:
+  struct Opened final : Op {
+    explicit Opened(ListOp* o) : owner(o) {}
+    void done(Status result) override { owner->opened(result.ok()); }
+    ListOp* const owner;
+  };
+  ListOp(NodeContext* context, Session* session, uint64_t tag)
+      : Operation(context, session, OpKind::list, tag), opened_(this) {}
+  void next();
+  void opened(bool ok);
+
+  NamespaceId ns_{};
+  std::optional<ChunkKey> after_;
+  uint32_t limit_ = 0;
+  std::vector<ChunkStore::Listed> found_;
+  size_t at_ = 0;
+  std::unique_ptr<ChunkReader> reader_;  // of found_[at_]
+  Opened opened_;
+  proto::ListReply body_;
+  StatusCode cancelled_ = StatusCode::kOk;
+};
+}  // namespace terrace

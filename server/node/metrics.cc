@@ -1,0 +1,226 @@
+#include "server/node/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+#include <prometheus/metric_family.h>
+
+#include <exception>
+
+#include "base/version.h"
+
+namespace terrace {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+/// Collects families; a metric goes to the family of its name.
+class Families {
+ public:
+  void add(const std::string& name, const std::string& help, MetricType type, Labels labels,
+           double value) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    if (type == MetricType::Counter) metric.counter.value = value;
+    if (type == MetricType::Gauge) metric.gauge.value = value;
+    family(name, help, type).metric.push_back(std::move(metric));
+  }
+  void counter(const std::string& name, const std::string& help, const Counter& value,
+               Labels labels = {}) {
+    add(name, help, MetricType::Counter, std::move(labels), static_cast<double>(value.get()));
+  }
+  void gauge(const std::string& name, const std::string& help, const Counter& value,
+             Labels labels = {}) {
+    add(name, help, MetricType::Gauge, std::move(labels), static_cast<double>(value.get()));
+  }
+  void histogram(const std::string& name, const std::string& help, const LatencyHistogram& from,
+                 Labels labels) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    uint64_t count = 0;
+    for (size_t i = 0; i < LatencyHistogram::kBuckets; ++i) {
+      count += from.buckets[i].get();
+      const double bound_s = static_cast<double>(uint64_t{1} << i) * 1e-6;
+      if (i + 1 < LatencyHistogram::kBuckets) metric.histogram.bucket.push_back({count, bound_s});
+    }
+    metric.histogram.sample_count = count;
+    metric.histogram.sample_sum = static_cast<double>(from.sum_us.get()) * 1e-6;
+    family(name, help, MetricType::Histogram).metric.push_back(std::move(metric));
+  }
+  std::vector<MetricFamily> take() { return std::move(families_); }
+
+ private:
+  MetricFamily& family(const std::string& name, const std::string& help, MetricType type) {
+    for (MetricFamily& f : families_) {
+      if (f.name == name) return f;
+    }
+    families_.push_back({name, help, type, {}});
+    return families_.back();
+  }
+  std::vector<MetricFamily> families_;
+};
+
+Labels tier_label(size_t tier) {
+  return {{"tier", name_of(static_cast<Tier>(tier))}};
+}
+
+void add_operations(const NodeCounters& c, Families* out) {
+  for (size_t k = 0; k < kOpKinds; ++k) {
+    const std::string op = name_of(static_cast<OpKind>(k));
+    for (size_t code = 0; code < NodeCounters::kCodes; ++code) {
+      if (code != 0 && c.ops[k].by_code[code].get() == 0) continue;
+      out->counter("terrace_server_operations_total", "Operations answered, by kind and result.",
+                   c.ops[k].by_code[code],
+                   {{"op", op}, {"code", name_of(static_cast<StatusCode>(code))}});
+    }
+    out->histogram("terrace_server_operation_latency_seconds",
+                   "From the request's arrival to its answer.", c.ops[k].latency, {{"op", op}});
+  }
+  for (size_t code = 0; code < NodeCounters::kCodes; ++code) {
+    if (code == 0) {
+      out->counter("terrace_server_fetch_hits_total", "Keys fetched whole.",
+                   c.fetch_keys_by_code[code]);
+    } else if (c.fetch_keys_by_code[code].get() > 0 || code == 5) {
+      out->counter("terrace_server_fetch_misses_total", "Keys not fetched, by reason.",
+                   c.fetch_keys_by_code[code],
+                   {{"reason", name_of(static_cast<StatusCode>(code))}});
+    }
+  }
+  out->counter("terrace_server_lookup_keys_total", "Keys looked up.", c.keys_looked_up);
+  out->counter("terrace_server_lookup_keys_found_total", "Keys looked up and there.", c.keys_found);
+  for (size_t t = 0; t < kTierCount; ++t) {
+    out->counter("terrace_server_fetch_bytes_total", "Bytes sent to clients, by tier.",
+                 c.fetch_bytes_by_tier[t], tier_label(t));
+  }
+  out->counter("terrace_server_put_bytes_total", "Bytes received and verified.", c.put_bytes);
+  out->counter("terrace_server_leases_granted_total", "Leases given by lookups.", c.leases_granted);
+  out->gauge("terrace_server_sessions", "Clients now.", c.sessions);
+  out->counter("terrace_server_sessions_opened_total", "Clients since the start.",
+               c.sessions_opened);
+  out->counter("terrace_server_sessions_refused_total", "Clients over sessions_max.",
+               c.sessions_refused);
+  out->gauge("terrace_server_operations_in_flight", "Operations now (queue depth).",
+             c.operations_in_flight);
+  out->counter("terrace_server_overload_refusals_total", "Operations refused for overload.",
+               c.overload_refusals);
+  out->counter("terrace_server_protocol_errors_total", "Connections closed for bad requests.",
+               c.protocol_errors);
+}
+
+void add_tiers(const StoreMetrics& m, Families* out) {
+  for (Tier tier : {Tier::dram, Tier::nvme}) {
+    const auto t = static_cast<size_t>(tier);
+    const Labels label = tier_label(t);
+    out->counter("terrace_storage_reads_total", "Reads.", m.reads[t], label);
+    out->counter("terrace_storage_read_bytes_total", "Bytes read.", m.read_bytes[t], label);
+    out->counter("terrace_storage_writes_total", "Writes.", m.writes[t], label);
+    out->counter("terrace_storage_write_bytes_total", "Bytes written.", m.write_bytes[t], label);
+    out->counter("terrace_storage_evictions_total", "Objects evicted.", m.evictions[t], label);
+    out->counter("terrace_storage_evicted_bytes_total", "Bytes evicted.", m.evicted_bytes[t],
+                 label);
+    out->gauge("terrace_storage_used_bytes", "Bytes in use.", m.used_bytes[t], label);
+    out->gauge("terrace_storage_capacity_bytes", "Size of the tier.", m.capacity_bytes[t], label);
+    out->gauge("terrace_storage_objects", "Objects.", m.objects[t], label);
+    out->histogram("terrace_storage_read_latency_seconds", "One read.", m.read_latency[t], label);
+    out->histogram("terrace_storage_write_latency_seconds", "One write.", m.write_latency[t],
+                   label);
+  }
+}
+
+void add_store(const StoreMetrics& m, Families* out) {
+  const std::vector<std::pair<const char*, const Counter*>> refusals = {
+      {"space", &m.puts_refused_space},
+      {"quota", &m.puts_refused_quota},
+      {"in_flight", &m.puts_refused_in_flight},
+      {"device", &m.puts_refused_device},
+      {"invalid", &m.puts_refused_invalid},
+      {"abandoned", &m.puts_abandoned},
+      {"crc", &m.puts_failed_crc},
+      {"device_failed", &m.puts_failed_device}};
+  for (const auto& [reason, count] : refusals) {
+    out->counter("terrace_storage_puts_refused_total", "Puts not stored, by reason.", *count,
+                 {{"reason", reason}});
+  }
+  const std::vector<std::tuple<const char*, const char*, const Counter*>> counters = {
+      {"puts_committed", "Puts that became visible.", &m.puts_committed},
+      {"puts_deduplicated", "Puts of objects that were there.", &m.puts_deduplicated},
+      {"header_failures", "Object headers that failed their check.", &m.header_failures},
+      {"quarantined_objects", "Objects taken out for a failed check.", &m.quarantined_objects},
+      {"device_errors", "I/O errors.", &m.device_errors},
+      {"device_timeouts", "I/Os later than the device timeout.", &m.device_timeouts},
+      {"staging_waits", "Reads that waited for a buffer.", &m.staging_waits},
+      {"promotions", "Objects copied to dram.", &m.promotions},
+      {"demotions", "Objects written to nvme before they left dram.", &m.demotions},
+      {"erases", "Objects erased on request.", &m.erases},
+      {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},
+      {"scrub_passes", "Passes of the scrubber.", &m.scrub_passes},
+      {"recovery_dropped_rows", "Index rows that recovery had to drop.", &m.recovery_dropped_rows},
+      {"bytes_verified", "Bytes checked against their CRC.", &m.bytes_verified},
+  };
+  for (const auto& [name, help, count] : counters) {
+    out->counter(std::string("terrace_storage_") + name + "_total", help, *count);
+  }
+  out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
+               m.crc_failures_dram, tier_label(static_cast<size_t>(Tier::dram)));
+  out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
+               m.crc_failures_nvme, tier_label(static_cast<size_t>(Tier::nvme)));
+  out->gauge("terrace_storage_recovered_objects", "Objects found at start.", m.recovered_objects);
+  out->add("terrace_storage_recovery_seconds", "Time that recovery took.", MetricType::Gauge, {},
+           static_cast<double>(m.recovery_us.get()) * 1e-6);
+}
+
+class Collector final : public prometheus::Collectable {
+ public:
+  explicit Collector(const NodeContext* context)
+      : context_(context), started_(context->loop->now()) {}
+  std::vector<MetricFamily> Collect() const override {
+    Families out;
+    add_operations(*context_->counters, &out);
+    add_tiers(context_->store->metrics(), &out);
+    add_store(context_->store->metrics(), &out);
+    const Nanos up = context_->loop->now() - started_;
+    out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},
+            static_cast<double>(up.count()) * 1e-9);
+    out.add("terrace_server_build_info", "Which build runs.", MetricType::Gauge,
+            {{"version", kVersion}, {"node", context_->config->node_id}}, 1);
+    return out.take();
+  }
+
+ private:
+  const NodeContext* const context_;
+  const Nanos started_;
+};
+}  // namespace
+
+class MetricsServer::Core {
+ public:
+  Core(const NodeContext* context, const std::string& address)
+      : collector_(std::make_shared<Collector>(context)), exposer_(address, 1) {
+    exposer_.RegisterCollectable(collector_);
+  }
+  uint16_t port() const { return static_cast<uint16_t>(exposer_.GetListeningPorts().at(0)); }
+
+ private:
+  std::shared_ptr<Collector> collector_;
+  prometheus::Exposer exposer_;
+};
+
+StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::start(const NodeContext* context) {
+  const std::string address =
+      context->config->listen_host + ":" + std::to_string(context->config->metrics_port);
+  try {  // the library reports a taken port by throwing
+    return std::unique_ptr<MetricsServer>(
+        new MetricsServer(std::make_unique<Core>(context, address)));
+  } catch (const std::exception& failed) {
+    return error(StatusCode::kUnavailable,
+                 "metrics cannot listen on " + address + ": " + failed.what());
+  }
+}
+MetricsServer::MetricsServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+MetricsServer::~MetricsServer() = default;
+uint16_t MetricsServer::port() const {
+  return core_->port();
+}
+}  // namespace terrace

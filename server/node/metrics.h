@@ -1,0 +1,24 @@
+// server/node/metrics.h - the node's counters as Prometheus shows them. metrics.cc is this
+// program's only home of prometheus-cpp.
+#pragma once
+#include <memory>
+
+#include "base/status.h"
+#include "server/node/session.h"
+
+namespace terrace {
+
+class MetricsServer {
+ public:
+  /// Serves http://host:port/metrics on threads of its own; every pointer outlives it.
+  /// kUnavailable: the port cannot be had.
+  static StatusOr<std::unique_ptr<MetricsServer>> start(const NodeContext* context);
+  ~MetricsServer();
+  uint16_t port() const;
+
+ private:
+  class Core;
+  explicit MetricsServer(std::unique_ptr<Core> core);
+  std::unique_ptr<Core> core_;
+};
+}  // namespace terrace

@@ -1,0 +1,98 @@
+#include "server/node/namespace_table.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+
+namespace terrace {
+namespace {
+
+constexpr size_t kNameMax = 128;
+
+std::string path_of(const std::string& tenant, const std::string& name) {
+  return tenant + '\0' + name;
+}
+
+std::shared_ptr<const Namespace> make(NamespaceId id, std::string tenant, std::string name,
+                                      Fingerprint fingerprint) {
+  auto ns = std::make_shared<Namespace>();
+  ns->id = id;
+  ns->tenant = std::move(tenant);
+  ns->name = std::move(name);
+  if (!fingerprint.raw()) {
+    ns->sections = sections_of(fingerprint.geometry, fingerprint.geometry.tokens_per_chunk);
+  }
+  ns->fingerprint = std::move(fingerprint);
+  return ns;
+}
+}  // namespace
+
+void NamespaceTable::insert(std::shared_ptr<const Namespace> ns) {
+  next_ = std::max(next_, static_cast<uint32_t>(ns->id) + 1);
+  by_name_[path_of(ns->tenant, ns->name)] = ns;
+  by_id_[static_cast<uint32_t>(ns->id)] = std::move(ns);
+}
+
+Status NamespaceTable::recover() {
+  if (metadata_ == nullptr) return ok_status();
+  TERRACE_ASSIGN_OR_RETURN(const std::vector<NamespaceRow> rows, metadata_->namespaces());
+  const std::lock_guard lock(mutex_);
+  for (const NamespaceRow& row : rows) {
+    StatusOr<Fingerprint> fingerprint = parse_fingerprint(row.fingerprint);
+    if (!fingerprint.ok()) {
+      return error(fingerprint.status().code(), "namespace " + row.tenant + "/" + row.name + ": " +
+                                                    fingerprint.status().message());
+    }
+    insert(make(row.id, row.tenant, row.name, *std::move(fingerprint)));
+  }
+  return ok_status();
+}
+
+StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::string& tenant,
+                                                                const std::string& name,
+                                                                const Fingerprint& fingerprint,
+                                                                bool* created) {
+  if (name.empty() || name.size() > kNameMax || tenant.empty() || tenant.size() > kNameMax) {
+    return error(StatusCode::kInvalidArgument, "namespace \"" + name + "\" of tenant \"" + tenant +
+                                                   "\": names have 1 to " +
+                                                   std::to_string(kNameMax) + " bytes");
+  }
+  TERRACE_RETURN_IF_ERROR(fingerprint.validate());
+  const std::lock_guard lock(mutex_);
+  *created = false;
+  if (const auto found = by_name_.find(path_of(tenant, name)); found != by_name_.end()) {
+    const std::string difference = first_difference(found->second->fingerprint, fingerprint);
+    if (difference.empty()) return found->second;
+    return error(StatusCode::kFailedPrecondition,
+                 "namespace \"" + name + "\" holds KV of another model: " + difference +
+                     "; use another namespace name");
+  }
+  if (by_id_.size() >= kNamespacesMax) {
+    return error(StatusCode::kResourceExhausted,
+                 "node holds " + std::to_string(by_id_.size()) + " namespaces, the limit");
+  }
+  const NamespaceId id{next_};
+  if (metadata_ != nullptr) {
+    TERRACE_RETURN_IF_ERROR(
+        metadata_->put_namespace({id, tenant, name, canonical_bytes(fingerprint)}));
+  }
+  *created = true;
+  std::shared_ptr<const Namespace> ns = make(id, tenant, name, fingerprint);
+  insert(ns);
+  return ns;
+}
+
+std::shared_ptr<const Namespace> NamespaceTable::find(NamespaceId id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(static_cast<uint32_t>(id));
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<const Namespace>> NamespaceTable::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<const Namespace>> out;
+  for (const auto& [id, ns] : by_id_) out.push_back(ns);
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
+  return out;
+}
+}  // namespace terrace

@@ -1,0 +1,239 @@
+#include "server/node/node.h"
+
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "base/log.h"
+#include "base/prng.h"
+#include "server/node/control_service.h"
+#include "server/node/metrics.h"
+#include "server/node/router.h"
+#include "storage/data_file.h"
+#include "storage/uring_device.h"
+#include "transport/tcp_transport.h"
+
+namespace terrace {
+namespace {
+
+constexpr Nanos kTurn = milliseconds(10);
+constexpr Nanos kCloseTimeout = seconds(30);  // of the tiers, on top of the drain timeout
+
+/// An asynchronous step that the loop is turned for.
+class Step final : public Op {
+ public:
+  void done(Status result) override {
+    if (!result.ok()) spdlog::warn("event=shutdown_step error=\"{}\"", result.to_string());
+    finished_ = true;
+  }
+  bool wait(Loop* loop, Nanos timeout) {
+    const Nanos until = loop->now() + timeout;
+    while (!finished_ && loop->now() < until) loop->turn(kTurn);
+    return finished_;
+  }
+
+ private:
+  bool finished_ = false;
+};
+
+/// A data directory without a size: the size that it has.
+Status fill_in_size(StoreConfig* store) {
+  if (store->data_directory.empty() || store->nvme_bytes > 0) return ok_status();
+  struct stat found {};
+  if (::stat(store->data_path().c_str(), &found) == 0 && S_ISREG(found.st_mode)) {
+    store->nvme_bytes = static_cast<uint64_t>(found.st_size);
+    return ok_status();
+  }
+  return error(StatusCode::kInvalidArgument,
+               "data-directory " + store->data_directory +
+                   " holds no data file yet: say how large it is to be with --nvme-bytes");
+}
+
+void log_fill(uint64_t done, uint64_t total) {
+  if (done % kGiB == 0 || done == total) {
+    spdlog::info("event=zeroing_data_file done_bytes={} total_bytes={}", done, total);
+  }
+}
+}  // namespace
+
+/// Members in the order in which they come to life; they end in the opposite order.
+class Node::Core {
+ public:
+  explicit Core(const NodeConfig& node_config) : config(node_config) {}
+  Status start();
+  void run();
+  void shut_down();
+
+  NodeConfig config;
+  SystemClock clock;
+  NodeCounters counters;
+  NodeContext context;
+  std::unique_ptr<Loop> loop;
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DataFile> file;
+  std::unique_ptr<UringDevice> device;
+  std::unique_ptr<MetadataStore> metadata;
+  std::unique_ptr<NamespaceTable> namespaces;
+  std::unique_ptr<ChunkStore> store;
+  std::unique_ptr<Router> router;
+  std::unique_ptr<TcpTransport> transport;
+  std::unique_ptr<ControlServer> control;
+  std::unique_ptr<MetricsServer> metrics;
+  uint16_t data_port = 0;
+
+ private:
+  Status open_media();
+  Status open_ports();
+  void drain();
+  void close_control();
+  void wait_for(Step* step, Nanos timeout, const char* what);
+};
+
+Status Node::Core::start() {
+  Loop::Options options;
+  options.ring_entries = 4096;
+  TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, &clock));
+  if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
+  namespaces = std::make_unique<NamespaceTable>(metadata.get());
+  TERRACE_RETURN_IF_ERROR(namespaces->recover());
+  TERRACE_ASSIGN_OR_RETURN(
+      store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get()));
+  context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
+  return open_ports();
+}
+
+Status Node::Core::open_media() {
+  TERRACE_ASSIGN_OR_RETURN(DirectoryLock taken,
+                           DirectoryLock::acquire(config.store.data_directory));
+  lock = std::make_unique<DirectoryLock>(std::move(taken));
+  TERRACE_RETURN_IF_ERROR(fill_in_size(&config.store));
+  DataFile::Options data;
+  data.path = config.store.data_path();
+  data.bytes = config.store.nvme_bytes;
+  data.format_block_device = config.store.format_block_device;
+  data.progress = log_fill;
+  TERRACE_ASSIGN_OR_RETURN(file, DataFile::open(data, lock->uuid()));
+  if (!file->direct()) spdlog::warn("event=no_direct_io path={}", config.store.data_path());
+  DeviceOptions device_options;
+  device_options.reads_in_flight_max = config.store.device_reads_in_flight_max;
+  device_options.writes_in_flight_max = config.store.device_writes_in_flight_max;
+  device_options.io_timeout = config.store.device_timeout;
+  device = std::make_unique<UringDevice>(file.get(), loop.get(), device_options);
+  MetadataStore::Options rows;
+  rows.path = config.store.metadata_path();
+  TERRACE_ASSIGN_OR_RETURN(metadata, MetadataStore::open(rows, loop.get()));
+  return ok_status();
+}
+
+Status Node::Core::open_ports() {
+  router = std::make_unique<Router>(&context);
+  transport = std::make_unique<TcpTransport>(loop.get(), router.get(), TcpOptions());
+  context.transport = transport.get();
+  TERRACE_ASSIGN_OR_RETURN(
+      data_port,
+      transport->listen(config.listen_host + ":" + std::to_string(config.data_port),
+                        [this](std::span<const std::byte, 16> s) { return router->knows(s); }));
+  ControlServer::Facts facts;
+  facts.node_id = config.node_id;
+  secure_random(std::as_writable_bytes(std::span(&facts.boot_id, 1)));
+  facts.data_port = data_port;
+  facts.started = loop->now();
+  TERRACE_ASSIGN_OR_RETURN(control, ControlServer::start(&context, router.get(), facts));
+  if (config.metrics) {
+    TERRACE_ASSIGN_OR_RETURN(metrics, MetricsServer::start(&context));
+  }
+  return ok_status();
+}
+
+void Node::Core::run() {
+  loop->run();
+  spdlog::info("event=draining operations={}", counters.operations_in_flight.get());
+  drain();
+}
+
+/// Running operations may end; new ones are refused.
+void Node::Core::drain() {
+  context.draining = true;
+  const Nanos until = loop->now() + config.drain_timeout;
+  while (counters.operations_in_flight.get() > 0 && loop->now() < until) loop->turn(kTurn);
+}
+
+/// Its calls wait for the loop, so the loop turns while it ends.
+void Node::Core::close_control() {
+  std::atomic<bool> closed{false};
+  std::thread closer([this, &closed] {
+    control.reset();
+    closed.store(true);
+  });
+  while (!closed.load()) loop->turn(kTurn);
+  closer.join();
+}
+
+/// A step that does not end would leave the kernel with memory that is about to go: then the
+/// process ends here, which is always safe for what is stored.
+void Node::Core::wait_for(Step* step, Nanos timeout, const char* what) {
+  if (step->wait(loop.get(), timeout)) return;
+  spdlog::error("event=shutdown_stuck step={}", what);
+  std::_Exit(1);
+}
+
+/// Also after a start that failed halfway.
+void Node::Core::shut_down() {
+  if (loop == nullptr) return;
+  context.draining = true;
+  metrics.reset();
+  if (control != nullptr) close_control();
+  if (transport != nullptr) {
+    Step closed;
+    transport->close(&closed);
+    wait_for(&closed, kCloseTimeout, "transport");
+  }
+  if (router != nullptr) {
+    Step closed;
+    router->close(&closed);
+    wait_for(&closed, kCloseTimeout, "sessions");
+  }
+  transport.reset();
+  router.reset();
+  if (store != nullptr) {
+    Step closed;
+    store->close(&closed);
+    wait_for(&closed, kCloseTimeout, "store");
+  }
+  store.reset();
+  metadata.reset();
+  loop->turn(Nanos(0));
+}
+
+StatusOr<std::unique_ptr<Node>> Node::start(const NodeConfig& config) {
+  auto core = std::make_unique<Core>(config);
+  const Status started = core->start();
+  if (!started.ok()) {
+    core->shut_down();
+    return started;
+  }
+  return std::unique_ptr<Node>(new Node(std::move(core)));
+}
+
+Node::Node(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+Node::~Node() {
+  core_->shut_down();
+}
+
+void Node::run() {
+  core_->run();
+}
+void Node::stop() {
+  core_->loop->stop();
+}
+uint16_t Node::control_port() const {
+  return core_->control->port();
+}
+uint16_t Node::data_port() const {
+  return core_->data_port;
+}
+uint16_t Node::metrics_port() const {
+  return core_->metrics == nullptr ? uint16_t{0} : core_->metrics->port();
+}
+}  // namespace terrace

@@ -1,0 +1,134 @@
+#include "storage/chunk_store.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "storage/core.h"
+#include "storage/handles.h"
+
+namespace terrace {
+
+Pin::Pin(Pin&& other) noexcept
+    : store_(std::exchange(other.store_, nullptr)), entry_(other.entry_) {}
+Pin& Pin::operator=(Pin&& other) noexcept {
+  std::swap(store_, other.store_);
+  std::swap(entry_, other.entry_);
+  return *this;
+}
+Pin::~Pin() {
+  if (store_ != nullptr) store_->core_->unpin(entry_);
+}
+
+ChunkWriter::ChunkWriter() = default;
+ChunkWriter::~ChunkWriter() {
+  if (state_ != nullptr) state_->core->puts.abandon(state_->put);
+}
+
+StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config, Loop* loop,
+                                                       Device* device, MetadataStore* metadata) {
+  TERRACE_RETURN_IF_ERROR(config.validate());
+  if ((device == nullptr) != (metadata == nullptr)) {
+    return error(StatusCode::kInvalidArgument, "an nvme tier needs a device and a metadata store");
+  }
+  auto core = std::make_unique<Core>(config, loop, device, metadata);
+  TERRACE_RETURN_IF_ERROR(core->open());
+  return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));
+}
+
+ChunkStore::ChunkStore(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+ChunkStore::~ChunkStore() = default;
+
+void ChunkStore::close(Op* op) {
+  core_->close(op);
+}
+
+std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) const {
+  const uint32_t id = core_->find(ns, key);
+  if (id == kNoEntry) return std::nullopt;
+  return core_->info_of(core_->index[id]);
+}
+
+void ChunkStore::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
+  for (size_t i = keys.size(); i > 0; --i) {
+    const uint32_t id = core_->find(ns, keys[i - 1]);
+    if (id != kNoEntry) core_->touch(id);
+  }
+}
+
+StatusOr<Pin> ChunkStore::pin(NamespaceId ns, const ChunkKey& key) {
+  const uint32_t id = core_->find(ns, key);
+  if (id == kNoEntry) return StatusCode::kNotFound;
+  core_->pin(id);
+  return Pin(this, id);
+}
+
+std::vector<ChunkStore::Listed> ChunkStore::list(NamespaceId ns,
+                                                 const std::optional<ChunkKey>& after,
+                                                 uint32_t limit) const {
+  std::vector<Listed> listed;
+  for (uint32_t id : core_->index.list(ns, after, limit)) {
+    listed.push_back({core_->index[id].key, core_->info_of(core_->index[id])});
+  }
+  return listed;
+}
+
+ChunkStore::Usage ChunkStore::usage(NamespaceId ns) const {
+  const auto it = core_->usage.find(static_cast<uint32_t>(ns));
+  return it == core_->usage.end() ? Usage() : it->second;
+}
+
+Status ChunkStore::open_writer(PutSpec spec, ChunkWriter* writer, Op* op) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  TERRACE_CHECK(writer->state_ == nullptr);
+  TERRACE_ASSIGN_OR_RETURN(std::shared_ptr<Put> put, core_->puts.open(std::move(spec), op));
+  writer->layout_.emplace(put->header_bytes, put->header.sections);
+  writer->state_ = std::make_unique<ChunkWriter::State>();
+  writer->state_->core = core_.get();
+  writer->state_->put = std::move(put);
+  return ok_status();
+}
+
+std::vector<iovec> ChunkStore::memory(ChunkWriter* writer, uint32_t section, uint64_t offset,
+                                      uint64_t bytes) {
+  const Put& put = *writer->state_->put;
+  std::vector<iovec> memory;
+  TERRACE_CHECK(put.space != nullptr && section < put.header.sections.size());
+  TERRACE_CHECK(offset + bytes <= put.header.sections[section].bytes);
+  put.space->memory(writer->layout().section_offset(section) + offset, bytes, &memory);
+  return memory;
+}
+
+Status ChunkStore::landed(ChunkWriter* writer, uint32_t section, uint32_t first_unit,
+                          std::span<const uint32_t> crcs) {
+  return core_->puts.landed(*writer->state_->put, section, first_unit, crcs);
+}
+
+Status ChunkStore::commit(ChunkWriter* writer, Op* op) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  return core_->puts.commit(writer->state_->put, op);
+}
+
+Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  const uint32_t id = core_->find(ns, key);
+  if (id == kNoEntry) return StatusCode::kNotFound;
+  core_->metrics.erases.add();
+  core_->doom(id, false, [op](const Status& result) { op->done(result); });
+  return ok_status();
+}
+
+const StoreMetrics& ChunkStore::metrics() const {
+  return core_->metrics;
+}
+
+ChunkStore::TierUse ChunkStore::tier_use(Tier tier) const {
+  const auto i = static_cast<size_t>(tier);
+  core_->update_gauges();
+  return {core_->metrics.capacity_bytes[i].get(), core_->metrics.used_bytes[i].get(),
+          core_->metrics.objects[i].get()};
+}
+
+uint32_t ChunkStore::load_us(TierMask tiers) const {
+  return core_->load_us(tiers);
+}
+}  // namespace terrace

@@ -1,0 +1,212 @@
+// storage/chunk_store.h - the front door of a node's tiers: find, pin, read, write, erase chunks.
+//
+// Everything runs on one loop's thread. Long operations are caller-owned objects (ChunkReader,
+// ChunkWriter) and Ops; a non-OK return means refused and the Op untouched. What lies where, when
+// it is demoted, promoted or dropped, and what a device does when it fails, ends behind this page.
+#pragma once
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/chunk_key.h"
+#include "base/counter.h"
+#include "base/geometry.h"
+#include "base/loop.h"
+#include "base/op.h"
+#include "base/status.h"
+#include "storage/device.h"
+#include "storage/metadata_store.h"
+#include "storage/object_format.h"
+#include "storage/store_config.h"
+#include "storage/store_metrics.h"
+
+namespace terrace {
+
+/// What is known of an object without touching its bytes.
+struct ObjectInfo {
+  TierMask tiers = 0;
+  uint32_t sections = 0;
+  uint64_t logical_bytes = 0;
+  uint64_t generation = 0;
+  Durability durability = Durability::memory;
+};
+
+class ChunkStore;
+
+/// Holds one object's bytes: eviction passes it by, an erase waits for it. Move-only; released on
+/// destruction. Must not outlive the store.
+class Pin {
+ public:
+  Pin() = default;
+  Pin(Pin&& other) noexcept;
+  Pin& operator=(Pin&& other) noexcept;
+  ~Pin();
+  explicit operator bool() const { return store_ != nullptr; }
+
+ private:
+  friend class ChunkStore;
+  Pin(ChunkStore* store, uint32_t entry) : store_(store), entry_(entry) {}
+  ChunkStore* store_ = nullptr;
+  uint32_t entry_ = 0;
+};
+
+/// Verified bytes of one read; they stay in place until release() or destruction. Move-only.
+class ReadBuffer {
+ public:
+  ReadBuffer();
+  ReadBuffer(ReadBuffer&&) noexcept;
+  ReadBuffer& operator=(ReadBuffer&&) noexcept;
+  ~ReadBuffer();
+  std::span<const iovec> pieces() const { return pieces_; }  // the units asked for, in order
+  Tier tier() const { return tier_; }
+  void release();
+
+ private:
+  friend class ChunkStore;
+  struct Hold;  // staging buffers, or nothing for resident bytes (the reader's pin holds those)
+  std::vector<iovec> pieces_;
+  Tier tier_ = Tier::dram;
+  std::unique_ptr<Hold> hold_;
+};
+
+/// An object opened for reading. The caller owns it and keeps it in place; it pins the object until
+/// it is destroyed, which must not happen while a read of it is in flight.
+class ChunkReader {
+ public:
+  ChunkReader();
+  ~ChunkReader();
+  const ObjectHeader& header() const { return *header_; }
+  const ObjectLayout& layout() const { return *layout_; }
+  Tier tier() const { return tier_; }
+
+ private:
+  friend class ChunkStore;
+  struct State;
+  std::shared_ptr<const ObjectHeader> header_;
+  std::optional<ObjectLayout> layout_;
+  Tier tier_ = Tier::dram;
+  std::unique_ptr<State> state_;
+};
+
+struct PutSpec {
+  NamespaceId ns{};
+  ChunkKey key;
+  std::string raw_key;
+  std::string user_meta;
+  std::vector<SectionSpec> sections;
+  Durability durability = Durability::memory;
+  uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
+};
+
+/// An object being written; invisible until its commit is done. The caller owns it and keeps it in
+/// place; destroying it without a commit abandons the put and frees its space.
+class ChunkWriter {
+ public:
+  ChunkWriter();
+  ~ChunkWriter();
+  const ObjectLayout& layout() const { return *layout_; }
+
+ private:
+  friend class ChunkStore;
+  struct State;
+  std::optional<ObjectLayout> layout_;
+  std::unique_ptr<State> state_;
+};
+
+class ChunkStore {
+ public:
+  /// `device` and `metadata` are null together: a store without an nvme tier. Both outlive the
+  /// store. Recovers what they hold before it returns; `report` gets a line per quarter of the way.
+  /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
+  static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
+                                                    Device* device, MetadataStore* metadata);
+  ~ChunkStore();
+  /// Stops background work and new operations, lets running ones end, writes back what memory-only
+  /// objects may be kept (config.demote_on_close); `op` is done when the store can be destroyed.
+  void close(Op* op);
+
+  // Finding.
+
+  /// A probe: never extends a life, never logs.
+  std::optional<ObjectInfo> find(NamespaceId ns, const ChunkKey& key) const;
+  /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it.
+  void touch(NamespaceId ns, std::span<const ChunkKey> keys);
+  /// kNotFound when it is not there (or being erased).
+  StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);
+  struct Listed {
+    ChunkKey key;
+    ObjectInfo info;
+  };
+  /// Up to `limit` objects of `ns` in key order after `after` (nullopt: from the start).
+  std::vector<Listed> list(NamespaceId ns, const std::optional<ChunkKey>& after,
+                           uint32_t limit) const;
+  /// Logical bytes and objects visible in a namespace.
+  struct Usage {
+    uint64_t bytes = 0;
+    uint64_t objects = 0;
+  };
+  Usage usage(NamespaceId ns) const;
+
+  // Reading.
+
+  /// Pins the object and makes its header available; done(OK) then. Refused: kNotFound,
+  /// kUnavailable (closing). Done with kDataLoss: its header failed its checksum or names another
+  /// object; it was quarantined.
+  Status open_reader(NamespaceId ns, const ChunkKey& key, ChunkReader* reader, Op* op);
+  /// Reads units [first_unit, first_unit + units) of `section`, at most kFramePayloadBytesMax, from
+  /// the fastest tier that has them, and verifies what did not come from resident memory. When the
+  /// staging buffers are all lent, the read waits for one. Done with kDataLoss: a unit's checksum
+  /// failed, the object was quarantined. kDeadlineExceeded, kUnavailable: the device hangs or is
+  /// gone.
+  Status read(ChunkReader* reader, uint32_t section, uint32_t first_unit, uint32_t units,
+              ReadBuffer* into, Op* op);
+
+  // Writing.
+
+  /// Admits a put and takes its space. Refused: kResourceExhausted (space, quota, too many puts:
+  /// the message says which and each is counted), kInvalidArgument (bad section table),
+  /// kUnavailable (closing, or durability nvme without a working nvme tier).
+  /// Done with OK: write; kAlreadyExists: the object is there with the durability asked for. A put
+  /// of a key that another put is writing waits for it, and takes over if that one fails.
+  Status open_writer(PutSpec spec, ChunkWriter* writer, Op* op);
+  /// Where [offset, offset + bytes) of `section` must be put, in order. Valid until the commit.
+  std::vector<iovec> memory(ChunkWriter* writer, uint32_t section, uint64_t offset, uint64_t bytes);
+  /// Units [first_unit, ...) of `section` are in place and must have these CRCs. kDataLoss names
+  /// the unit when one differs; kInvalidArgument for units that do not exist.
+  Status landed(ChunkWriter* writer, uint32_t section, uint32_t first_unit,
+                std::span<const uint32_t> crcs);
+  /// All units landed: makes the object durable as asked, then visible; done then. kInvalidArgument
+  /// when units are missing. Done with the device's error otherwise; the object is then absent.
+  Status commit(ChunkWriter* writer, Op* op);
+
+  /// Invisible at once; done when it cannot come back after a restart. Refused: kNotFound.
+  Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
+
+  const StoreMetrics& metrics() const;
+  /// Capacity and use of a tier, in bytes.
+  struct TierUse {
+    uint64_t capacity = 0;
+    uint64_t used = 0;
+    uint64_t objects = 0;
+  };
+  TierUse tier_use(Tier tier) const;
+  /// Expected microseconds until the first byte of an object in `tier`, its queue included.
+  uint32_t load_us(TierMask tiers) const;
+
+  class Core;
+
+ private:
+  friend class Pin;
+  friend class ReadBuffer;
+  friend class ChunkReader;
+  friend class ChunkWriter;
+  explicit ChunkStore(std::unique_ptr<Core> core);
+  std::unique_ptr<Core> core_;
+};
+}  // namespace terrace

@@ -1,0 +1,241 @@
+#include "storage/core.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/policy/lru.h"
+
+namespace terrace {
+namespace {
+constexpr auto kDram = static_cast<size_t>(Tier::dram);
+constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+}  // namespace
+
+ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
+                       MetadataStore* its_metadata)
+    : config(store_config),
+      loop(its_loop),
+      device(its_device),
+      metadata(its_metadata),
+      dram_policy(std::make_unique<Lru>()),
+      nvme_policy(std::make_unique<Lru>()),
+      evictor(*this),
+      mover(*this),
+      scrubber(*this),
+      puts(*this) {}
+
+ChunkStore::Core::~Core() {
+  scrubber.stop();
+  if (queue != nullptr && queue->hanging() > 0) {
+    arena->abandon();
+    staging->abandon();
+  }
+  persister.reset();
+  queue.reset();
+  for (std::shared_ptr<ArenaSpace>& space : residents_) space.reset();
+}
+
+void ChunkStore::Core::later(std::function<void()> task) {
+  Op* const op = calls.make([run = std::move(task)](const Status&) { run(); });
+  loop->defer(op, ok_status());
+}
+
+uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
+  const uint32_t id = index.insert(facts.ns, facts.key);
+  IndexEntry& entry = index[id];
+  entry.generation = facts.generation;
+  entry.logical_bytes = static_cast<uint32_t>(facts.logical_bytes);
+  entry.stored_blocks = static_cast<uint32_t>(facts.stored_bytes / kSectorBytes);
+  entry.header_blocks = static_cast<uint16_t>(facts.header_bytes / kSectorBytes);
+  entry.sections = static_cast<uint16_t>(facts.sections);
+  Usage& used = usage[static_cast<uint32_t>(facts.ns)];
+  used.bytes += facts.logical_bytes;
+  used.objects += 1;
+  return id;
+}
+
+void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space) {
+  if (residents_free_.empty()) {
+    residents_free_.push_back(static_cast<uint32_t>(residents_.size()));
+    residents_.emplace_back();
+  }
+  IndexEntry& entry = index[id];
+  TERRACE_CHECK(entry.resident == kNoEntry);
+  entry.resident = residents_free_.back();
+  residents_free_.pop_back();
+  residents_[entry.resident] = std::move(space);
+  entry.nvme_hits = 0;
+  if (!entry.has(IndexEntry::doomed)) dram_policy->inserted(id);
+  metrics.objects[kDram].add();
+}
+
+const std::shared_ptr<ArenaSpace>& ChunkStore::Core::dram_of(uint32_t id) const {
+  static const std::shared_ptr<ArenaSpace> none;
+  const uint32_t slot = index[id].resident;
+  return slot == kNoEntry ? none : residents_[slot];
+}
+
+void ChunkStore::Core::drop_dram(uint32_t id) {
+  IndexEntry& entry = index[id];
+  if (entry.resident == kNoEntry) return;
+  dram_policy->removed(id);
+  residents_[entry.resident].reset();
+  residents_free_.push_back(entry.resident);
+  entry.resident = kNoEntry;
+  metrics.objects[kDram].sub();
+}
+
+void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
+  IndexEntry& entry = index[id];
+  index.set_extents(id, copy.space->extents());
+  copy.space->keep();
+  entry.header_crc = copy.header_crc;
+  entry.set(IndexEntry::on_nvme);
+  if (copy.durable) entry.set(IndexEntry::durable);
+  entry.clear(IndexEntry::write_failed);
+  if (!entry.has(IndexEntry::doomed)) nvme_policy->inserted(id);
+  metrics.objects[kNvme].add();
+}
+
+void ChunkStore::Core::detach_nvme(uint32_t id) {
+  IndexEntry& entry = index[id];
+  nvme->withhold(index.extents(id));
+  index.clear_extents(id);
+  nvme_policy->removed(id);
+  entry.clear(IndexEntry::on_nvme);
+  entry.clear(IndexEntry::durable);
+  entry.set(IndexEntry::persisting);  // no new row before the old one is gone
+  metrics.objects[kNvme].sub();
+  pin(id);
+  rows->erase(entry.ns, entry.key, entry.generation, [this, id](const Status&) {
+    index[id].clear(IndexEntry::persisting);
+    const bool doomed = index[id].has(IndexEntry::doomed);
+    if (doomed) settle(id);
+    if (!doomed) mover.write_back(id, true);
+    unpin(id);
+  });
+}
+
+ObjectInfo ChunkStore::Core::info_of(const IndexEntry& entry) const {
+  ObjectInfo info;
+  if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
+  if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
+  info.sections = entry.sections;
+  info.logical_bytes = entry.logical_bytes;
+  info.generation = entry.generation;
+  info.durability = entry.has(IndexEntry::durable) ? Durability::nvme : Durability::memory;
+  return info;
+}
+
+void ChunkStore::Core::unpin(uint32_t id) {
+  IndexEntry& entry = index[id];
+  TERRACE_CHECK(entry.pins > 0);
+  if (--entry.pins == 0 && entry.has(IndexEntry::doomed)) try_release(id);
+}
+
+void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
+  IndexEntry& entry = index[id];
+  Usage& used = usage[static_cast<uint32_t>(entry.ns)];
+  used.bytes -= entry.logical_bytes;
+  used.objects -= 1;
+  dram_policy->removed(id);
+  nvme_policy->removed(id);
+  index.unlink(id);
+  Fate& fate = fates_[id];
+  fate.withhold = withhold;
+  if (gone) fate.gone.push_back(std::move(gone));
+  if (!entry.has(IndexEntry::persisting)) settle(id);
+  try_release(id);  // its memory, when nobody uses it
+}
+
+void ChunkStore::Core::settle(uint32_t id) {
+  IndexEntry& entry = index[id];
+  if (!entry.has(IndexEntry::doomed) || entry.has(IndexEntry::row_pending)) return;
+  entry.set(IndexEntry::row_pending);
+  if (!entry.has(IndexEntry::on_nvme)) {
+    later([this, id] { row_gone(id, ok_status()); });
+    return;
+  }
+  metrics.objects[kNvme].sub();
+  rows->erase(entry.ns, entry.key, entry.generation,
+              [this, id](const Status& result) { row_gone(id, result); });
+}
+
+void ChunkStore::Core::row_gone(uint32_t id, const Status& result) {
+  IndexEntry& entry = index[id];
+  entry.clear(IndexEntry::row_pending);
+  entry.clear(IndexEntry::on_nvme);
+  Fate& fate = fates_[id];
+  if (!result.ok()) fate.withhold = true;  // the row may come back after a restart
+  const std::vector<Then> gone = std::exchange(fate.gone, {});
+  try_release(id);
+  for (const Then& each : gone) each(result);
+}
+
+void ChunkStore::Core::try_release(uint32_t id) {
+  IndexEntry& entry = index[id];
+  if (entry.pins > 0) return;
+  drop_dram(id);
+  if (entry.has(IndexEntry::row_pending)) return;
+  const bool withhold = fates_[id].withhold;
+  fates_.erase(id);
+  if (nvme != nullptr && entry.first_extent.blocks > 0) {
+    const std::span<const Extent> held = index.extents(id);
+    const std::vector<Extent> extents(held.begin(), held.end());
+    const uint64_t bytes = entry.stored_bytes();
+    index.release(id);
+    if (withhold) {
+      nvme->withhold(extents);
+    } else {
+      nvme->free(extents, bytes);
+    }
+  } else {
+    index.release(id);
+  }
+  update_gauges();
+}
+
+void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
+  IndexEntry& entry = index[id];
+  if (entry.has(IndexEntry::doomed)) return;
+  metrics.quarantined_objects.add();
+  spdlog::warn("quarantine key={} ns={} generation={} tier={}", entry.key.hex(),
+               static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
+  const bool in_dram = entry.resident != kNoEntry;
+  if (tier == Tier::dram) {
+    if (in_dram) residents_[entry.resident]->withhold();
+    if (entry.has(IndexEntry::on_nvme)) {
+      drop_dram(id);
+    } else {
+      doom(id, true, nullptr);
+    }
+  } else if (in_dram && !entry.has(IndexEntry::persisting)) {
+    detach_nvme(id);
+  } else {
+    doom(id, true, nullptr);
+  }
+  update_gauges();
+}
+
+void ChunkStore::Core::touch(uint32_t id) {
+  dram_policy->touched(id);
+  nvme_policy->touched(id);
+}
+
+void ChunkStore::Core::update_gauges() {
+  metrics.capacity_bytes[kDram].set(arena->capacity_bytes());
+  metrics.used_bytes[kDram].set(arena->ready_bytes() - arena->free_bytes());
+  if (nvme == nullptr) return;
+  metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
+  metrics.used_bytes[kNvme].set(nvme->used_bytes());
+}
+
+uint32_t ChunkStore::Core::load_us(TierMask tiers) const {
+  if ((tiers & mask_of(Tier::dram)) != 0) return 1;
+  if ((tiers & mask_of(Tier::nvme)) != 0 && queue != nullptr) return queue->read_us();
+  return ~uint32_t{0};
+}
+}  // namespace terrace

@@ -1,0 +1,128 @@
+// storage/core.h - what the operations of a store share: the index, the tiers' space, and the life
+// of an entry from publish to release. Each operation has a file of its own (reader.cc, writer.cc,
+// persister, mover, evictor, scrubber, recovery.cc). Thread-confined; not seen outside the room.
+#pragma once
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/gate.h"
+#include "storage/arena.h"
+#include "storage/calls.h"
+#include "storage/chunk_store.h"
+#include "storage/device_queue.h"
+#include "storage/evictor.h"
+#include "storage/index.h"
+#include "storage/mover.h"
+#include "storage/nvme_space.h"
+#include "storage/persister.h"
+#include "storage/policy/eviction_policy.h"
+#include "storage/puts.h"
+#include "storage/row_queue.h"
+#include "storage/scrubber.h"
+#include "storage/staging.h"
+
+namespace terrace {
+
+/// What a published object is.
+struct ObjectFacts {
+  ChunkKey key;
+  NamespaceId ns{};
+  uint64_t generation = 0;
+  uint64_t logical_bytes = 0;
+  uint64_t stored_bytes = 0;
+  uint64_t header_bytes = 0;
+  uint32_t sections = 0;
+};
+
+class ChunkStore::Core {
+ public:
+  using Then = std::function<void(Status)>;
+
+  Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
+       MetadataStore* its_metadata);
+  ~Core();
+  /// Memory, recovery, background work. Errors: ChunkStore::open's.
+  Status open();
+  void close(Op* op);
+
+  bool has_nvme() const { return device != nullptr; }
+  /// An nvme tier is there and answers.
+  bool nvme_works() const { return has_nvme() && queue->healthy(); }
+  bool closing() const { return gate.closed(); }
+  void defer(Op* op, Status result) { loop->defer(op, std::move(result)); }
+  /// Runs `task` on a later turn; the store stays until then.
+  void later(std::function<void()> task);
+
+  // Entries.
+
+  /// kNoEntry when it is not visible.
+  uint32_t find(NamespaceId ns, const ChunkKey& key) const { return index.find(ns, key); }
+  /// Makes an object visible; it lies nowhere yet.
+  uint32_t publish(const ObjectFacts& facts);
+  void attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space);
+  /// Null when the object is not in dram.
+  const std::shared_ptr<ArenaSpace>& dram_of(uint32_t id) const;
+  void drop_dram(uint32_t id);
+  /// The row is written; the index takes the extents over.
+  void attach_nvme(uint32_t id, const NvmeCopy& copy);
+  /// The nvme copy is bad and another one is in dram: forgets it and has it written anew.
+  void detach_nvme(uint32_t id);
+  ObjectInfo info_of(const IndexEntry& entry) const;
+
+  void pin(uint32_t id) { ++index[id].pins; }
+  void unpin(uint32_t id);
+  /// Invisible at once. The row is deleted, and when that is durable and the last pin is gone, the
+  /// space is free; or, with `withhold`, is not used again. `gone` runs when it cannot come back.
+  void doom(uint32_t id, bool withhold, Then gone);
+  /// A write of this entry to nvme ended: a doom that waited for it goes on.
+  void settle(uint32_t id);
+  /// A checksum of the copy in `tier` failed: that copy is never read again.
+  void quarantine(uint32_t id, Tier tier);
+
+  void touch(uint32_t id);
+  void update_gauges();
+  uint64_t next_generation() { return ++generation; }
+  uint32_t load_us(TierMask tiers) const;
+
+  const StoreConfig config;
+  Loop* const loop;
+  Device* const device;
+  MetadataStore* const metadata;
+  StoreMetrics metrics;
+  Index index;
+  std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
+  std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
+  Gate gate;
+  Calls calls;
+  std::unique_ptr<Arena> arena;
+  std::unique_ptr<NvmeMap> nvme;  // null without an nvme tier, like the next four
+  std::unique_ptr<DeviceQueue> queue;
+  std::unique_ptr<Staging> staging;
+  std::unique_ptr<RowQueue> rows;
+  std::unique_ptr<Persister> persister;
+  std::unique_ptr<EvictionPolicy> dram_policy, nvme_policy;
+  Evictor evictor;
+  Mover mover;
+  Scrubber scrubber;
+  Puts puts;
+
+ private:
+  friend class Recovery;
+  struct Fate {
+    bool withhold = false;
+    std::vector<Then> gone;
+  };
+  class Closing;
+  void row_gone(uint32_t id, const Status& result);
+  void try_release(uint32_t id);
+  Status open_memory();
+
+  std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
+  std::vector<uint32_t> residents_free_;
+  std::unordered_map<uint32_t, Fate> fates_;  // of doomed entries
+  uint64_t generation = 0;
+  std::shared_ptr<Closing> closing_;
+};
+}  // namespace terrace

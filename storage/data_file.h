@@ -1,0 +1,125 @@
+// storage/data_file.h - the file or block device that holds the nvme tier: who it belongs to, its
+// creation, and the zeroes written ahead of first use. docs/formats.md specifies the identity
+// block.
+//
+// A preallocated extent that was never written is slower to write than one that was, so a new file
+// is filled with zeroes: small ones before they are used, others by a thread in the background,
+// which never touches a place that was written or is about to be. Nothing is wrong without it.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+
+#include "base/handle.h"
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace terrace {
+
+using Uuid = std::array<std::byte, 16>;
+
+/// The first 4 KiB of a data file.
+struct DataFileIdentity {
+  static constexpr uint32_t kMagic = 0x54414454;  // "TDAT" in memory order
+  static constexpr uint16_t kVersion = 1;
+  static constexpr size_t kBytes = 4096;
+  Uuid device{};                // of this file
+  Uuid directory{};             // of the data directory it belongs to
+  uint64_t bytes = 0;           // of the file, this block included
+  int64_t created_seconds = 0;  // wall clock, since 1970
+  bool operator==(const DataFileIdentity&) const = default;
+};
+/// Writes the block into `into` (kBytes long).
+void encode(const DataFileIdentity& identity, std::span<std::byte> into);
+/// kDataLoss: not an identity block, or a bad checksum. kFailedPrecondition: a newer version.
+StatusOr<DataFileIdentity> decode_identity(std::span<const std::byte> bytes);
+
+/// One process per data directory: holds a flock on `LOCK` while it lives. Move-only.
+class DirectoryLock {
+ public:
+  /// Creates the directory when it is missing and gives it an id. kUnavailable: another process has
+  /// it. kDataLoss: its `IDENTITY` file is damaged.
+  static StatusOr<DirectoryLock> acquire(const std::string& directory);
+  const std::string& directory() const { return directory_; }
+  const Uuid& uuid() const { return uuid_; }
+
+ private:
+  DirectoryLock(std::string directory, Fd lock)
+      : directory_(std::move(directory)), lock_(std::move(lock)) {}
+  std::string directory_;
+  Fd lock_;
+  Uuid uuid_{};
+};
+
+/// Which MiBs of a file somebody wrote, and the one that the filler is at; settles who goes first
+/// between the filler's thread and the loop's. Lock-free.
+class FillGuard {
+ public:
+  explicit FillGuard(uint64_t bytes);
+  /// Loop: from now on the filler leaves these bytes alone. False while it is just writing there:
+  /// start the write later.
+  bool claim(uint64_t offset, uint64_t bytes);
+  /// Filler: true: write this MiB, then leave(). False: it is taken.
+  bool enter(uint64_t mib);
+  void leave() { current_.store(kNone); }
+
+ private:
+  static constexpr uint64_t kNone = ~uint64_t{0};
+  std::unique_ptr<std::atomic<uint64_t>[]> claimed_;  // a bit per MiB
+  std::atomic<uint64_t> current_{kNone};
+};
+
+/// Thread-confined but for zeroed_bytes().
+class DataFile {
+ public:
+  /// Called with bytes written and bytes to write, on the thread that runs open().
+  using Progress = std::function<void(uint64_t done, uint64_t total)>;
+  struct Options {
+    std::string path;                      // a file, created when missing, or a block device
+    uint64_t bytes = 0;                    // a multiple of 4 KiB; 0: what is there
+    uint64_t zero_at_creation_max = kGiB;  // larger files are filled in the background
+    bool fill = true;                      // false: leave the rest of the file unwritten
+    bool format_block_device = false;      // a device without identity is taken over
+    Progress progress;
+  };
+  /// `directory` is the id of the data directory (DirectoryLock::uuid).
+  /// kResourceExhausted: no space. kDataLoss: damaged identity, or shorter than it says.
+  /// kFailedPrecondition: belongs to another directory, has another size, was written by a newer
+  /// build, or is a block device that was not released for use. A file that could not be created
+  /// whole is not left behind.
+  static StatusOr<std::unique_ptr<DataFile>> open(const Options& options, const Uuid& directory);
+  /// Stops the filler.
+  ~DataFile();
+
+  int fd() const { return fd_.get(); }
+  const DataFileIdentity& identity() const { return identity_; }
+  uint64_t size_bytes() const { return identity_.bytes; }
+  /// False: the file system has no O_DIRECT; reads and writes go through the page cache.
+  bool direct() const { return direct_; }
+  /// Null when nothing is filled in the background.
+  FillGuard* fill_guard() const { return guard_.get(); }
+  /// How far the filler came; size_bytes() when all is done. Any thread.
+  uint64_t zeroed_bytes() const { return zeroed_.load(std::memory_order_relaxed); }
+
+ private:
+  DataFile(Fd fd, bool direct) : fd_(std::move(fd)), direct_(direct) {}
+  static StatusOr<std::unique_ptr<DataFile>> create(const Options& options, const Uuid& directory);
+  static StatusOr<std::unique_ptr<DataFile>> adopt(const Options& options, const Uuid& directory);
+  void start_filler();
+  void fill();
+
+  Fd fd_;
+  bool direct_ = false;
+  DataFileIdentity identity_;
+  std::unique_ptr<FillGuard> guard_;
+  std::atomic<uint64_t> zeroed_{0};
+  std::atomic<bool> stop_{false};
+  std::thread filler_;
+};
+}  // namespace terrace

@@ -1,0 +1,203 @@
+// Goal: a data file belongs to one directory and one process, is whole or not there, and the zeroes
+// that are written ahead never land on data. Method: real files in a temporary directory; golden
+// identity bytes and every bit flip; a filler raced by writes whose bytes are then compared.
+#include "storage/data_file.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/prng.h"
+#include "storage/uring_device.h"
+
+namespace terrace {
+namespace {
+
+class DataFileTest : public testing::Test {
+ protected:
+  DataFileTest() {
+    char name[] = "/tmp/terrace_data_XXXXXX";
+    directory_ = mkdtemp(name);
+    options_.path = directory_ + "/data";
+    options_.bytes = 4 * kMiB;
+    ours_.fill(std::byte{1});
+  }
+  ~DataFileTest() override { std::filesystem::remove_all(directory_); }
+  StatusCode open_code() { return DataFile::open(options_, ours_).status().code(); }
+  void poke(uint64_t offset, std::string bytes) {
+    const Fd fd(::open(options_.path.c_str(), O_WRONLY | O_CLOEXEC));
+    ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  std::string directory_;
+  DataFile::Options options_;
+  Uuid ours_{};
+};
+
+TEST(DataFileIdentity, GoldenBytesAndEveryBit) {
+  DataFileIdentity identity;
+  identity.device.fill(std::byte{0xD1});
+  identity.directory.fill(std::byte{0xD2});
+  identity.bytes = 1 << 20;
+  identity.created_seconds = 1'700'000'000;
+  std::vector<std::byte> block(DataFileIdentity::kBytes);
+  encode(identity, block);
+  const std::string head(reinterpret_cast<const char*>(block.data()), 8);
+  EXPECT_EQ(head, std::string("TDAT\x01\0\0\0", 8));
+  EXPECT_EQ(block[8], std::byte{0xD1});
+  EXPECT_EQ(block[24], std::byte{0xD2});
+  EXPECT_EQ(block[42], std::byte{0x10});
+  StatusOr<DataFileIdentity> back = decode_identity(block);
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(*back, identity);
+  for (size_t bit = 0; bit < 64 * 8; ++bit) {
+    std::vector<std::byte> bad = block;
+    bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+    EXPECT_FALSE(decode_identity(bad).ok()) << bit;
+  }
+  EXPECT_FALSE(decode_identity(std::span(block).first(20)).ok());
+}
+
+TEST_F(DataFileTest, CreatedZeroedAndOpenedAgain) {
+  uint64_t told = 0;
+  options_.progress = [&](uint64_t done, uint64_t) { told = done; };
+  Uuid device{};
+  {
+    StatusOr<std::unique_ptr<DataFile>> file = DataFile::open(options_, ours_);
+    ASSERT_TRUE(file.ok()) << file.status().to_string();
+    EXPECT_EQ((*file)->size_bytes(), options_.bytes);
+    EXPECT_EQ((*file)->zeroed_bytes(), options_.bytes);
+    EXPECT_EQ((*file)->fill_guard(), nullptr);
+    EXPECT_EQ(told, options_.bytes);
+    device = (*file)->identity().device;
+  }
+  EXPECT_FALSE(std::filesystem::exists(options_.path + ".new"));
+  options_.bytes = 0;  // what is there
+  StatusOr<std::unique_ptr<DataFile>> again = DataFile::open(options_, ours_);
+  ASSERT_TRUE(again.ok()) << again.status().to_string();
+  EXPECT_EQ((*again)->identity().device, device);
+  EXPECT_EQ((*again)->size_bytes(), 4 * kMiB);
+}
+
+TEST_F(DataFileTest, RefusesWhatIsNotItsOwn) {
+  ASSERT_TRUE(DataFile::open(options_, ours_).ok());
+  Uuid other{};
+  EXPECT_EQ(DataFile::open(options_, other).status().code(), StatusCode::kFailedPrecondition);
+  options_.bytes = 8 * kMiB;
+  EXPECT_EQ(open_code(), StatusCode::kFailedPrecondition);
+  options_.bytes = 4097;
+  EXPECT_EQ(open_code(), StatusCode::kInvalidArgument);
+  options_.bytes = 4 * kMiB;
+  poke(4, std::string("\x02", 1));
+  EXPECT_EQ(open_code(), StatusCode::kFailedPrecondition) << "a newer version";
+  poke(4, std::string("\x01", 1));
+  EXPECT_EQ(open_code(), StatusCode::kOk);
+  std::filesystem::resize_file(options_.path, 2 * kMiB);
+  EXPECT_EQ(open_code(), StatusCode::kDataLoss);
+  poke(0, "XXXX");
+  EXPECT_EQ(open_code(), StatusCode::kDataLoss);
+}
+
+TEST_F(DataFileTest, NoSpaceLeavesNothingBehind) {
+  options_.bytes = uint64_t{1} << 50;
+  const StatusCode code = open_code();
+  EXPECT_NE(code, StatusCode::kOk);
+  EXPECT_FALSE(std::filesystem::exists(options_.path));
+  EXPECT_FALSE(std::filesystem::exists(options_.path + ".new"));
+}
+
+TEST_F(DataFileTest, OneProcessPerDirectory) {
+  Uuid uuid{};
+  {
+    StatusOr<DirectoryLock> lock = DirectoryLock::acquire(directory_ + "/node");
+    ASSERT_TRUE(lock.ok()) << lock.status().to_string();
+    EXPECT_EQ(DirectoryLock::acquire(directory_ + "/node").status().code(),
+              StatusCode::kUnavailable);
+    uuid = lock->uuid();
+    EXPECT_NE(uuid, Uuid{});
+  }
+  StatusOr<DirectoryLock> again = DirectoryLock::acquire(directory_ + "/node");
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->uuid(), uuid);
+  std::filesystem::resize_file(directory_ + "/node/IDENTITY", 30);
+  *again = std::move(*DirectoryLock::acquire(directory_));
+  EXPECT_EQ(DirectoryLock::acquire(directory_ + "/node").status().code(), StatusCode::kDataLoss);
+}
+
+class Wait final : public Op {
+ public:
+  void done(Status result) override {
+    over = true;
+    status = std::move(result);
+  }
+  bool over = false;
+  Status status;
+};
+
+TEST_F(DataFileTest, TheFillerNeverWritesOverData) {
+  options_.bytes = 96 * kMiB;
+  options_.zero_at_creation_max = 0;
+  SystemClock clock;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {  // the second and third life find what is there
+    StatusOr<std::unique_ptr<DataFile>> file = DataFile::open(options_, ours_);
+    ASSERT_TRUE(file.ok()) << file.status().to_string();
+    std::unique_ptr<Loop> loop = std::move(*Loop::create({.ring_entries = 64}, &clock));
+    {
+      UringDevice device(file->get(), loop.get(), DeviceOptions{});
+      AlignedBuffer out = std::move(*AlignedBuffer::allocate(64 * kKiB));
+      AlignedBuffer in = std::move(*AlignedBuffer::allocate(64 * kKiB));
+      Prng prng(seed);
+      std::vector<std::pair<uint64_t, uint64_t>> written;
+      const auto run = [&](auto&& start) {
+        Wait op;
+        start(&op);
+        while (!op.over) loop->turn(milliseconds(10));
+        return op.status;
+      };
+      for (int i = 0; i < 300; ++i) {
+        // Where the filler is now, or will be soon; else anywhere.
+        const uint64_t near = (*file)->zeroed_bytes() + prng.below(32) * 64 * kKiB;
+        const uint64_t offset = near >= kMiB && near < options_.bytes && prng.chance(80)
+                                    ? near
+                                    : kMiB + prng.below(94 * 16) * 64 * kKiB;
+        std::erase_if(written, [&](const auto& w) { return w.first == offset; });
+        written.emplace_back(offset, prng.next());
+        Prng(written.back().second).fill(out.span());
+        ASSERT_TRUE(run([&](Op* op) { device.write(offset, out.span(), op); }).ok());
+      }
+      for (int i = 0; i < 5000 && (*file)->zeroed_bytes() < options_.bytes; ++i) {
+        loop->turn(milliseconds(1));
+      }
+      for (const auto& [offset, content] : written) {
+        Prng(content).fill(out.span());
+        ASSERT_TRUE(run([&](Op* op) { device.read(offset, in.span(), op); }).ok());
+        ASSERT_EQ(std::memcmp(in.data(), out.data(), out.size()), 0)
+            << "seed " << seed << " @ " << offset;
+      }
+    }
+  }
+}
+
+TEST(FillGuard, OneOfTheTwoSeesTheOther) {
+  FillGuard guard(100 * kMiB);
+  EXPECT_TRUE(guard.enter(5));
+  EXPECT_FALSE(guard.claim(5 * kMiB, 4096)) << "the filler is there";
+  EXPECT_TRUE(guard.claim(6 * kMiB, kMiB));
+  guard.leave();
+  EXPECT_TRUE(guard.claim(5 * kMiB, 4096));
+  EXPECT_FALSE(guard.enter(5)) << "claimed";
+  EXPECT_FALSE(guard.enter(6));
+  EXPECT_TRUE(guard.enter(7));
+  EXPECT_FALSE(guard.claim(6 * kMiB + 4096, 2 * kMiB)) << "reaches into 7";
+  guard.leave();
+  EXPECT_TRUE(guard.claim(99 * kMiB, kMiB));
+}
+}  // namespace
+}  // namespace terrace

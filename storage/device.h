@@ -1,0 +1,42 @@
+// storage/device.h - the seam between the tiers and a world that can fail.
+//
+// Implementations: UringDevice (O_DIRECT file or block device), SimDevice (tests/sim). Used only
+// from its loop's thread. Every implementation passes tests/contract/device_contract.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "base/op.h"
+
+namespace terrace {
+
+/// A flat, sector-addressed store.
+class Device {
+ public:
+  static constexpr uint64_t kSectorBytes = 4096;  // alignment, and the torn-write unit we assume
+  /// Gets exactly the span that the late read or write was started with.
+  using Released = std::function<void(std::span<const std::byte> memory)>;
+
+  virtual ~Device() = default;
+  /// `offset`, sizes and buffer addresses are multiples of kSectorBytes; sizes are not 0. Buffers
+  /// live until `op` is done, longer after kDeadlineExceeded (see on_released). Never a short
+  /// transfer. Errors: kOutOfRange (past the end), kDataLoss (media error), kResourceExhausted (no
+  /// space, or too many operations wait), kUnavailable (device gone or hanging; it does not touch
+  /// the memory), kDeadlineExceeded (the device hangs).
+  virtual void read(uint64_t offset, std::span<std::byte> into, Op* op) = 0;
+  virtual void write(uint64_t offset, std::span<const std::byte> from, Op* op) = 0;
+  /// When done OK: every write that was done before this call survives a power cut. Errors as
+  /// above.
+  virtual void sync(Op* op) = 0;
+  virtual uint64_t size_bytes() const = 0;
+
+  /// A read or write that ended with kDeadlineExceeded is still in the kernel's hands: its memory,
+  /// and for a write its space on the device, must rest untouched until `released` was called with
+  /// that memory. Every such operation is released at most once, on the loop's thread, after its
+  /// `done` and never inside a call of this class; never, when the device never answers. nullptr
+  /// unsets. One listener.
+  virtual void on_released(Released released) = 0;
+};
+}  // namespace terrace

@@ -1,0 +1,367 @@
+#include "storage/fsck.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "base/crc32c.h"
+#include "base/handle.h"
+#include "base/loop.h"
+#include "storage/data_file.h"
+#include "storage/metadata_store.h"
+#include "storage/nvme_space.h"
+#include "storage/object_format.h"
+#include "storage/object_io.h"
+#include "storage/store_config.h"
+
+namespace terrace {
+namespace {
+
+Status damaged(const std::string& what) {
+  return error(StatusCode::kDataLoss, what);
+}
+
+/// Waits for the metadata thread by turning the loop.
+class Waiter final : public Op {
+ public:
+  void done(Status result) override {
+    status.update(result);
+    --pending;
+  }
+  void drain(Loop* loop) {
+    while (pending > 0) loop->turn(milliseconds(10));
+  }
+  Status status;
+  size_t pending = 0;
+};
+
+class Fsck {
+ public:
+  explicit Fsck(const FsckOptions& options) : options_(options) {}
+  StatusOr<FsckReport> run();
+
+ private:
+  struct Found {  // a row, or what a header says
+    MetadataRow row;
+    std::vector<Extent> extents;
+  };
+  Status open_device(const Uuid& directory);
+  Status open_metadata();
+  Status check_rows();
+  void check_row(const MetadataRow& row);
+  /// The first thing wrong with an object, and the count it belongs to.
+  Status check_object(Found* found, uint64_t** count);
+  StatusOr<ObjectHeader> read_header(std::span<const Extent> extents, uint64_t bytes);
+  Status check_units(const ObjectHeader& header, const Found& found);
+  Status pread_object(std::span<const Extent> extents, uint64_t offset, std::span<std::byte> into);
+  Status pread_all(uint64_t offset, std::span<std::byte> into);
+  Status rebuild();
+  Status scan(std::vector<Found>* candidates);
+  void consider(uint64_t offset, std::span<const std::byte> sector, std::vector<Found>* out);
+  Status replace_rows(const std::vector<Found>& good);
+  void finding(const std::string& what);
+  void progress(uint64_t bytes);
+
+  const FsckOptions& options_;
+  FsckReport report_;
+  Fd fd_;
+  uint64_t total_ = 0;
+  uint64_t done_ = 0;
+  SystemClock clock_;
+  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<MetadataStore> metadata_;
+  std::unique_ptr<NvmeMap> map_;
+  std::vector<MetadataRow> rows_;
+};
+
+void Fsck::finding(const std::string& what) {
+  if (report_.findings.size() < FsckReport::kFindingsMax) report_.findings.push_back(what);
+}
+
+void Fsck::progress(uint64_t bytes) {
+  constexpr uint64_t kEvery = 64 * kMiB;
+  const bool due = done_ / kEvery != (done_ + bytes) / kEvery;
+  done_ += bytes;
+  report_.bytes_checked += bytes;
+  if (due && options_.progress) options_.progress(std::min(done_, total_), total_);
+}
+
+Status Fsck::pread_all(uint64_t offset, std::span<std::byte> into) {
+  while (!into.empty()) {
+    const ssize_t got = ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_status(errno, "read at " + std::to_string(offset));
+    if (got == 0) return damaged("the data file ends at " + std::to_string(offset));
+    into = into.subspan(static_cast<size_t>(got));
+    offset += static_cast<uint64_t>(got);
+  }
+  return ok_status();
+}
+
+Status Fsck::pread_object(std::span<const Extent> extents, uint64_t offset,
+                          std::span<std::byte> into) {
+  for (const Extent& extent : slice(extents, offset, into.size())) {
+    TERRACE_RETURN_IF_ERROR(pread_all(extent.offset(), into.first(extent.bytes())));
+    into = into.subspan(extent.bytes());
+  }
+  return into.empty() ? ok_status() : damaged("the extents are too short");
+}
+
+Status Fsck::open_device(const Uuid& directory) {
+  StoreConfig config;
+  config.data_directory = options_.data_directory;
+  const std::string path = config.data_path();
+  fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd_) {
+    if (errno == ENOENT) return error(StatusCode::kNotFound, "no data file at " + path);
+    return errno_status(errno, "open " + path);
+  }
+  std::array<std::byte, DataFileIdentity::kBytes> block;
+  TERRACE_RETURN_IF_ERROR(pread_all(0, block));
+  TERRACE_ASSIGN_OR_RETURN(const DataFileIdentity identity, decode_identity(block));
+  if (identity.directory != directory) {
+    return damaged(path + " belongs to another data directory");
+  }
+  report_.device_bytes = identity.bytes;
+  map_ = std::make_unique<NvmeMap>(identity.bytes);
+  return ok_status();
+}
+
+Status Fsck::open_metadata() {
+  StoreConfig config;
+  config.data_directory = options_.data_directory;
+  MetadataStore::Options options;
+  options.path = config.metadata_path();
+  TERRACE_ASSIGN_OR_RETURN(loop_, Loop::create({}, &clock_));
+  StatusOr<std::unique_ptr<MetadataStore>> store = MetadataStore::open(options, loop_.get());
+  if (!store.ok() && options_.rebuild && store.status().code() == StatusCode::kDataLoss) {
+    // Kept aside: it may still hold the names of namespaces for whoever can read it.
+    std::error_code failed;
+    std::filesystem::rename(options.path, options.path + ".damaged", failed);
+    if (failed) return damaged("cannot move " + options.path + ": " + failed.message());
+    finding("the durable index was unreadable (" + store.status().message() +
+            "); it was moved aside and namespaces must be opened anew");
+    store = MetadataStore::open(options, loop_.get());
+  }
+  if (!store.ok()) return store.status();
+  metadata_ = std::move(*store);
+  return ok_status();
+}
+
+StatusOr<ObjectHeader> Fsck::read_header(std::span<const Extent> extents, uint64_t bytes) {
+  if (bytes == 0 || bytes > kHeaderBytesMax || bytes % kSectorBytes != 0) {
+    return damaged("header of " + std::to_string(bytes) + " bytes");
+  }
+  std::vector<std::byte> memory(bytes);
+  TERRACE_RETURN_IF_ERROR(pread_object(extents, 0, memory));
+  progress(bytes);
+  return decode_object_header(memory);
+}
+
+Status Fsck::check_units(const ObjectHeader& header, const Found& found) {
+  const ObjectLayout layout(found.row.header_bytes, header.sections);
+  std::vector<std::byte> memory(kCrcUnitBytes);
+  for (uint32_t s = 0; s < header.sections.size(); ++s) {
+    const uint64_t section_bytes = header.sections[s].bytes;
+    for (uint32_t u = 0; u < units_of(section_bytes); ++u) {
+      const uint64_t bytes = unit_bytes(section_bytes, u);
+      const uint64_t stored = (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+      TERRACE_RETURN_IF_ERROR(pread_object(found.extents,
+                                           layout.section_offset(s) + uint64_t{u} * kCrcUnitBytes,
+                                           std::span(memory).first(stored)));
+      progress(stored);
+      const uint32_t crc = unit_crc(header.key, s, u, std::span(memory).first(bytes));
+      if (crc != header.unit_crcs[layout.first_unit(s) + u]) {
+        return damaged("section " + std::to_string(s) + " unit " + std::to_string(u) +
+                       ": checksum differs");
+      }
+    }
+  }
+  return ok_status();
+}
+
+Status Fsck::check_object(Found* found, uint64_t** count) {
+  const MetadataRow& row = found->row;
+  const auto inside = [this](std::span<const Extent> extents) {
+    return !extents.empty() &&
+           std::all_of(extents.begin(), extents.end(), [this](const Extent& extent) {
+             return extent.blocks > 0 && extent.offset() >= NvmeMap::kReservedBytes &&
+                    extent.offset() + extent.bytes() <= report_.device_bytes;
+           });
+  };
+  *count = &report_.rows_out_of_range;
+  if (!inside(row.extents)) return damaged("extents outside the device");
+  *count = &report_.headers_bad;
+  TERRACE_ASSIGN_OR_RETURN(const ObjectHeader header, read_header(row.extents, row.header_bytes));
+  if (header.key != row.key || header.ns != row.ns || header.generation != row.generation) {
+    return damaged("its header is of another object");
+  }
+  found->extents = row.extents_complete ? row.extents : header.extents;
+  const ObjectLayout layout(row.header_bytes, header.sections);
+  if (layout.stored_bytes() != row.stored_bytes || layout.logical_bytes() != row.logical_bytes) {
+    return damaged("row and header disagree about its size");
+  }
+  *count = &report_.rows_out_of_range;
+  if (!inside(found->extents)) return damaged("extents outside the device");
+  *count = &report_.rows_overlapping;
+  TERRACE_RETURN_IF_ERROR(map_->claim(found->extents, row.stored_bytes));
+  *count = &report_.units_bad;
+  if (!options_.check_units) return ok_status();
+  Status units = check_units(header, *found);
+  // A rebuild gives the space to whoever else claims it.
+  if (!units.ok()) map_->free(found->extents, row.stored_bytes);
+  return units;
+}
+
+void Fsck::check_row(const MetadataRow& row) {
+  Found found{row, {}};
+  uint64_t* count = nullptr;
+  const Status good = check_object(&found, &count);
+  if (good.ok()) {
+    ++report_.objects_good;
+    return;
+  }
+  ++*count;
+  finding("object " + row.key.hex() + " generation " + std::to_string(row.generation) + ": " +
+          good.message());
+}
+
+Status Fsck::check_rows() {
+  TERRACE_RETURN_IF_ERROR(metadata_->recover(
+      [this](MetadataRow row) {
+        ++report_.rows;
+        total_ += row.stored_bytes;
+        rows_.push_back(std::move(row));
+      },
+      [this](std::string_view, const Status& why) {
+        ++report_.rows;
+        ++report_.rows_undecodable;
+        finding("a row does not decode: " + why.message());
+      }));
+  for (const MetadataRow& row : rows_) check_row(row);
+  return ok_status();
+}
+
+/// A sector that looks like the beginning of an object.
+void Fsck::consider(uint64_t offset, std::span<const std::byte> sector, std::vector<Found>* out) {
+  const StatusOr<uint64_t> size = header_size_of(sector);
+  if (!size.ok()) return;
+  std::vector<std::byte> bytes(*size);
+  if (offset + *size > report_.device_bytes) return;
+  // Space is given out largest run first, so a header lies in one run unless the device was in
+  // shreds; an object whose header does not is not found.
+  StatusOr<ObjectHeader> header = damaged("");
+  if (pread_all(offset, bytes).ok()) header = decode_object_header(bytes);
+  if (!header.ok() || header->extents.empty()) return;
+  if (header->extents[0].offset() != offset) return;  // the bytes of an object, not its beginning
+  Found found;
+  found.extents = header->extents;
+  MetadataRow& row = found.row;
+  const ObjectLayout layout(*size, header->sections);
+  row.key = header->key;
+  row.ns = header->ns;
+  row.generation = header->generation;
+  row.logical_bytes = layout.logical_bytes();
+  row.stored_bytes = layout.stored_bytes();
+  row.sections = static_cast<uint32_t>(header->sections.size());
+  row.header_crc = header_crc_of(bytes);
+  row.header_bytes = static_cast<uint32_t>(*size);
+  set_extents(&row, found.extents);
+  out->push_back(std::move(found));
+}
+
+Status Fsck::scan(std::vector<Found>* candidates) {
+  std::vector<std::byte> memory(kMiB);
+  for (uint64_t at = NvmeMap::kReservedBytes; at < report_.device_bytes; at += kMiB) {
+    const uint64_t bytes = std::min<uint64_t>(kMiB, report_.device_bytes - at);
+    TERRACE_RETURN_IF_ERROR(pread_all(at, std::span(memory).first(bytes)));
+    progress(bytes);
+    for (uint64_t in = 0; in + kSectorBytes <= bytes; in += kSectorBytes) {
+      consider(at + in, std::span(memory).subspan(in, kSectorBytes), candidates);
+    }
+  }
+  return ok_status();
+}
+
+/// What the device holds, youngest first: an older object whose space or name a younger one has is
+/// a leftover. Every one is verified whole, or not taken.
+Status Fsck::rebuild() {
+  total_ = done_ + 2 * report_.device_bytes;
+  std::vector<Found> candidates;
+  TERRACE_RETURN_IF_ERROR(scan(&candidates));
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Found& a, const Found& b) { return a.row.generation > b.row.generation; });
+  map_ = std::make_unique<NvmeMap>(report_.device_bytes);
+  std::vector<Found> good;
+  std::set<std::string> names;  // of `good`
+  FsckReport before = report_;  // leftovers are not findings
+  for (Found& found : candidates) {
+    std::string name = row_key(found.row.ns, found.row.key);
+    if (names.contains(name)) continue;
+    uint64_t* count = nullptr;
+    if (!check_object(&found, &count).ok()) continue;
+    names.insert(std::move(name));
+    good.push_back(std::move(found));
+  }
+  before.bytes_checked = report_.bytes_checked;
+  report_ = std::move(before);
+  TERRACE_RETURN_IF_ERROR(replace_rows(good));
+  report_.rebuilt = good.size();
+  return ok_status();
+}
+
+Status Fsck::replace_rows(const std::vector<Found>& good) {
+  constexpr size_t kBatch = 1024;
+  Waiter waiter;
+  for (const MetadataRow& row : rows_) {
+    ++waiter.pending;
+    const Status started = metadata_->erase(row.ns, row.key, row.generation, &waiter);
+    if (!started.ok()) waiter.done(started);
+    if (waiter.pending >= kBatch) waiter.drain(loop_.get());
+  }
+  waiter.drain(loop_.get());
+  uint64_t generation = 0;
+  for (const Found& found : good) {
+    generation = std::max(generation, found.row.generation);
+    ++waiter.pending;
+    const Status started = metadata_->put(found.row, true, &waiter);
+    if (!started.ok()) waiter.done(started);
+    if (waiter.pending >= kBatch) waiter.drain(loop_.get());
+  }
+  waiter.drain(loop_.get());
+  TERRACE_RETURN_IF_ERROR(waiter.status);
+  TERRACE_ASSIGN_OR_RETURN(const uint64_t reserved, metadata_->reserve_generations(1));
+  if (reserved <= generation) {
+    return metadata_->reserve_generations(generation - reserved + 1).status();
+  }
+  return ok_status();
+}
+
+StatusOr<FsckReport> Fsck::run() {
+  std::error_code failed;
+  if (!std::filesystem::is_directory(options_.data_directory, failed)) {
+    return error(StatusCode::kNotFound, "no directory " + options_.data_directory);
+  }
+  TERRACE_ASSIGN_OR_RETURN(const DirectoryLock lock,
+                           DirectoryLock::acquire(options_.data_directory));
+  TERRACE_RETURN_IF_ERROR(open_device(lock.uuid()));
+  TERRACE_RETURN_IF_ERROR(open_metadata());
+  TERRACE_RETURN_IF_ERROR(check_rows());
+  if (options_.rebuild) TERRACE_RETURN_IF_ERROR(rebuild());
+  metadata_.reset();  // before its loop
+  if (options_.progress) options_.progress(total_, total_);
+  return std::move(report_);
+}
+}  // namespace
+
+StatusOr<FsckReport> fsck(const FsckOptions& options) {
+  return Fsck(options).run();
+}
+}  // namespace terrace

@@ -1,0 +1,27 @@
+// storage/handles.h - what the handles of storage/chunk_store.h hide. Not seen outside the room.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "storage/chunk_store.h"
+#include "storage/puts.h"
+#include "storage/staging.h"
+
+namespace terrace {
+
+struct ReadBuffer::Hold {
+  std::shared_ptr<StagingLease> lease;
+};
+
+struct ChunkReader::State {
+  ChunkStore::Core* core = nullptr;
+  uint32_t id = 0;  // pinned
+  uint64_t bytes_from_nvme = 0;
+  bool counted = false;  // as one hit for promotion
+};
+
+struct ChunkWriter::State {
+  ChunkStore::Core* core = nullptr;
+  std::shared_ptr<Put> put;
+};
+}  // namespace terrace

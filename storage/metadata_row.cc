@@ -1,0 +1,103 @@
+#include <algorithm>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "storage/metadata_store.h"
+
+namespace terrace {
+namespace {
+
+// version u8, flags u8, extents u8, reserved u8, five numbers, the extents, CRC32C. docs/formats.md
+constexpr uint8_t kVersion = 1;
+constexpr uint8_t kExtentsComplete = 1;
+constexpr size_t kFixedBytes = 4 + 3 * 8 + 3 * 4;
+constexpr size_t kExtentBytes = 8;
+constexpr size_t kCrcBytes = 4;
+static_assert(kRowKeyBytes + kFixedBytes + kRowExtentsMax * kExtentBytes + kCrcBytes <= 160,
+              "a row is at most 160 bytes");
+
+uint32_t crc_of(std::string_view key, std::string_view value) {
+  const auto bytes = [](std::string_view text) {
+    return std::span(reinterpret_cast<const std::byte*>(text.data()), text.size());
+  };
+  return crc32c(bytes(value), crc32c(bytes(key)));
+}
+
+Status damaged(const std::string& what) {
+  return error(StatusCode::kDataLoss, "index row: " + what);
+}
+}  // namespace
+
+std::string row_key(NamespaceId ns, const ChunkKey& key) {
+  std::string out;
+  out.reserve(kRowKeyBytes);
+  const auto id = static_cast<uint32_t>(ns);
+  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(id >> shift & 0xFF);
+  out.append(reinterpret_cast<const char*>(key.digest.data()), key.digest.size());
+  return out;
+}
+
+std::string encode_row(const MetadataRow& row) {
+  const size_t kept = std::min(row.extents.size(), kRowExtentsMax);
+  const bool complete = row.extents_complete && kept == row.extents.size();
+  ByteWriter out;
+  out.u8(kVersion);
+  out.u8(complete ? kExtentsComplete : 0);
+  out.u8(static_cast<uint8_t>(kept));
+  out.u8(0);  // reserved
+  out.u64(row.generation);
+  out.u64(row.logical_bytes);
+  out.u64(row.stored_bytes);
+  out.u32(row.sections);
+  out.u32(row.header_crc);
+  out.u32(row.header_bytes);
+  for (size_t i = 0; i < kept; ++i) {
+    out.u32(row.extents[i].block);
+    out.u32(row.extents[i].blocks);
+  }
+  std::string value = out.take();
+  ByteWriter crc;
+  crc.u32(crc_of(row_key(row.ns, row.key), value));
+  return value + crc.take();
+}
+
+StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
+  if (key.size() != kRowKeyBytes) return damaged("key of " + std::to_string(key.size()) + " bytes");
+  if (value.size() < kFixedBytes + kCrcBytes) {
+    return damaged(std::to_string(value.size()) + " bytes");
+  }
+  const size_t body = value.size() - kCrcBytes;
+  if (ByteReader(value.substr(body)).u32() != crc_of(key, value.substr(0, body))) {
+    return damaged("checksum differs");
+  }
+  ByteReader in(value.substr(0, body));
+  if (const uint8_t version = in.u8(); version != kVersion) {
+    return damaged("version " + std::to_string(version));
+  }
+  const uint8_t flags = in.u8();
+  const uint8_t extents = in.u8();
+  const uint8_t reserved = in.u8();
+  if ((flags & ~kExtentsComplete) != 0 || reserved != 0) return damaged("unknown flags");
+  if (extents > kRowExtentsMax || body != kFixedBytes + extents * kExtentBytes) {
+    return damaged(std::to_string(extents) + " extents in " + std::to_string(body) + " bytes");
+  }
+  MetadataRow row;
+  uint32_t id = 0;
+  for (size_t i = 0; i < 4; ++i) id = id << 8 | static_cast<unsigned char>(key[i]);
+  row.ns = static_cast<NamespaceId>(id);
+  std::memcpy(row.key.digest.data(), key.data() + 4, row.key.digest.size());
+  row.extents_complete = (flags & kExtentsComplete) != 0;
+  row.generation = in.u64();
+  row.logical_bytes = in.u64();
+  row.stored_bytes = in.u64();
+  row.sections = in.u32();
+  row.header_crc = in.u32();
+  row.header_bytes = in.u32();
+  for (uint8_t i = 0; i < extents; ++i) {
+    const uint32_t block = in.u32();
+    row.extents.push_back({block, in.u32()});
+  }
+  return row;
+}
+}  // namespace terrace

@@ -1,0 +1,57 @@
+// storage/mover.h - objects between tiers in the background: write-back to nvme, promotion to dram.
+// Thread-confined.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "storage/chunk_store.h"
+#include "storage/persister.h"
+
+namespace terrace {
+
+class Mover {
+ public:
+  explicit Mover(ChunkStore::Core& core) : core_(core) {}
+
+  /// Has a memory-only object written to nvme; nothing when that is done or under way. `urgent`:
+  /// before those that wait.
+  void write_back(uint32_t id, bool urgent);
+  /// `then(OK)` when the object survives a power cut.
+  void make_durable(uint32_t id, std::function<void(Status)> then);
+  /// Has an object read into dram, if there is room for it.
+  void promote(uint32_t id);
+  /// Queues every memory-only object, once; for close.
+  void write_back_all();
+  void stop_promotions() { promotions_.clear(); }
+  bool idle() const { return writing_ == 0 && promoting_ == 0 && write_queue_.empty(); }
+
+ private:
+  static constexpr uint32_t kWritesMax = 8;
+  static constexpr uint32_t kPromotionsMax = 2;
+  static constexpr size_t kPromotionQueueMax = 1024;
+  struct Item {
+    uint32_t id = 0;
+    uint64_t generation = 0;
+  };
+  struct Promotion;
+
+  void pump_writes();
+  void pump_promotions();
+  void start_write(uint32_t id, bool durable, IoPriority priority);
+  void write_done(uint32_t id, StatusOr<NvmeCopy> result);
+  void start_promotion(uint32_t id);
+  void check_promoted(const std::shared_ptr<Promotion>& promotion);
+  void end_promotion(const std::shared_ptr<Promotion>& promotion, const Status& result);
+
+  ChunkStore::Core& core_;
+  std::deque<Item> write_queue_;
+  std::deque<Item> promotions_;
+  uint32_t writing_ = 0;
+  uint32_t promoting_ = 0;
+  std::unordered_map<uint32_t, std::vector<std::function<void(Status)>>> waiting_;  // for a write
+};
+}  // namespace terrace

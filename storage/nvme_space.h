@@ -1,0 +1,93 @@
+// storage/nvme_space.h - which bytes of the data file are free, and who owns the others.
+// Thread-confined.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "storage/extent_map.h"
+
+namespace terrace {
+
+class NvmeMap;
+
+/// Space that is being written; freed on destruction unless it was kept. A transfer holds it, so
+/// that a late write of a hanging device never lands in another object.
+class NvmeSpace {
+ public:
+  NvmeSpace(NvmeMap* map, std::vector<Extent> extents, uint64_t bytes)
+      : map_(map), extents_(std::move(extents)), bytes_(bytes) {}
+  NvmeSpace(const NvmeSpace&) = delete;
+  NvmeSpace& operator=(const NvmeSpace&) = delete;
+  inline ~NvmeSpace();
+  const std::vector<Extent>& extents() const { return extents_; }
+  uint64_t bytes() const { return bytes_; }
+  /// From now on the index owns the extents.
+  void keep() { map_ = nullptr; }
+
+ private:
+  NvmeMap* map_;
+  std::vector<Extent> extents_;
+  const uint64_t bytes_;
+};
+
+class NvmeMap {
+ public:
+  static constexpr uint64_t kReservedBytes = kMiB;  // the identity block lies there
+
+  /// `device_bytes` > kReservedBytes.
+  explicit NvmeMap(uint64_t device_bytes) : map_(0, device_bytes) {
+    const Extent reserved{0, kReservedBytes / ExtentMap::kBlockBytes};
+    TERRACE_CHECK(map_.claim({&reserved, 1}, kReservedBytes).ok());
+  }
+
+  /// Null when it does not fit.
+  std::shared_ptr<NvmeSpace> allocate(uint64_t bytes) {
+    StatusOr<std::vector<Extent>> extents = map_.allocate(bytes);
+    if (!extents.ok()) return nullptr;
+    used_ += bytes_of(*extents);
+    return std::make_shared<NvmeSpace>(this, std::move(*extents), bytes);
+  }
+  /// As ExtentMap::claim.
+  Status claim(std::span<const Extent> extents, uint64_t bytes) {
+    TERRACE_RETURN_IF_ERROR(map_.claim(extents, bytes));
+    used_ += bytes_of(extents);
+    return ok_status();
+  }
+  void free(std::span<const Extent> extents, uint64_t bytes) {
+    map_.free(extents, bytes);
+    used_ -= bytes_of(extents);
+    if (freed_) freed_();
+  }
+  /// These bytes failed a checksum, or a row may still name them: not to be reused before a
+  /// restart.
+  void withhold(std::span<const Extent> extents) { withheld_ += bytes_of(extents); }
+  /// Called after space became free.
+  void on_freed(std::function<void()> freed) { freed_ = std::move(freed); }
+
+  uint64_t capacity_bytes() const { return map_.capacity_bytes() - kReservedBytes; }
+  uint64_t used_bytes() const { return used_; }  // what is withheld included
+  uint64_t free_bytes() const { return capacity_bytes() - used_; }
+  uint64_t withheld_bytes() const { return withheld_; }
+  static uint64_t bytes_of(std::span<const Extent> extents) {
+    uint64_t bytes = 0;
+    for (const Extent& extent : extents) bytes += extent.bytes();
+    return bytes;
+  }
+
+ private:
+  ExtentMap map_;
+  uint64_t used_ = 0;
+  uint64_t withheld_ = 0;
+  std::function<void()> freed_;
+};
+
+NvmeSpace::~NvmeSpace() {
+  if (map_ != nullptr) map_->free(extents_, bytes_);
+}
+}  // namespace terrace

@@ -1,0 +1,124 @@
+#include "storage/persister.h"
+
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "storage/core.h"
+#include "storage/object_io.h"
+
+namespace terrace {
+
+struct Persister::Job {
+  PersistSpec spec;
+  std::shared_ptr<NvmeSpace> space;
+  uint32_t header_crc = 0;
+};
+
+void Persister::start(PersistSpec spec) {
+  ++running_;
+  auto job = std::make_shared<Job>();
+  job->spec = std::move(spec);
+  if (waiting_.empty()) job->space = core_.nvme->allocate(job->spec.source->bytes());
+  if (job->space != nullptr) return write(job);
+  if (waiting_.size() >= kWaitingMax) {
+    core_.later([this, job] {
+      end(job, error(StatusCode::kResourceExhausted, "4096 writes wait for nvme space"));
+    });
+    return;
+  }
+  waiting_.push_back(job);
+  core_.evictor.kick();
+}
+
+void Persister::retry() {
+  while (!waiting_.empty()) {
+    const std::shared_ptr<Job> job = waiting_.front();
+    job->space = core_.nvme->allocate(job->spec.source->bytes());
+    if (job->space == nullptr) return;
+    waiting_.pop_front();
+    write(job);
+  }
+}
+
+void Persister::give_up_first() {
+  if (waiting_.empty()) return;
+  const std::shared_ptr<Job> job = waiting_.front();
+  waiting_.pop_front();
+  end(job, error(StatusCode::kResourceExhausted, "the nvme tier has no room for " +
+                                                     std::to_string(job->spec.source->bytes()) +
+                                                     " bytes, and nothing there can be evicted"));
+}
+
+uint64_t Persister::wanted_bytes() const {
+  return waiting_.empty() ? 0 : waiting_.front()->spec.source->bytes();
+}
+
+void Persister::write(const std::shared_ptr<Job>& job) {
+  PersistSpec& spec = job->spec;
+  core_.evictor.kick();
+  spec.header.extents = job->space->extents();
+  auto header = std::make_shared<SectorMemory>(spec.header_bytes);
+  encode(spec.header, header->span());
+  job->header_crc = header_crc_of(header->span());
+
+  TransferSpec transfer;
+  transfer.kind = IoKind::write;
+  transfer.priority = spec.priority;
+  const iovec head{header->span().data(), header->span().size()};
+  add_pieces(spec.header.extents, 0, {&head, 1}, &transfer.pieces);
+  std::vector<iovec> data;
+  spec.source->memory(spec.header_bytes, spec.source->bytes() - spec.header_bytes, &data);
+  add_pieces(spec.header.extents, spec.header_bytes, data, &transfer.pieces);
+  transfer.holds = {header, spec.source, job->space};
+  transfer.done = [this, job](const Status& result) { written(job, result); };
+  core_.queue->transfer(std::move(transfer));
+}
+
+void Persister::written(const std::shared_ptr<Job>& job, const Status& result) {
+  if (!result.ok()) return end(job, result);
+  if (!core_.config.flush_before_acknowledge) return put_row(job);
+  core_.queue->sync([this, job](const Status& synced) {
+    if (!synced.ok()) return end(job, synced);
+    put_row(job);
+  });
+}
+
+void Persister::put_row(const std::shared_ptr<Job>& job) {
+  const PersistSpec& spec = job->spec;
+  MetadataRow row;
+  row.key = spec.header.key;
+  row.ns = spec.header.ns;
+  row.generation = spec.header.generation;
+  row.logical_bytes = spec.logical_bytes;
+  row.stored_bytes = spec.source->bytes();
+  row.sections = static_cast<uint32_t>(spec.header.sections.size());
+  row.header_crc = job->header_crc;
+  row.header_bytes = static_cast<uint32_t>(spec.header_bytes);
+  set_extents(&row, job->space->extents());
+  core_.rows->put(std::move(row), spec.durable, [this, job](const Status& result) {
+    if (!result.ok()) return take_back(job, result);
+    end(job, NvmeCopy{job->space, job->header_crc, job->spec.durable});
+  });
+}
+
+/// The row may be written or not: its space is free only once it surely is not there.
+void Persister::take_back(const std::shared_ptr<Job>& job, const Status& why) {
+  const ObjectHeader& header = job->spec.header;
+  core_.rows->erase(header.ns, header.key, header.generation, [this, job, why](const Status& s) {
+    if (!s.ok()) {
+      core_.nvme->withhold(job->space->extents());
+      job->space->keep();
+    }
+    end(job, why);
+  });
+}
+
+void Persister::end(const std::shared_ptr<Job>& job, StatusOr<NvmeCopy> result) {
+  --running_;
+  const auto done = std::move(job->spec.done);
+  job->spec.source.reset();
+  job->space.reset();
+  done(std::move(result));
+}
+}  // namespace terrace

@@ -1,0 +1,63 @@
+// storage/persister.h - writes an object from the arena to the device: space, data, flush, row, in
+// this order, so that a row never names data that a power cut could take. Thread-confined.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "storage/arena.h"
+#include "storage/chunk_store.h"
+#include "storage/device_queue.h"
+#include "storage/nvme_space.h"
+#include "storage/object_format.h"
+
+namespace terrace {
+
+/// Where an object lies on the device, its row written.
+struct NvmeCopy {
+  std::shared_ptr<NvmeSpace> space;
+  uint32_t header_crc = 0;
+  bool durable = false;
+};
+
+struct PersistSpec {
+  ObjectHeader header;  // its extents are filled in here
+  uint64_t header_bytes = 0;
+  uint64_t logical_bytes = 0;
+  std::shared_ptr<ArenaSpace> source;
+  bool durable = false;
+  IoPriority priority = IoPriority::background;
+  /// Runs once, on a later turn. Errors: kResourceExhausted (no space), the device's, the
+  /// metadata store's.
+  std::function<void(StatusOr<NvmeCopy>)> done;
+};
+
+class Persister {
+ public:
+  static constexpr size_t kWaitingMax = 4096;
+  explicit Persister(ChunkStore::Core& core) : core_(core) {}
+
+  void start(PersistSpec spec);
+  /// Space became free, or may have: those who wait for it try again.
+  void retry();
+  /// Eviction has nothing to give: the first in line ends with kResourceExhausted.
+  void give_up_first();
+  /// Bytes that the first in line waits for; 0 when nobody does.
+  uint64_t wanted_bytes() const;
+  bool idle() const { return running_ == 0; }
+
+ private:
+  struct Job;
+  void write(const std::shared_ptr<Job>& job);
+  void written(const std::shared_ptr<Job>& job, const Status& result);
+  void put_row(const std::shared_ptr<Job>& job);
+  void take_back(const std::shared_ptr<Job>& job, const Status& why);
+  void end(const std::shared_ptr<Job>& job, StatusOr<NvmeCopy> result);
+
+  ChunkStore::Core& core_;
+  std::deque<std::shared_ptr<Job>> waiting_;  // for space
+  size_t running_ = 0;
+};
+}  // namespace terrace

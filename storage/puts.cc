@@ -1,0 +1,330 @@
+#include "storage/puts.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "storage/core.h"
+#include "storage/object_io.h"
+
+namespace terrace {
+namespace {
+
+Status invalid(const std::string& what) {
+  return error(StatusCode::kInvalidArgument, "put: " + what);
+}
+
+/// Sizes that depend on each other: the header holds the extents, whose number depends on the size.
+void set_sizes(Put* put) {
+  uint64_t padded = 0;
+  for (const SectionSpec& section : put->header.sections) {
+    padded += (section.bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  }
+  uint64_t bytes = kSectorBytes;
+  for (uint64_t last = 0; last != bytes;) {
+    last = bytes;
+    bytes = std::max(bytes, header_bytes(put->header, extents_max_of(padded + bytes)));
+  }
+  put->header_bytes = bytes;
+  put->stored_bytes = padded + bytes;
+}
+}  // namespace
+
+Status Puts::validate(const PutSpec& spec) const {
+  if (spec.sections.empty() || spec.sections.size() > kSectionsMax) {
+    return invalid(std::to_string(spec.sections.size()) + " sections; 1 to " +
+                   std::to_string(kSectionsMax));
+  }
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < spec.sections.size(); ++i) {
+    const SectionSpec& section = spec.sections[i];
+    if (section.bytes == 0 || section.bytes > kObjectBytesMax) {
+      return invalid("section " + std::to_string(i) + " has " + std::to_string(section.bytes) +
+                     " bytes; 1 to " + std::to_string(kObjectBytesMax));
+    }
+    if (section.codec != Codec::identity) return invalid("section with an unknown codec");
+    bytes += section.bytes;
+  }
+  if (bytes > kObjectBytesMax) {
+    return invalid(std::to_string(bytes) + " bytes; at most " + std::to_string(kObjectBytesMax));
+  }
+  if (spec.raw_key.size() > kRawKeyBytesMax) return invalid("raw key over 1 KiB");
+  if (spec.user_meta.size() > kUserMetaBytesMax) return invalid("user metadata over 4 KiB");
+  return ok_status();
+}
+
+StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
+  StoreMetrics& metrics = core_.metrics;
+  if (const Status valid = validate(spec); !valid.ok()) {
+    metrics.puts_refused_invalid.add();
+    return valid;
+  }
+  if (spec.durability == Durability::nvme && !core_.nvme_works()) {
+    metrics.puts_refused_device.add();
+    return error(StatusCode::kUnavailable, core_.has_nvme()
+                                               ? "put: the nvme device hangs"
+                                               : "put: durability nvme on a node without nvme");
+  }
+  if (in_flight_ >= core_.config.puts_in_flight_max) {
+    metrics.puts_refused_in_flight.add();
+    return error(StatusCode::kResourceExhausted,
+                 "put: " + std::to_string(in_flight_) + " puts in flight, the limit");
+  }
+  auto put = std::make_shared<Put>();
+  put->spec = std::move(spec);
+  put->op = op;
+  put->header.key = put->spec.key;
+  put->header.ns = put->spec.ns;
+  put->header.raw_key = put->spec.raw_key;
+  put->header.user_meta = put->spec.user_meta;
+  put->header.sections = put->spec.sections;
+  put->logical_bytes = total_bytes(put->spec.sections);
+  uint32_t units = 0;
+  for (const SectionSpec& section : put->spec.sections) units += units_of(section.bytes);
+  put->header.unit_crcs.resize(units);
+  put->landed.resize(units);
+  put->missing = units;
+  set_sizes(put.get());
+
+  if (const uint32_t id = core_.find(put->spec.ns, put->spec.key); id != kNoEntry) {
+    answer_duplicate(put, id);
+    return put;
+  }
+  const Name name{put->spec.ns, put->spec.key};
+  if (const auto it = lines_.find(name); it != lines_.end()) {
+    metrics.puts_waited.add();
+    put->counted = true;
+    ++in_flight_;
+    it->second.waiting.push_back(put);
+    return put;
+  }
+  TERRACE_RETURN_IF_ERROR(take_space(*put));
+  put->counted = true;
+  ++in_flight_;
+  lines_[name].first = put;
+  core_.defer(std::exchange(put->op, nullptr), ok_status());
+  return put;
+}
+
+Status Puts::check_quota(const Put& put) const {
+  const uint64_t max = put.spec.namespace_bytes_max;
+  if (max == 0) return ok_status();
+  const auto ns = static_cast<uint32_t>(put.spec.ns);
+  uint64_t bytes = put.logical_bytes;
+  if (const auto it = core_.usage.find(ns); it != core_.usage.end()) bytes += it->second.bytes;
+  if (const auto it = core_.putting.find(ns); it != core_.putting.end()) bytes += it->second;
+  if (bytes <= max) return ok_status();
+  return error(StatusCode::kResourceExhausted,
+               "put: quota of namespace " + std::to_string(ns) + ": " + std::to_string(bytes) +
+                   " bytes with this object, the limit is " + std::to_string(max));
+}
+
+Status Puts::take_space(Put& put) {
+  if (Status quota = check_quota(put); !quota.ok()) {
+    core_.metrics.puts_refused_quota.add();
+    return quota;
+  }
+  if (core_.index.count() + in_flight_ >= core_.config.objects_max) {
+    core_.metrics.puts_refused_space.add();
+    core_.evictor.kick();
+    return error(StatusCode::kResourceExhausted,
+                 "put: objects_max=" + std::to_string(core_.config.objects_max) + " reached");
+  }
+  const uint64_t capacity = core_.arena->capacity_bytes();
+  if (put.stored_bytes <= capacity) put.space = core_.evictor.dram_space(put.stored_bytes);
+  if (put.space == nullptr) {
+    core_.metrics.puts_refused_space.add();
+    return error(StatusCode::kResourceExhausted,
+                 "put: no room in dram for " + std::to_string(put.stored_bytes) +
+                     " bytes; dram_bytes=" + std::to_string(capacity));
+  }
+  core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.logical_bytes;
+  return ok_status();
+}
+
+void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
+  core_.touch(id);
+  const bool enough =
+      put->spec.durability == Durability::memory || core_.index[id].has(IndexEntry::durable);
+  if (enough) {
+    core_.metrics.puts_deduplicated.add();
+    core_.later([this, put] { finish(put, StatusCode::kAlreadyExists); });
+    return;
+  }
+  core_.mover.make_durable(id, [this, put](const Status& result) {
+    if (result.ok()) {
+      core_.metrics.puts_deduplicated.add();
+    } else {
+      core_.metrics.puts_failed_device.add();
+    }
+    const bool evicted = result.code() == StatusCode::kNotFound;  // while it was being written
+    if (result.ok()) return finish(put, StatusCode::kAlreadyExists);
+    finish(put, evicted ? error(StatusCode::kAborted, "put: the copy was evicted: again") : result);
+  });
+}
+
+Status Puts::landed(Put& put, uint32_t section, uint32_t first_unit,
+                    std::span<const uint32_t> crcs) {
+  if (put.space == nullptr || section >= put.header.sections.size()) {
+    return invalid("landed in section " + std::to_string(section) + ", which is not open");
+  }
+  const uint64_t bytes = put.header.sections[section].bytes;
+  if (uint64_t{first_unit} + crcs.size() > units_of(bytes)) {
+    return invalid("landed units " + std::to_string(first_unit) + " + " +
+                   std::to_string(crcs.size()) + " of " + std::to_string(units_of(bytes)));
+  }
+  const ObjectLayout layout(put.header_bytes, put.header.sections);
+  std::vector<iovec> memory;
+  for (uint32_t i = 0; i < crcs.size(); ++i) {
+    const uint32_t unit = first_unit + i;
+    memory.clear();
+    const uint64_t length = unit_bytes(bytes, unit);
+    put.space->memory(layout.section_offset(section) + uint64_t{unit} * kCrcUnitBytes, length,
+                      &memory);
+    core_.metrics.bytes_verified.add(length);
+    if (unit_crc_of(put.spec.key, section, unit, memory) != crcs[i]) {
+      core_.metrics.puts_failed_crc.add();
+      return error(StatusCode::kDataLoss, "put: section " + std::to_string(section) + " unit " +
+                                              std::to_string(unit) + " has another checksum");
+    }
+    const uint32_t index = layout.first_unit(section) + unit;
+    put.header.unit_crcs[index] = crcs[i];
+    if (!put.landed[index]) --put.missing;
+    put.landed[index] = true;
+  }
+  return ok_status();
+}
+
+Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
+  if (put->space == nullptr || put->committing) return invalid("commit of a put that is not open");
+  if (put->missing > 0) return invalid(std::to_string(put->missing) + " units did not land");
+  put->op = op;
+  put->committing = true;
+  put->header.generation = core_.next_generation();
+  // What lies between the sections goes to the device too: not the bytes of another tenant.
+  const ObjectLayout layout(put->header_bytes, put->header.sections);
+  std::vector<iovec> memory;
+  for (uint32_t i = 0; i < put->header.sections.size(); ++i) {
+    const uint64_t end = layout.section_offset(i) + put->header.sections[i].bytes;
+    const uint64_t padding = (kSectorBytes - end % kSectorBytes) % kSectorBytes;
+    put->space->memory(end, padding, &memory);
+  }
+  for (const iovec& run : memory) std::memset(run.iov_base, 0, run.iov_len);
+  if (put->spec.durability == Durability::memory) {
+    publish(put, nullptr);
+    core_.later([this, put] { finish(put, ok_status()); });
+    return ok_status();
+  }
+  PersistSpec spec;
+  spec.header = put->header;
+  spec.header_bytes = put->header_bytes;
+  spec.logical_bytes = put->logical_bytes;
+  spec.source = put->space;
+  spec.durable = true;
+  spec.priority = IoPriority::foreground;
+  spec.done = [this, put](StatusOr<NvmeCopy> result) {
+    if (result.ok()) {
+      publish(put, &*result);
+      finish(put, ok_status());
+      return;
+    }
+    core_.metrics.puts_failed_device.add();
+    finish(put, result.status());
+    over(put);
+  };
+  core_.persister->start(std::move(spec));
+  return ok_status();
+}
+
+void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
+  put->header.extents.clear();  // they are of nvme only
+  const auto bytes = static_cast<size_t>(put->header_bytes);
+  std::vector<iovec> memory;
+  put->space->memory(0, bytes, &memory);
+  if (memory.size() == 1) {
+    encode(put->header, {static_cast<std::byte*>(memory[0].iov_base), bytes});
+  } else {
+    std::vector<std::byte> encoded(bytes);
+    encode(put->header, encoded);
+    size_t at = 0;
+    for (const iovec& run : memory) {
+      std::memcpy(run.iov_base, encoded.data() + at, run.iov_len);
+      at += run.iov_len;
+    }
+  }
+  put->space->commit(put->header.generation);
+  ObjectFacts facts;
+  facts.key = put->spec.key;
+  facts.ns = put->spec.ns;
+  facts.generation = put->header.generation;
+  facts.logical_bytes = put->logical_bytes;
+  facts.stored_bytes = put->stored_bytes;
+  facts.header_bytes = put->header_bytes;
+  facts.sections = static_cast<uint32_t>(put->spec.sections.size());
+  const uint32_t id = core_.publish(facts);
+  core_.attach_dram(id, put->space);
+  if (copy != nullptr) core_.attach_nvme(id, *copy);
+  constexpr auto kDram = static_cast<size_t>(Tier::dram);
+  core_.metrics.writes[kDram].add();
+  core_.metrics.write_bytes[kDram].add(put->logical_bytes);
+  core_.metrics.puts_committed.add();
+  core_.update_gauges();
+  if (copy == nullptr && core_.config.write_through) core_.mover.write_back(id, false);
+  over(put);
+}
+
+void Puts::over(const std::shared_ptr<Put>& put) {
+  forget(*put);
+  const auto it = lines_.find({put->spec.ns, put->spec.key});
+  if (it == lines_.end() || it->second.first != put) return;
+  std::deque<std::shared_ptr<Put>> waiting = std::move(it->second.waiting);
+  lines_.erase(it);
+  while (!waiting.empty()) {
+    const std::shared_ptr<Put> next = waiting.front();
+    waiting.pop_front();
+    if (const uint32_t id = core_.find(next->spec.ns, next->spec.key); id != kNoEntry) {
+      answer_duplicate(next, id);
+      continue;
+    }
+    if (const Status space = take_space(*next); !space.ok()) {
+      core_.later([this, next, space] { finish(next, space); });
+      continue;
+    }
+    Line& line = lines_[{next->spec.ns, next->spec.key}];
+    line.first = next;
+    line.waiting = std::move(waiting);
+    if (next->op != nullptr) core_.defer(std::exchange(next->op, nullptr), ok_status());
+    return;
+  }
+}
+
+/// Ends a put that has no more to do here, and tells its caller, if there still is one.
+void Puts::finish(const std::shared_ptr<Put>& put, Status result) {
+  forget(*put);
+  if (Op* const op = std::exchange(put->op, nullptr); op != nullptr) op->done(std::move(result));
+}
+
+void Puts::forget(Put& put) {
+  if (put.counted) --in_flight_;
+  put.counted = false;
+  if (put.space != nullptr) {
+    const auto it = core_.putting.find(static_cast<uint32_t>(put.spec.ns));
+    if ((it->second -= put.logical_bytes) == 0) core_.putting.erase(it);
+  }
+  put.space.reset();
+}
+
+void Puts::abandon(const std::shared_ptr<Put>& put) {
+  put->op = nullptr;
+  if (put->committing) return;  // it ends by itself
+  const auto it = lines_.find({put->spec.ns, put->spec.key});
+  if (it != lines_.end() && it->second.first == put) {
+    core_.metrics.puts_abandoned.add();
+    over(put);
+    return;
+  }
+  if (it != lines_.end()) std::erase(it->second.waiting, put);
+  forget(*put);
+}
+}  // namespace terrace

@@ -1,0 +1,54 @@
+#include "storage/store_config.h"
+
+namespace terrace {
+namespace {
+
+Status bad(const std::string& option, uint64_t value, const std::string& limit) {
+  return error(StatusCode::kInvalidArgument, option + "=" + std::to_string(value) + ": " + limit);
+}
+
+Status validate_memory(const StoreConfig& config) {
+  const uint64_t region = 64 * kMiB;
+  const bool whole = config.dram_bytes % region == 0;
+  const bool small = config.dram_bytes < region && config.dram_bytes % kMiB == 0;
+  if (config.dram_bytes == 0 || (!whole && !small)) {
+    return bad("dram_bytes", config.dram_bytes, "a multiple of 64 MiB, or 1 to 63 MiB");
+  }
+  if (config.slab_bytes < region || config.slab_bytes % region != 0 || config.slab_bytes > kGiB) {
+    return bad("slab_bytes", config.slab_bytes, "a multiple of 64 MiB, at most 1 GiB");
+  }
+  if (config.staging_bytes < 4 * kMiB) {
+    return bad("staging_bytes", config.staging_bytes, "at least 4 MiB");
+  }
+  return ok_status();
+}
+}  // namespace
+
+Status StoreConfig::validate() const {
+  TERRACE_RETURN_IF_ERROR(validate_memory(*this));
+  if (nvme_bytes > 0 && nvme_bytes < 2 * kMiB) {
+    return bad("nvme_bytes", nvme_bytes, "at least 2 MiB, or 0 for no nvme tier");
+  }
+  if (nvme_bytes > 0 && data_directory.empty()) {
+    return error(StatusCode::kInvalidArgument, "data_directory is empty with an nvme tier");
+  }
+  if (nvme_bytes > uint64_t{16} << 40) return bad("nvme_bytes", nvme_bytes, "at most 16 TiB");
+  if (watermark_permille > 20) return bad("watermark_permille", watermark_permille, "at most 20");
+  if (promote_hits > 255) return bad("promote_hits", promote_hits, "0 to 255");
+  if (puts_in_flight_max == 0) return bad("puts_in_flight_max", 0, "at least 1");
+  if (device_reads_in_flight_max == 0 || device_reads_in_flight_max > 4096) {
+    return bad("device_reads_in_flight_max", device_reads_in_flight_max, "1 to 4096");
+  }
+  if (device_writes_in_flight_max == 0 || device_writes_in_flight_max > 4096) {
+    return bad("device_writes_in_flight_max", device_writes_in_flight_max, "1 to 4096");
+  }
+  if (device_timeout.count() <= 0) return bad("device_timeout_ms", 0, "more than 0");
+  if (scrub_period.count() > 0 && scrub_mib_per_s == 0) {
+    return bad("scrub_mib_per_s", 0, "at least 1 while scrub_period is not 0");
+  }
+  if (objects_max == 0 || objects_max > 1'000'000'000) {
+    return bad("objects_max", objects_max, "1 to 1,000,000,000");
+  }
+  return ok_status();
+}
+}  // namespace terrace

@@ -1,0 +1,44 @@
+// storage/store_config.h - what a node may decide about its tiers. main() fills it.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "base/limits.h"
+#include "base/status.h"
+
+namespace terrace {
+
+struct StoreConfig {
+  std::string data_directory;                 // nvme tier; empty: dram only
+  uint64_t dram_bytes = uint64_t{1} << 30;    // arena; a multiple of 64 MiB, or 1..63 MiB
+  uint64_t slab_bytes = uint64_t{256} << 20;  // one memfd each; a multiple of 64 MiB
+  bool huge_pages = true;                     // when the machine has them
+  bool lock_memory = true;                    // when allowed
+  bool populate_memory = true;                // ahead of use, by a background thread
+  uint64_t nvme_bytes = 0;                    // data file; 0: no nvme tier
+  std::string data_file;             // a file or block device; empty: in the data directory
+  bool format_block_device = false;  // a device without identity is taken over
+  uint64_t staging_bytes = uint64_t{64} << 20;  // buffers for reads from nvme
+  uint32_t watermark_permille = 10;             // of each tier, kept free by eviction; <= 20
+  uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never
+  bool write_through = true;  // memory puts reach nvme in the background
+  uint32_t puts_in_flight_max = 256;
+  uint32_t device_reads_in_flight_max = 64;
+  uint32_t device_writes_in_flight_max = 32;
+  std::chrono::milliseconds device_timeout{5'000};  // a device that takes longer hangs
+  std::chrono::seconds scrub_period{3600};          // one pass over everything; 0: no scrubbing
+  uint32_t scrub_mib_per_s = 64;                    // its share of the device, at most
+  bool demote_on_close = true;                      // memory-only objects go to nvme at shutdown
+  bool flush_before_acknowledge = true;             // false only in a canary test: loses data
+  uint64_t objects_max = 20'000'000;                // index entries
+
+  /// kInvalidArgument names the option, its value and its limit.
+  Status validate() const;
+  /// Where in the data directory things lie.
+  std::string data_path() const {
+    return data_file.empty() ? data_directory + "/terrace.dat" : data_file;
+  }
+  std::string metadata_path() const { return data_directory + "/index"; }
+};
+}  // namespace terrace

@@ -1,0 +1,26 @@
+// storage/store_metrics.h - what the tiers count. Written by the store's loop, read by any thread.
+#pragma once
+#include <array>
+
+#include "base/chunk_key.h"
+#include "base/counter.h"
+
+namespace terrace {
+
+struct StoreMetrics {
+  // Per tier, index = Tier.
+  std::array<Counter, kTierCount> reads, read_bytes, writes, write_bytes, evictions, evicted_bytes;
+  std::array<Counter, kTierCount> used_bytes, capacity_bytes, objects;
+  std::array<LatencyHistogram, kTierCount> read_latency, write_latency;
+  // Every refusal and failure counts in exactly one of these.
+  Counter puts_committed, puts_deduplicated, puts_waited;
+  Counter puts_refused_space, puts_refused_quota, puts_refused_in_flight, puts_refused_device;
+  Counter puts_refused_invalid, puts_abandoned, puts_failed_crc, puts_failed_device;
+  Counter crc_failures_dram, crc_failures_nvme, header_failures, quarantined_objects;
+  Counter device_errors, device_timeouts, staging_waits;
+  Counter promotions, demotions, erases;
+  Counter scrubbed_bytes, scrub_passes;
+  Counter recovered_objects, recovery_dropped_rows, recovery_us;
+  Counter bytes_verified;
+};
+}  // namespace terrace

@@ -1,0 +1,183 @@
+#include "tests/crash/crash_run.h"
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "tests/sim/store_world.h"
+
+namespace terrace::testing {
+namespace {
+
+constexpr uint64_t kNumbers = 60;   // different objects
+constexpr uint64_t kStepsMax = 90;  // of a life, before the cut
+
+enum class Promise : uint8_t { none, kept, erased };
+
+TestObject object_of(uint64_t number) {
+  Prng prng(number + 99);
+  std::vector<uint64_t> sizes(1 + prng.below(2));
+  for (uint64_t& size : sizes) size = 1 + prng.below(prng.chance(15) ? 200'000 : 20'000);
+  return TestObject(number, sizes);
+}
+
+class CrashRun {
+ public:
+  explicit CrashRun(const CrashOptions& options)
+      : options_(options), world_(options.seed, options.device_bytes), prng_(options.seed * 31) {
+    world_.config.flush_before_acknowledge = options.flush;
+    world_.metadata_options.sync = options.sync_rows;
+    world_.config.dram_bytes = 2 * kMiB;
+  }
+
+  CrashResult run() {
+    for (uint64_t life = 0; life < options_.lives && result_.failure.empty(); ++life) {
+      live(life);
+    }
+    return result_;
+  }
+
+ private:
+  void live(uint64_t life) {
+    if (const Status started = world_.start(); !started.ok()) {
+      result_.failure = "life " + std::to_string(life) + ": " + started.to_string();
+      return;
+    }
+    check(life);
+    const bool sudden = prng_.chance(90);  // else at rest, where what was begun has ended
+    if (sudden) world_.disk.cut_after(prng_.below(kStepsMax));
+    for (uint64_t left = sudden ? 300 : prng_.below(10); left > 0; --left) {
+      if (!world_.disk.powered()) break;
+      act();
+    }
+    if (!world_.disk.powered()) ++result_.cuts_under_way;
+    constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+    result_.evictions += world_.store->metrics().evictions[kNvme].get();
+    if (!options_.evicting && world_.store->metrics().evictions[kNvme].get() > 0) {
+      result_.failure = "the device is too small for this test";
+    }
+    world_.crash();
+    ++result_.cuts;
+  }
+
+  /// Everything that was promised is there, and everything that is there is right.
+  void check(uint64_t life) {
+    for (auto& [number, promise] : promises_) {
+      const Status got = world_.driver->get(object_of(number));
+      const std::string where = "life " + std::to_string(life) + " object " +
+                                std::to_string(number) + ": " + got.to_string();
+      if (got.code() == StatusCode::kInternal) {
+        ++result_.wrong;
+        result_.failure = where;
+      }
+      if (promise == Promise::kept && !got.ok() && !options_.evicting) {
+        ++result_.lost;
+        if (options_.flush && options_.sync_rows) result_.failure = "lost: " + where;
+      }
+      if (promise == Promise::erased && got.ok()) {
+        ++result_.risen;
+        if (options_.sync_rows) result_.failure = "back again: " + where;
+      }
+      // What survived one cut survives the next; what was not promised may still come or go.
+      if (!got.ok()) promise = Promise::none;
+    }
+  }
+
+  void act() {
+    switch (prng_.below(8)) {
+      case 0:
+      case 1:
+      case 2:
+        return erase(prng_.below(kNumbers));
+      case 3: {
+        const uint64_t number = prng_.below(kNumbers);
+        if (world_.driver->get(object_of(number)).code() == StatusCode::kInternal) {
+          ++result_.wrong;
+          result_.failure = "wrong byte of object " + std::to_string(number);
+        }
+        return;
+      }
+      default:
+        put_group();
+    }
+  }
+
+  void erase(uint64_t number) {
+    promises_[number] = Promise::none;  // from its start on the object may be gone
+    const Status erased = world_.driver->erase(object_of(number));
+    if (erased.ok()) promises_[number] = Promise::erased;
+  }
+
+  struct Writing {
+    explicit Writing(uint64_t n) : object(object_of(n)) {}
+    TestObject object;
+    Durability durability = Durability::memory;
+    ChunkWriter writer;
+    Waiting opened;
+    Waiting committed;
+    bool started = false;
+    bool committing = false;
+  };
+
+  /// One to four puts at once, so that their steps interleave.
+  void put_group() {
+    std::vector<std::unique_ptr<Writing>> group;
+    const uint64_t count = 1 + prng_.below(4);
+    for (uint64_t i = 0; i < count; ++i) {
+      group.push_back(std::make_unique<Writing>(prng_.below(kNumbers)));
+      Writing& w = *group.back();
+      w.durability = prng_.chance(60) ? Durability::nvme : Durability::memory;
+      if (promises_[w.object.number] == Promise::erased) {
+        promises_[w.object.number] = Promise::none;
+      }
+      w.started =
+          world_.store
+              ->open_writer(world_.driver->spec_of(w.object, w.durability), &w.writer, &w.opened)
+              .ok();
+    }
+    world_.driver->until([&] {
+      bool over = true;
+      for (const auto& w : group) over = advance(*w) && over;
+      return over;
+    });
+  }
+
+  /// The next step of a put, when it can be taken. True: it ended.
+  bool advance(Writing& w) {
+    if (!w.started) return true;
+    if (!w.opened.over) return false;
+    if (!w.opened.status.ok()) {
+      if (w.opened.status.code() == StatusCode::kAlreadyExists) acknowledged(w);
+      w.started = false;
+      return true;
+    }
+    if (!w.committing) {
+      w.committing = true;
+      w.started = world_.driver->fill(&w.writer, w.object).ok() &&
+                  world_.store->commit(&w.writer, &w.committed).ok();
+      return !w.started;
+    }
+    if (!w.committed.over) return false;
+    if (w.committed.status.ok()) acknowledged(w);
+    w.started = false;
+    return true;
+  }
+
+  void acknowledged(const Writing& w) {
+    if (w.durability != Durability::nvme) return;
+    promises_[w.object.number] = Promise::kept;
+    ++result_.acknowledged;
+  }
+
+  const CrashOptions options_;
+  StoreWorld world_;
+  Prng prng_;
+  std::map<uint64_t, Promise> promises_;
+  CrashResult result_;
+};
+}  // namespace
+
+CrashResult run_lives(const CrashOptions& options) {
+  return CrashRun(options).run();
+}
+}  // namespace terrace::testing

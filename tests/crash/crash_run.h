@@ -1,0 +1,32 @@
+// tests/crash/crash_run.h - many short lives of one store, each ended by a power cut, with a model
+// of what was promised. See crash_test.cc.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "base/limits.h"
+
+namespace terrace::testing {
+
+struct CrashOptions {
+  uint64_t seed = 1;
+  uint64_t lives = 100;
+  uint64_t device_bytes = 48 * kMiB;
+  bool evicting = false;  // the device is too small: acknowledged objects may be evicted
+  bool flush = true;      // false: canary
+  bool sync_rows = true;  // false: canary
+};
+
+struct CrashResult {
+  std::string failure;  // the first broken promise; empty: none
+  uint64_t cuts = 0;
+  uint64_t cuts_under_way = 0;  // those that came while something ran
+  uint64_t acknowledged = 0;    // puts, as nvme
+  uint64_t wrong = 0;           // wrong bytes served as right
+  uint64_t lost = 0;            // acknowledged as nvme, and gone
+  uint64_t risen = 0;           // erase acknowledged, and back
+  uint64_t evictions = 0;       // from nvme
+};
+
+CrashResult run_lives(const CrashOptions& options);
+}  // namespace terrace::testing

@@ -1,0 +1,208 @@
+// Goal: a node that is killed, frozen or lied to by its disk costs a miss, never wrong bytes, never
+// a call that hangs; and nothing acknowledged as `nvme` is lost. Method: real SIGKILLs under load
+// with restart on the same directory, SIGSTOP under load, a flipped byte in the data file; every
+// fetched byte compared.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "base/clock.h"
+#include "tests/e2e/harness.h"
+
+namespace terrace::e2e {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::vector<std::string> flags_for(const ScratchDirectory& scratch) {
+  return {
+      "--data-directory", scratch.path(), "--nvme-bytes",     "192MiB", "--dram-bytes",   "64MiB",
+      "--slab-bytes",     "64MiB",        "--scrub-period-s", "0",      "--promote-hits", "1"};
+}
+
+/// Puts in flight with mixed sizes; returns the names that were acknowledged as durable.
+class Load {
+ public:
+  explicit Load(TestClient* client) : client_(client) {}
+  /// Starts `count` puts at once, then kills the node after some of them were acknowledged.
+  void run(NodeProcess* node, Prng* prng, int round, std::map<std::string, uint64_t>* durable) {
+    std::map<OpId, std::pair<std::string, uint64_t>> running;
+    uint64_t at = 0;
+    for (int i = 0; i < 12; ++i) {
+      const uint64_t bytes = 1 + prng->below(700'000);
+      const std::string name = std::to_string(round) + "/" + std::to_string(i);
+      const auto content = TestClient::content(name, bytes);
+      std::copy(content.begin(), content.end(), client_->memory().begin() + static_cast<long>(at));
+      const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
+      const Fragment whole{0, client_->region(), at, bytes};
+      PutItem item;
+      item.key = client_->key(name);
+      item.sections = {&section, 1};
+      item.fragments = {&whole, 1};
+      item.raw_key = name;
+      PutOptions options;
+      options.durability = Durability::nvme;
+      options.deadline = seconds(5);
+      const auto op = client_->sdk().put(client_->ns(), {&item, 1}, options);
+      ASSERT_TRUE(op.ok()) << op.status().to_string();
+      running[*op] = {name, bytes};
+      at += 1u << 20;
+    }
+    const uint64_t kill_after = prng->below(running.size());
+    uint64_t acknowledged = 0;
+    std::array<Completion, 16> out;
+    SystemClock clock;
+    const Nanos give_up = clock.now() + seconds(15);
+    while (!running.empty()) {
+      ASSERT_LT(clock.now(), give_up) << "operations that never completed";
+      const size_t n = client_->sdk().drain(out);
+      for (size_t i = 0; i < n; ++i) {
+        const auto found = running.find(out[i].op);
+        ASSERT_NE(found, running.end()) << "completed twice";
+        if (out[i].status.ok()) {
+          durable->insert(found->second);
+          ++acknowledged;
+        }
+        running.erase(found);
+      }
+      if (node->pid() > 0 && acknowledged >= kill_after) node->kill();
+    }
+  }
+
+ private:
+  TestClient* const client_;
+};
+
+TEST(Survival, FiftyKillsUnderLoadLoseNothingAcknowledged) {
+  ScratchDirectory scratch;
+  std::map<std::string, uint64_t> durable;
+  for (int round = 0; round < 50; ++round) {
+    SCOPED_TRACE("round=" + std::to_string(round));
+    Prng prng(static_cast<uint64_t>(round) + 1);
+    NodeProcess node(flags_for(scratch));
+    TestClient client(node.endpoint(), 16u << 20);
+    // Some of what earlier rounds stored, and all of it at the end.
+    for (const auto& [name, bytes] : durable) {
+      if (round < 49 && !prng.chance(10)) continue;
+      ASSERT_EQ(client.fetch(name, bytes), StatusCode::kOk) << name << " was acknowledged, is lost";
+    }
+    // Room for the next rounds: forget the old ones.
+    if (round % 10 == 9 && round < 49) {
+      std::vector<ChunkKey> keys;
+      for (const auto& [name, bytes] : durable) keys.push_back(client.key(name));
+      for (size_t i = 0; i < keys.size(); i += 100) {
+        const auto part = std::span(keys).subspan(i, std::min<size_t>(100, keys.size() - i));
+        const auto op = client.sdk().erase(client.ns(), part, {});
+        ASSERT_TRUE(op.ok());
+        ASSERT_TRUE(client.sdk().wait(*op, seconds(10)).ok());
+      }
+      durable.clear();
+    }
+    Load(&client).run(&node, &prng, round, &durable);
+    if (HasFatalFailure()) return;
+  }
+  EXPECT_FALSE(durable.empty());
+}
+
+TEST(Survival, AFrozenNodeCostsDeadlinesNotHangs) {
+  NodeProcess node({});
+  TestClient client(node.endpoint());
+  ASSERT_EQ(client.put("a", 8u << 20, Durability::memory), StatusCode::kOk);
+  node.signal(SIGSTOP);
+  SystemClock clock;
+  const Nanos begin = clock.now();
+  std::vector<OpId> ops;
+  const std::vector<ChunkKey> keys = {client.key("a")};
+  const Fragment whole{0, client.region(), 0, 8u << 20};
+  const FetchItem item{keys[0], {&whole, 1}};
+  for (int i = 0; i < 10; ++i) {
+    LookupOptions lookup;
+    lookup.deadline = milliseconds(300);
+    FetchOptions fetch;
+    fetch.deadline = milliseconds(300);
+    for (const auto& op : {client.sdk().lookup(client.ns(), keys, lookup),
+                           client.sdk().fetch(client.ns(), {&item, 1}, fetch)}) {
+      if (op.ok()) {
+        ops.push_back(*op);
+      } else {
+        EXPECT_EQ(op.status().code(), StatusCode::kUnavailable);
+      }
+    }
+  }
+  for (const OpId op : ops) {
+    const auto done = client.sdk().wait(op, seconds(5));
+    ASSERT_TRUE(done.ok()) << done.status().to_string();
+    EXPECT_FALSE(done->status.ok());
+  }
+  EXPECT_LT(clock.now() - begin, seconds(3));
+  // Expired means: no write from now on, even when the node wakes up.
+  std::fill(client.memory().begin(), client.memory().end(), std::byte{0x77});
+  node.signal(SIGCONT);
+  StatusCode code = StatusCode::kUnavailable;
+  for (const Nanos end = clock.now() + seconds(20); clock.now() < end;) {
+    const auto op = client.sdk().lookup(client.ns(), keys, {});
+    if (op.ok()) {
+      const auto done = client.sdk().wait(*op, seconds(11));
+      if (done.ok() && done->status.ok()) {
+        code = done->keys.at(0).code;
+        break;
+      }
+    }
+  }
+  EXPECT_EQ(code, StatusCode::kOk);
+  for (const std::byte b : client.memory()) ASSERT_EQ(b, std::byte{0x77});
+  EXPECT_EQ(client.fetch("a", 8u << 20), StatusCode::kOk);
+}
+
+TEST(Survival, AFlippedByteOnDiskIsACountedMiss) {
+  ScratchDirectory scratch;
+  const std::string name = "precious";
+  constexpr uint64_t kBytes = 3u << 20;
+  {
+    NodeProcess node(flags_for(scratch));
+    TestClient client(node.endpoint());
+    ASSERT_EQ(client.put(name, kBytes, Durability::nvme), StatusCode::kOk);
+    node.kill();
+  }
+  // Find the bytes in the data file, and flip one in the middle.
+  const auto content = TestClient::content(name, kBytes);
+  bool flipped = false;
+  for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) {
+    if (!entry.is_regular_file() || entry.file_size() < kBytes) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    std::vector<char> sector(4096);
+    for (uint64_t at = 0; at < entry.file_size() && !flipped; at += sector.size()) {
+      file.seekg(static_cast<std::streamoff>(at));
+      file.read(sector.data(), static_cast<std::streamsize>(sector.size()));
+      if (std::memcmp(sector.data(), content.data() + (1u << 20), sector.size()) != 0) continue;
+      sector[100] = static_cast<char>(sector[100] ^ 1);
+      file.seekp(static_cast<std::streamoff>(at));
+      file.write(sector.data(), static_cast<std::streamsize>(sector.size()));
+      flipped = true;
+    }
+  }
+  ASSERT_TRUE(flipped) << "the object's bytes are nowhere in the data directory";
+  NodeProcess node(flags_for(scratch));
+  TestClient client(node.endpoint());
+  EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kDataLoss);
+  EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kNotFound);  // quarantined
+  ASSERT_EQ(client.put(name, kBytes, Durability::nvme), StatusCode::kOk);
+  EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kOk);
+}
+
+TEST(Survival, TwoNodesNeverShareADirectory) {
+  ScratchDirectory scratch;
+  NodeProcess node(flags_for(scratch));
+  std::string command =
+      std::string(TERRACE_NODE_PROGRAM) + " --dev --control-port 0 --data-port 0 --metrics-port 0";
+  for (const std::string& flag : flags_for(scratch)) command += " " + flag;
+  EXPECT_NE(std::system((command + " >/dev/null 2>&1").c_str()), 0);
+  node.signal(SIGTERM);
+  EXPECT_EQ(node.wait(), 0);  // a clean shutdown
+}
+}  // namespace
+}  // namespace terrace::e2e

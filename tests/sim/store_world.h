@@ -1,0 +1,161 @@
+// tests/sim/store_world.h - a whole store on simulated media: device, file system under RocksDB,
+// clock and power. One object lives through many lives of the node. Used from one thread.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <list>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "storage/chunk_store.h"
+#include "tests/sim/sim_device.h"
+#include "tests/sim/sim_env.h"
+#include "tests/sim/store_driver.h"
+
+namespace terrace::testing {
+
+/// The wire between a store and its device. When the power goes, what is under way ends with
+/// kUnavailable, so that the dead node's objects can be taken apart; nothing reaches the device.
+class PowerLine final : public Device {
+ public:
+  PowerLine(Device* device, Loop* loop) : device_(device), loop_(loop) {}
+  void read(uint64_t offset, std::span<std::byte> into, Op* op) override {
+    if (Relay* relay = enter(op)) device_->read(offset, into, relay);
+  }
+  void write(uint64_t offset, std::span<const std::byte> from, Op* op) override {
+    if (Relay* relay = enter(op)) device_->write(offset, from, relay);
+  }
+  void sync(Op* op) override {
+    if (Relay* relay = enter(op)) device_->sync(relay);
+  }
+  uint64_t size_bytes() const override { return device_->size_bytes(); }
+  void on_released(Released released) override { device_->on_released(std::move(released)); }
+  void cut() {
+    if (std::exchange(cut_, true)) return;
+    for (Relay& relay : relays_) {
+      if (Op* const op = std::exchange(relay.op, nullptr)) loop_->defer(op, gone());
+    }
+  }
+
+ private:
+  struct Relay final : Op {
+    Op* op = nullptr;
+    std::list<Relay>* home = nullptr;
+    std::list<Relay>::iterator self;
+    void done(Status result) override {
+      Op* const outer = std::exchange(op, nullptr);
+      home->erase(self);  // this is gone now
+      if (outer != nullptr) outer->done(std::move(result));
+    }
+  };
+  static Status gone() { return error(StatusCode::kUnavailable, "no power"); }
+  Relay* enter(Op* op) {
+    if (cut_) {
+      loop_->defer(op, gone());
+      return nullptr;
+    }
+    Relay& relay = relays_.emplace_back();
+    relay.op = op;
+    relay.home = &relays_;
+    relay.self = std::prev(relays_.end());
+    return &relay;
+  }
+  Device* const device_;
+  Loop* const loop_;
+  bool cut_ = false;
+  std::list<Relay> relays_;
+};
+
+class StoreWorld {
+ public:
+  static constexpr const char* kMetadataPath = "/world/index";
+
+  explicit StoreWorld(uint64_t seed, uint64_t device_bytes = 48 * kMiB)
+      : loop(*Loop::create({.ring_entries = 64}, &clock)),
+        disk(seed),
+        device(&disk, device_bytes, loop.get(), seconds(5)),
+        env(&disk) {
+    EXPECT_TRUE(env.files().make_directory("/world").ok());
+    config.data_directory = "/world";
+    config.dram_bytes = 4 * kMiB;
+    config.slab_bytes = 64 * kMiB;
+    config.populate_memory = false;
+    config.huge_pages = false;
+    config.nvme_bytes = device_bytes;
+    config.staging_bytes = 4 * kMiB;
+    config.scrub_period = seconds(0);
+    config.device_timeout = seconds(5);
+    metadata_options.path = kMetadataPath;
+    metadata_options.env = env.env();
+    metadata_options.cache_bytes = kMiB;
+    metadata_options.write_buffer_bytes = kMiB;
+  }
+  ~StoreWorld() {
+    if (store != nullptr) stop();
+  }
+
+  /// The node starts. A store that cannot start is an error of the test.
+  Status start() {
+    line = std::make_unique<PowerLine>(&device, loop.get());
+    StatusOr<std::unique_ptr<MetadataStore>> opened =
+        MetadataStore::open(metadata_options, loop.get());
+    if (!opened.ok()) return opened.status();
+    metadata = std::move(*opened);
+    StatusOr<std::unique_ptr<ChunkStore>> recovered =
+        ChunkStore::open(config, loop.get(), line.get(), metadata.get());
+    if (!recovered.ok()) {
+      metadata.reset();
+      return recovered.status();
+    }
+    store = std::move(*recovered);
+    driver = std::make_unique<StoreDriver>(store.get(), [this] { return turn(); });
+    return ok_status();
+  }
+  /// The node ends in good order.
+  void stop() {
+    EXPECT_EQ(driver->close().to_string(), ok_status().to_string());
+    take_apart();
+  }
+  /// The power is gone (or goes now); afterwards it is back, and the node is not started.
+  void crash() {
+    disk.cut();
+    if (store != nullptr) {
+      EXPECT_EQ(driver->close().to_string(), ok_status().to_string());
+      take_apart();
+    }
+    device.restart(loop.get());
+    env.files().restart();
+    disk.power_on();
+  }
+  /// Time passes, a little.
+  bool turn() {
+    clock.advance(microseconds(200));
+    if (!disk.powered() && line != nullptr) line->cut();
+    if (loop->turn(Nanos(0)) > 0 || loop->turn(microseconds(200)) > 0) return true;
+    clock.advance(milliseconds(10));  // only a deadline can be waited for, or a thread
+    return true;
+  }
+
+  ManualClock clock;
+  std::unique_ptr<Loop> loop;
+  sim::SimDisk disk;
+  sim::SimDevice device;
+  sim::SimEnv env;
+  StoreConfig config;
+  MetadataStore::Options metadata_options;
+  std::unique_ptr<PowerLine> line;
+  std::unique_ptr<MetadataStore> metadata;
+  std::unique_ptr<ChunkStore> store;
+  std::unique_ptr<StoreDriver> driver;
+
+ private:
+  void take_apart() {
+    driver.reset();
+    store.reset();
+    metadata.reset();
+    for (int i = 0; i < 3; ++i) loop->turn(Nanos(0));
+    line.reset();
+  }
+};
+}  // namespace terrace::testing
