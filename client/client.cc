@@ -87,6 +87,9 @@ void Client::cancel(OpId op) {
 void Client::release(LeaseId lease) {
   core_->release(lease);
 }
+void Client::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
+  core_->touch(ns, keys);
+}
 
 uint32_t Client::layers_ready(OpId fetch) const {
   return core_->completions().layers(fetch);

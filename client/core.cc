@@ -259,6 +259,16 @@ void Client::Core::release(LeaseId lease) {
   if (!posted.ok()) return;  // it ends by its own time
 }
 
+void Client::Core::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
+  if (keys.empty() || !check_usable().ok()) return;
+  const auto some = keys.first(std::min<size_t>(keys.size(), kKeysPerRequestMax));
+  const Status posted =
+      loop_->post([this, ns, used = std::vector<ChunkKey>(some.begin(), some.end())] {
+        operations_->touch(ns, used);
+      });
+  if (!posted.ok()) return;  // overloaded: the order stays as it was
+}
+
 NodeInfo Client::Core::node() const {
   return session_->node();
 }

@@ -50,6 +50,7 @@ class Client::Core {
   Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
   void cancel(OpId op);
   void release(LeaseId lease);
+  void touch(NamespaceId ns, std::span<const ChunkKey> keys);
 
   Completions& completions() { return completions_; }
   ClientStatistics statistics() const { return counters_.snapshot(); }

@@ -81,11 +81,23 @@ void Operations::release(LeaseId lease) {
   if (!session_->up() || wire == 0 || wire == kLostLease) return;  // it went with its session
   proto::ReleaseLease body;
   body.set_lease(wire);
+  send_hint(MessageKind::release_lease, body);  // else the lease ends by its own time
+}
+
+void Operations::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
+  const StatusOr<uint32_t> wire = parts_.namespaces->wire(ns);
+  if (!session_->up() || !wire.ok()) return;
+  proto::TouchKeys body;
+  body.set_namespace_id(*wire);
+  body.set_keys(pack_keys(keys));
+  send_hint(MessageKind::touch_keys, body);
+}
+
+void Operations::send_hint(MessageKind kind, const google::protobuf::MessageLite& body) {
   const std::string bytes = body.SerializeAsString();
-  // Not heard: no answer comes, so this is no sign of life either way.
-  const Status sent = transport_->send_message(
-      session_->peer(), {static_cast<uint16_t>(MessageKind::release_lease), 0, bytes_of(bytes)});
-  if (!sent.ok()) return;  // the lease ends by its own time
+  const Status sent = transport_->send_message(session_->peer(),
+                                               {static_cast<uint16_t>(kind), 0, bytes_of(bytes)});
+  if (!sent.ok()) return;  // a hint: nobody waits for it
 }
 
 void Operations::close(std::function<void()> idle) {

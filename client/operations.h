@@ -36,6 +36,7 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   void cancel(OpId op);
   void source_ready(OpId op, uint32_t item, uint32_t first, uint32_t count);
   void release(LeaseId lease);
+  void touch(NamespaceId ns, std::span<const ChunkKey> keys);
   /// Ends everything as kCancelled; `idle` runs once when no operation is left.
   void close(std::function<void()> idle);
 
@@ -80,6 +81,8 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
     ClientOp* op = nullptr;
     uint32_t sub = 0;
   };
+  /// Sends what has no answer: no sign of life either way.
+  void send_hint(MessageKind kind, const google::protobuf::MessageLite& body);
   ClientOp* find(OpId op);
   const Place* find_tag(uint64_t tag);
   void start(ClientOp* op);

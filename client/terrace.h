@@ -204,6 +204,10 @@ class Client {
   void cancel(OpId op);
   /// Lets the node evict again. Never fails for the caller.
   void release(LeaseId lease);
+  /// A hint at the end of a request: its chunks, loaded and stored, in prefix order (at most
+  /// kKeysPerRequestMax; the first ones count). They become the youngest, the head last, so that
+  /// under LRU a prefix loses its tail first. Never fails for the caller.
+  void touch(NamespaceId ns, std::span<const ChunkKey> keys);
 
   // Completions.
 

@@ -35,6 +35,7 @@ enum class MessageKind : uint16_t {
   list_reply = 14,
   release_lease = 15,
   cancel_request = 16,
+  touch_keys = 17,
 };
 
 /// Residency of one key as it travels.

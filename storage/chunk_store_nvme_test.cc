@@ -127,6 +127,26 @@ TEST(NvmeStoreTest, dram_pressure_demotes_and_loses_nothing) {
   EXPECT_GT(world.store->metrics().demotions.get(), 0u);
 }
 
+TEST(NvmeStoreTest, a_device_that_does_not_keep_up_costs_the_oldest_not_the_newest) {
+  StoreWorld world(7);
+  ASSERT_TRUE(world.start().ok());
+  world.device.hang();  // shorter than its timeout: slow, not broken
+  uint64_t number = 0;
+  const auto put = [&] {
+    return world.driver->put(TestObject(++number, {150'000}), Durability::memory);
+  };
+  while (put().ok()) ASSERT_LT(number, 100u) << "dram has a bound";
+  EXPECT_GT(world.store->metrics().puts_refused_space.get(), 0u) << "write-back had no time yet";
+  world.clock.advance(milliseconds(250));
+  for (int i = 0; i < 20; ++i) {
+    const Status stored = put();
+    ASSERT_TRUE(stored.ok()) << i << " " << stored.to_string();
+    EXPECT_TRUE(world.driver->get(TestObject(number, {150'000})).ok());
+  }
+  EXPECT_GT(world.store->metrics().evictions_undemoted.get(), 0u);
+  world.device.let_go();
+}
+
 TEST(NvmeStoreTest, a_full_device_evicts_the_oldest_and_never_wedges) {
   StoreWorld world(6, 9 * kMiB);
   ASSERT_TRUE(world.start().ok());

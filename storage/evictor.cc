@@ -24,9 +24,8 @@ void Evictor::step() {
   if (more_dram || more_nvme) kick();
 }
 
-EvictPlan Evictor::plan(Tier tier, uint64_t need) const {
+EvictPlan Evictor::plan(Tier tier, uint64_t need, bool may_demote) const {
   const EvictionPolicy& policy = tier == Tier::dram ? *core_.dram_policy : *core_.nvme_policy;
-  const bool may_demote = tier == Tier::dram && core_.nvme_works();
   std::vector<uint32_t> ids;
   std::vector<EvictCandidate> candidates;
   uint64_t found = 0;
@@ -55,15 +54,16 @@ EvictPlan Evictor::plan(Tier tier, uint64_t need) const {
   return plan_eviction(candidates, need);
 }
 
-uint64_t Evictor::evict_dram(uint64_t need) {
+uint64_t Evictor::evict_dram(uint64_t need, bool may_demote) {
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
-  const EvictPlan victims = plan(Tier::dram, need);
+  const EvictPlan victims = plan(Tier::dram, need, may_demote && core_.nvme_works());
   for (uint32_t id : victims.drop) {
     core_.metrics.evictions[kDram].add();
     core_.metrics.evicted_bytes[kDram].add(core_.dram_of(id)->allocated_bytes());
     if (core_.index[id].has(IndexEntry::on_nvme)) {
       core_.drop_dram(id);
     } else {
+      if (core_.has_nvme()) core_.metrics.evictions_undemoted.add();
       core_.doom(id, false, nullptr);
     }
   }
@@ -73,7 +73,7 @@ uint64_t Evictor::evict_dram(uint64_t need) {
 
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
-  const EvictPlan victims = plan(Tier::nvme, need);
+  const EvictPlan victims = plan(Tier::nvme, need, false);
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
@@ -92,16 +92,19 @@ uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   return won;
 }
 
-std::shared_ptr<ArenaSpace> Evictor::dram_space(uint64_t bytes) {
+std::shared_ptr<ArenaSpace> Evictor::dram_space(uint64_t bytes, bool put) {
   std::shared_ptr<ArenaSpace> space = core_.arena->allocate(bytes);
-  // Space is in regions of one size class, so what was freed may not fit yet: ask for more.
-  uint64_t goal = bytes;
-  for (uint64_t won = 0; space == nullptr && won < core_.arena->capacity_bytes(); goal *= 2) {
-    const uint64_t now = evict_dram(goal);
-    if (now == 0) break;
-    won += now;
-    space = core_.arena->allocate(bytes);
-    if (now < goal && space == nullptr) break;  // the scan's bound: the rest on later turns
+  for (const bool may_demote : {true, false}) {
+    if (!may_demote && !(put && core_.mover.behind())) break;
+    // Space is in regions of one size class, so what was freed may not fit yet: ask for more.
+    uint64_t goal = bytes;
+    for (uint64_t won = 0; space == nullptr && won < core_.arena->capacity_bytes(); goal *= 2) {
+      const uint64_t now = evict_dram(goal, may_demote);
+      if (now == 0) break;
+      won += now;
+      space = core_.arena->allocate(bytes);
+      if (now < goal && space == nullptr) break;  // the scan's bound: the rest on later turns
+    }
   }
   if (space == nullptr) dram_wanted_ = std::max(dram_wanted_, bytes);
   const bool low = core_.arena->free_bytes() < watermark(core_.arena->ready_bytes());
@@ -121,7 +124,7 @@ bool Evictor::step_dram() {
     }
   }
   if (need == 0) return false;
-  const uint64_t won = evict_dram(need);
+  const uint64_t won = evict_dram(need, true);
   if (won == 0) dram_wanted_ = 0;  // only a write-back can help; its end looks here again
   return won > 0 && dram_wanted_ > 0;
 }

@@ -15,9 +15,10 @@ class Evictor {
  public:
   explicit Evictor(ChunkStore::Core& core) : core_(core) {}
 
-  /// Arena space, won by eviction if need be; null when what is left is in use or must be written
-  /// to nvme first (which then begins).
-  std::shared_ptr<ArenaSpace> dram_space(uint64_t bytes);
+  /// Arena space, won by eviction if need be; null when what is left is in use, or must be written
+  /// to nvme first (which then begins). For a `put` the oldest of those are dropped all the same
+  /// while the device does not keep up: it must not refuse what is new for what is old.
+  std::shared_ptr<ArenaSpace> dram_space(uint64_t bytes, bool put);
   /// Looks at the watermarks on a later turn.
   void kick();
 
@@ -29,9 +30,10 @@ class Evictor {
   bool step_dram();
   bool step_nvme();
   /// Plans over the policy's order, at most kScanMax candidates.
-  EvictPlan plan(Tier tier, uint64_t need) const;
-  /// Return the bytes that are won, at once or when the rows are gone.
-  uint64_t evict_dram(uint64_t need);
+  EvictPlan plan(Tier tier, uint64_t need, bool may_demote) const;
+  /// Return the bytes that are won, at once or when the rows are gone. Without `may_demote` what
+  /// nvme has not got is dropped.
+  uint64_t evict_dram(uint64_t need, bool may_demote);
   uint64_t evict_nvme(uint64_t need, uint64_t victims_max);
   uint64_t watermark(uint64_t capacity) const;
 

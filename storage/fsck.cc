@@ -117,6 +117,7 @@ Status Fsck::pread_object(std::span<const Extent> extents, uint64_t offset,
 Status Fsck::open_device(const Uuid& directory) {
   StoreConfig config;
   config.data_directory = options_.data_directory;
+  config.data_file = options_.data_file;
   const std::string path = config.data_path();
   fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd_) {
@@ -128,6 +129,9 @@ Status Fsck::open_device(const Uuid& directory) {
   TERRACE_ASSIGN_OR_RETURN(const DataFileIdentity identity, decode_identity(block));
   if (identity.directory != directory) {
     return damaged(path + " belongs to another data directory");
+  }
+  if (identity.bytes < 2 * NvmeMap::kReservedBytes) {
+    return damaged(path + " says that it has " + std::to_string(identity.bytes) + " bytes");
   }
   report_.device_bytes = identity.bytes;
   map_ = std::make_unique<NvmeMap>(identity.bytes);

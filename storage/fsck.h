@@ -13,6 +13,7 @@ namespace terrace {
 
 struct FsckOptions {
   std::string data_directory;
+  std::string data_file;    // empty: in the data directory
   bool check_units = true;  // false: headers only
   bool rebuild = false;     // replace the durable index by what the headers say
   /// Called now and then with bytes looked at and bytes to look at.

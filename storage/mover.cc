@@ -12,6 +12,7 @@ void Mover::write_back(uint32_t id, bool urgent) {
   IndexEntry& entry = core_.index[id];
   const bool under_way = entry.has(IndexEntry::on_nvme) || entry.has(IndexEntry::persisting);
   if (!core_.has_nvme() || under_way || entry.queued || entry.resident == kNoEntry) return;
+  if (write_queue_.empty()) caught_up_ = core_.loop->now();
   entry.queued = true;  // the queue holds every object at most once
   const Item item{id, entry.generation};
   if (urgent) {
@@ -20,6 +21,10 @@ void Mover::write_back(uint32_t id, bool urgent) {
     write_queue_.push_back(item);
   }
   pump_writes();
+}
+
+bool Mover::behind() const {
+  return !write_queue_.empty() && core_.loop->now() - caught_up_ >= kBehindAfter;
 }
 
 void Mover::write_back_all() {
@@ -155,7 +160,7 @@ void Mover::start_promotion(uint32_t id) {
   auto promotion = std::make_shared<Promotion>();
   promotion->id = id;
   core_.pin(id);  // before room is made: it must not become a victim itself
-  promotion->space = core_.evictor.dram_space(entry.stored_bytes());
+  promotion->space = core_.evictor.dram_space(entry.stored_bytes(), false);
   if (promotion->space == nullptr) {
     entry.clear(IndexEntry::moving_up);
     core_.unpin(id);

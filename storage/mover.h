@@ -27,12 +27,15 @@ class Mover {
   /// Queues every memory-only object, once; for close.
   void write_back_all();
   void stop_promotions() { promotions_.clear(); }
+  /// Write-back has not caught up for a while: the device is slower than the puts.
+  bool behind() const;
   bool idle() const { return writing_ == 0 && promoting_ == 0 && write_queue_.empty(); }
 
  private:
   static constexpr uint32_t kWritesMax = 8;
   static constexpr uint32_t kPromotionsMax = 2;
   static constexpr size_t kPromotionQueueMax = 1024;
+  static constexpr Nanos kBehindAfter = milliseconds(200);
   struct Item {
     uint32_t id = 0;
     uint64_t generation = 0;
@@ -49,6 +52,7 @@ class Mover {
 
   ChunkStore::Core& core_;
   std::deque<Item> write_queue_;
+  Nanos caught_up_{0};  // when the write queue was empty last
   std::deque<Item> promotions_;
   uint32_t writing_ = 0;
   uint32_t promoting_ = 0;

@@ -132,7 +132,7 @@ Status Puts::take_space(Put& put) {
                  "put: objects_max=" + std::to_string(core_.config.objects_max) + " reached");
   }
   const uint64_t capacity = core_.arena->capacity_bytes();
-  if (put.stored_bytes <= capacity) put.space = core_.evictor.dram_space(put.stored_bytes);
+  if (put.stored_bytes <= capacity) put.space = core_.evictor.dram_space(put.stored_bytes, true);
   if (put.space == nullptr) {
     core_.metrics.puts_refused_space.add();
     return error(StatusCode::kResourceExhausted,

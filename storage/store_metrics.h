@@ -18,7 +18,7 @@ struct StoreMetrics {
   Counter puts_refused_invalid, puts_abandoned, puts_failed_crc, puts_failed_device;
   Counter crc_failures_dram, crc_failures_nvme, header_failures, quarantined_objects;
   Counter device_errors, device_timeouts, staging_waits;
-  Counter promotions, demotions, erases;
+  Counter promotions, demotions, erases, evictions_undemoted;
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;
   Counter bytes_verified;

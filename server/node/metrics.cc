@@ -152,6 +152,8 @@ void add_store(const StoreMetrics& m, Families* out) {
       {"device_timeouts", "I/Os later than the device timeout.", &m.device_timeouts},
       {"staging_waits", "Reads that waited for a buffer.", &m.staging_waits},
       {"promotions", "Objects copied to dram.", &m.promotions},
+      {"evictions_undemoted", "Of the evictions from dram: nvme had not got them yet.",
+       &m.evictions_undemoted},
       {"demotions", "Objects written to nvme before they left dram.", &m.demotions},
       {"erases", "Objects erased on request.", &m.erases},
       {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},

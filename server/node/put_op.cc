@@ -8,6 +8,7 @@ namespace terrace {
 namespace {
 
 constexpr size_t kReadsInFlight = 8;  // groups of one put on their way
+constexpr Nanos kRetryPeriod = milliseconds(1);
 
 Status bad(const std::string& what) {
   return error(StatusCode::kInvalidArgument, "put: " + what);
@@ -31,10 +32,14 @@ StatusOr<std::vector<SectionSpec>> sections_for(const Namespace& ns, const std::
 }  // namespace
 
 PutOp::PutOp(NodeContext* context, Session* session, uint64_t tag)
-    : Operation(context, session, OpKind::put, tag), opened_(this), committed_(this) {}
+    : Operation(context, session, OpKind::put, tag),
+      opened_(this),
+      committed_(this),
+      retry_([this] { pump(); }) {}
 
 PutOp::~PutOp() {
   TERRACE_CHECK(busy_ == 0);
+  context_->loop->disarm(&retry_);
 }
 
 StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* session, uint64_t tag,
@@ -129,17 +134,27 @@ void PutOp::source_ready(const proto::PutSource& source) {
 }
 
 void PutOp::pump() {
+  bool reading = false;
   for (const auto& slot : slots_) {
-    if (!failure_.ok() || waiting_.empty()) break;
-    if (slot->busy) continue;
-    slot->group = std::move(waiting_.front());
-    waiting_.pop_front();
-    slot->at = 0;
-    if (const Status started = read_more(slot.get()); !started.ok()) return fail(started);
+    if (!failure_.ok()) break;
+    if (!slot->taken && !waiting_.empty()) {
+      slot->group = std::move(waiting_.front());
+      waiting_.pop_front();
+      slot->at = 0;
+      slot->taken = true;
+    }
+    reading |= slot->taken;
+    if (slot->busy || !slot->taken) continue;
+    const Status started = read_more(slot.get());
+    if (started.code() == StatusCode::kResourceExhausted) {
+      context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
+      break;
+    }
+    if (!started.ok()) return fail(started);
   }
   if (busy_ > 0 || committing_) return;
   if (!failure_.ok()) return end(failure_);
-  if (!waiting_.empty() || sections_left_ > 0 || !admitted_) return;
+  if (reading || !waiting_.empty() || sections_left_ > 0 || !admitted_) return;
   committing_ = true;
   ++busy_;
   if (const Status started = context_->store->commit(&writer_, &committed_); !started.ok()) {
@@ -170,9 +185,8 @@ void PutOp::slot_done(Slot* slot, Status result) {
   slot->busy = false;
   if (result.ok() && failure_.ok()) {
     slot->at += slot->reading;
-    if (slot->at < slot->group.bytes) {
-      result = read_more(slot);
-    } else {
+    if (slot->at == slot->group.bytes) {  // else pump() reads on
+      slot->taken = false;
       result = context_->store->landed(&writer_, slot->group.section,
                                        static_cast<uint32_t>(slot->group.offset / kCrcUnitBytes),
                                        slot->group.crcs);
@@ -207,6 +221,7 @@ void PutOp::committed(Status result) {
 }
 
 void PutOp::end(const Status& result) {
+  context_->loop->disarm(&retry_);
   proto::Outcome outcome;
   outcome.set_code(static_cast<int32_t>(result.code()));
   outcome.set_message(result.message());

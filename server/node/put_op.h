@@ -36,7 +36,8 @@ class PutOp final : public Operation {
     explicit Slot(PutOp* o) : owner(o) {}
     void done(Status result) override { owner->slot_done(this, std::move(result)); }
     PutOp* const owner;
-    bool busy = false;
+    bool busy = false;   // a read is in flight
+    bool taken = false;  // `group` is to be read
     Group group;
     uint64_t at = 0;       // bytes of the group that have arrived
     uint64_t reading = 0;  // bytes of the read in flight
@@ -73,6 +74,7 @@ class PutOp final : public Operation {
   uint32_t busy_ = 0;  // slots, the open or the commit that wait for a done()
   bool admitted_ = false;
   bool committing_ = false;
+  Timer retry_;  // the client has as many reads as it takes
   Status failure_;
   uint64_t logical_bytes_ = 0;
 };

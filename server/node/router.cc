@@ -1,5 +1,6 @@
 #include "server/node/router.h"
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "proto/data.pb.h"
@@ -188,6 +189,15 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
       proto::ReleaseLease request;
       TERRACE_RETURN_IF_ERROR(parse(message, &request));
       session->leases().release(request.lease());
+      return ok_status();
+    }
+    case MessageKind::touch_keys: {
+      proto::TouchKeys request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      TERRACE_ASSIGN_OR_RETURN(const auto keys, view_keys(request.keys(), kKeysPerRequestMax));
+      // A hint: nothing of a namespace that this session has not opened.
+      const Namespace* ns = session->find_namespace(request.namespace_id());
+      if (ns != nullptr) context_->store->touch(ns->id, keys);
       return ok_status();
     }
     case MessageKind::cancel_request:

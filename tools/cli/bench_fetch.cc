@@ -1,0 +1,277 @@
+// `terrace bench fetch`: whole chunks from one tier of a node into registered memory, beside raw
+// sockets, fio (nvme) and Redis (dram) on the same bytes.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "tools/cli/bench.h"
+#include "tools/cli/bench_chunks.h"
+#include "tools/cli/bench_fio.h"
+#include "tools/cli/bench_process.h"
+#include "tools/cli/bench_redis.h"
+#include "tools/cli/bench_socket.h"
+
+namespace terrace {
+namespace {
+constexpr double kRatioMin = 0.85;
+constexpr double kCpuRatioMax = 1.3;
+constexpr double kRedisRatioMin = 1.5;
+constexpr double kCrcCostMax = 0.10;
+constexpr double kDeviceShareMin = 0.99;
+// Identity blocks and what a tool looked at; the data itself would be hundreds of MiB.
+constexpr uint64_t kCachedBytesMax = kMiB;
+constexpr uint64_t kColdDramBytes = 16 * kMiB;
+
+class FetchBench {
+ public:
+  FetchBench(const ChunkBenchOptions& options, const Globals& globals)
+      : options_(options), globals_(globals) {}
+  StatusOr<BenchReport> run();
+
+ private:
+  bool nvme() const { return options_.tier == Tier::nvme; }
+  Status set_up();
+  Status load();
+  Status warm_up();
+  Status round(uint32_t number);
+  StatusOr<Figure> fetch_round(BenchSession* session, LoopResult* total);
+  Status check_tier(const LoopResult& result) const;
+  Status finish();
+  Status proof_of_device();
+  void set_bars();
+
+  const ChunkBenchOptions options_;
+  const Globals globals_;
+  ChunkRig rig_;
+  std::vector<ChunkKey> keys_;
+  std::unique_ptr<BenchSession> verified_;
+  std::unique_ptr<BenchSession> unverified_;
+  std::optional<RedisPeer> redis_;
+  std::optional<FioFile> fio_;
+  uint64_t read_before_ = 0;
+  uint64_t fetched_ = 0;  // by both sessions, since read_before_
+  LoopResult total_;      // of the verified rounds
+  std::vector<Figure> ours_, bare_, socket_, redis_rounds_, hiredis_rounds_, disk_;
+  BenchReport report_;
+};
+
+Status FetchBench::set_up() {
+  BenchNodeOptions node;
+  const uint64_t bytes = options_.working_set_mib * kMiB;
+  if (nvme()) {
+    node.dram_bytes = std::max(kGiB / 4, dram_for(options_.depth * options_.chunk_mib * kMiB));
+    node.nvme_bytes = std::max(kGiB, dram_for(bytes));
+    node.flags = {"--promote-hits", "255"};
+  } else {
+    node.dram_bytes = dram_for(bytes);
+  }
+  TERRACE_ASSIGN_OR_RETURN(rig_, make_chunk_rig(options_, globals_, node));
+  keys_ = bench_keys(rig_.run, 0, rig_.chunks);
+  TERRACE_RETURN_IF_ERROR(load());
+  if (nvme() && rig_.node->own()) {
+    // What is left of the puts in DRAM goes with the old process, and no chunk fits into the new
+    // one's.
+    rig_.node->set_dram_bytes(std::max(kMiB, std::min(kColdDramBytes, rig_.chunk_bytes / 2)));
+    TERRACE_RETURN_IF_ERROR(rig_.node->restart(false));
+  }
+  const std::span<std::byte> into = rig_.destination.span();
+  TERRACE_ASSIGN_OR_RETURN(verified_, open_session(rig_, options_, into, true));
+  TERRACE_ASSIGN_OR_RETURN(unverified_, open_session(rig_, options_, into, false));
+  if (nvme()) {
+    TERRACE_ASSIGN_OR_RETURN(
+        FioFile file, FioFile::create(rig_.node->directory(), bytes, FioFile::Content::noise));
+    fio_.emplace(std::move(file));
+  } else if (options_.redis) {
+    RedisOptions redis;
+    redis.connections = options_.connections;
+    TERRACE_ASSIGN_OR_RETURN(RedisPeer peer, RedisPeer::start(redis, rig_.source.span()));
+    redis_.emplace(std::move(peer));
+  }
+  return ok_status();
+}
+
+Status FetchBench::load() {
+  TERRACE_ASSIGN_OR_RETURN(const auto session,
+                           open_session(rig_, options_, rig_.source.span(), true));
+  const Durability durability = nvme() ? Durability::nvme : Durability::memory;
+  LoopOptions loop;
+  loop.depth = options_.depth;
+  loop.operations_max = keys_.size();
+  TERRACE_RETURN_IF_ERROR(
+      session
+          ->run(loop,
+                [&](uint64_t n) { return session->put(keys_[n], n, rig_.chunk_bytes, durability); })
+          .status());
+  return session->expect_in(keys_, options_.tier);
+}
+
+Status FetchBench::warm_up() {
+  for (BenchSession* session : {verified_.get(), unverified_.get()}) {
+    TERRACE_ASSIGN_OR_RETURN(const LoopResult result, fetch_and_compare(&rig_, session, keys_));
+    TERRACE_RETURN_IF_ERROR(check_tier(result));
+  }
+  if (nvme() && rig_.node->own()) {
+    TERRACE_ASSIGN_OR_RETURN(read_before_, io_of(rig_.node->pid(), "read_bytes"));
+  }
+  return ok_status();
+}
+
+/// Bytes from anywhere else make the figure a figure of something else.
+Status FetchBench::check_tier(const LoopResult& result) const {
+  const uint64_t from_tier = result.tier_bytes[static_cast<size_t>(options_.tier)];
+  if (from_tier == result.bytes) return ok_status();
+  return error(StatusCode::kFailedPrecondition, "only " + human_bytes(from_tier) + " of " +
+                                                    human_bytes(result.bytes) + " came from " +
+                                                    name_of(options_.tier));
+}
+
+StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, LoopResult* total) {
+  LoopOptions loop;
+  loop.depth = options_.depth;
+  loop.duration = rig_.duration;
+  const Nanos cpu = rig_.node->cpu_time();
+  TERRACE_ASSIGN_OR_RETURN(const LoopResult result, session->run(loop, [&](uint64_t n) {
+    return session->fetch(keys_[n % keys_.size()], n % keys_.size(), rig_.chunk_bytes);
+  }));
+  const Figure figure = figure_of(result, rig_.node->cpu_time() - cpu);
+  TERRACE_RETURN_IF_ERROR(check_tier(result));
+  fetched_ += result.bytes;
+  if (total == nullptr) return figure;
+  total->operations += result.operations;
+  total->bytes += result.bytes;
+  total->latencies.merge(result.latencies);
+  for (size_t i = 0; i < kTierCount; ++i) total->tier_bytes[i] += result.tier_bytes[i];
+  return figure;
+}
+
+Status FetchBench::round(uint32_t number) {
+  Json json = {{"round", number}};
+  const auto keep = [&json](const char* name, const Figure& figure, std::vector<Figure>* to) {
+    to->push_back(figure);
+    json[name] = json_of(figure);
+  };
+  const StreamOptions stream{options_.connections, rig_.duration};
+  TERRACE_ASSIGN_OR_RETURN(const Figure socket, stream_over_sockets(stream, rig_.source.span(),
+                                                                    rig_.destination.span()));
+  keep("raw_socket", socket, &socket_);
+  TERRACE_ASSIGN_OR_RETURN(const Figure ours, fetch_round(verified_.get(), &total_));
+  keep("terrace", ours, &ours_);
+  TERRACE_ASSIGN_OR_RETURN(const Figure bare, fetch_round(unverified_.get(), nullptr));
+  keep("terrace_unverified", bare, &bare_);
+  if (redis_) {
+    TERRACE_ASSIGN_OR_RETURN(const Figure redis,
+                             redis_->fetch_for(rig_.duration, rig_.destination.span()));
+    keep("redis", redis, &redis_rounds_);
+    TERRACE_ASSIGN_OR_RETURN(const Figure hiredis,
+                             redis_->fetch_by_hiredis(rig_.duration, rig_.destination.span()));
+    keep("redis_by_hiredis", hiredis, &hiredis_rounds_);
+  }
+  if (fio_) {
+    TERRACE_ASSIGN_OR_RETURN(const Figure disk, fio_->read_for(rig_.duration));
+    keep("fio", disk, &disk_);
+  }
+  report_.rounds.push_back(json);
+  return ok_status();
+}
+
+Status FetchBench::proof_of_device() {
+  if (!rig_.node->own()) {
+    report_.unmeasured.push_back("page cache and device reads of a node that is not ours");
+    return ok_status();
+  }
+  TERRACE_ASSIGN_OR_RETURN(const uint64_t read_after, io_of(rig_.node->pid(), "read_bytes"));
+  TERRACE_ASSIGN_OR_RETURN(const uint64_t cached, cached_bytes(rig_.node->data_path()));
+  report_.extra["page_cache_bytes"] = cached;
+  report_.extra["device_read_bytes"] = read_after - read_before_;
+  report_.extra["fetched_bytes"] = fetched_;
+  report_.bars.push_back(
+      {"bytes read from the device / bytes fetched",
+       ratio_of(static_cast<double>(read_after - read_before_), static_cast<double>(fetched_)),
+       Bar::Sense::at_least, kDeviceShareMin});
+  report_.bars.push_back({"bytes of the data file in the page cache", static_cast<double>(cached),
+                          Bar::Sense::at_most, static_cast<double>(kCachedBytesMax)});
+  return ok_status();
+}
+
+void FetchBench::set_bars() {
+  report_.ours = median(ours_);
+  const Figure socket = median(socket_);
+  report_.ceiling = socket;
+  report_.ceiling_name = "raw socket";
+  report_.competitors.push_back({"raw socket", socket});
+  if (nvme()) {
+    const Figure disk = median(disk_);
+    report_.competitors.push_back({"fio 1 MiB read", disk});
+    if (disk.gb_per_s < socket.gb_per_s) {
+      report_.ceiling = disk;
+      report_.ceiling_name = "fio 1 MiB read";
+    }
+  }
+  const Figure bare = median(bare_);
+  report_.competitors.push_back({"terrace, CRC off", bare});
+  report_.bars.push_back({"GB/s / " + report_.ceiling_name,
+                          ratio_of(report_.ours.gb_per_s, report_.ceiling.gb_per_s),
+                          Bar::Sense::at_least, kRatioMin});
+  if (nvme()) return;
+  if (rig_.node->own()) {
+    report_.bars.push_back({"CPU s/GB / raw socket",
+                            ratio_of(report_.ours.cpu_s_per_gb, socket.cpu_s_per_gb),
+                            Bar::Sense::at_most, kCpuRatioMax});
+  } else {
+    report_.unmeasured.push_back("CPU seconds of a node that is not ours");
+  }
+  const double crc_cost = 1 - ratio_of(report_.ours.gb_per_s, bare.gb_per_s);
+  report_.extra["crc_cost"] = crc_cost;
+  report_.bars.push_back({"CRC's share of throughput", crc_cost, Bar::Sense::at_most, kCrcCostMax});
+  if (!redis_) {
+    report_.unmeasured.push_back("Redis (--no-redis)");
+    return;
+  }
+  const Figure redis = median(redis_rounds_);
+  report_.competitors.push_back({"redis, 2 MiB values", redis});
+  report_.competitors.push_back({"redis by hiredis", median(hiredis_rounds_)});
+  report_.bars.push_back({"GB/s / redis", ratio_of(report_.ours.gb_per_s, redis.gb_per_s),
+                          Bar::Sense::at_least, kRedisRatioMin});
+}
+
+Status FetchBench::finish() {
+  set_bars();
+  report_.name = "fetch " + options_.transport + " " + name_of(options_.tier);
+  report_.latencies = total_.latencies;
+  report_.tier_bytes = total_.tier_bytes;
+  report_.extra["chunk_bytes"] = rig_.chunk_bytes;
+  report_.extra["layers"] = options_.layers;
+  report_.extra["connections"] = options_.connections;
+  report_.extra["depth"] = options_.depth;
+  report_.extra["working_set_bytes"] = rig_.chunks * rig_.chunk_bytes;
+  if (nvme()) TERRACE_RETURN_IF_ERROR(proof_of_device());
+  // The bytes of the last fetches too are those that were stored, and not only by their CRCs.
+  TERRACE_RETURN_IF_ERROR(fetch_and_compare(&rig_, verified_.get(), keys_).status());
+  const ClientStatistics statistics = verified_->client().statistics();
+  report_.bytes_verified = statistics.bytes_verified;
+  report_.bytes_verified_by = "client (CRC32C of every unit; all chunks compared at the end)";
+  const Status erased = verified_->erase_all(keys_);
+  if (statistics.crc_failures == 0) return erased;
+  return error(StatusCode::kDataLoss,
+               std::to_string(statistics.crc_failures) + " units failed their CRC");
+}
+
+StatusOr<BenchReport> FetchBench::run() {
+  TERRACE_RETURN_IF_ERROR(set_up());
+  TERRACE_RETURN_IF_ERROR(warm_up());
+  Progress progress("bench fetch", options_.rounds, !globals_.json);
+  for (uint32_t i = 0; i < options_.rounds; ++i) {
+    progress.show(i, "round " + std::to_string(i + 1));
+    TERRACE_RETURN_IF_ERROR(round(i + 1));
+  }
+  TERRACE_RETURN_IF_ERROR(finish());
+  return std::move(report_);
+}
+}  // namespace
+
+StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Globals& globals) {
+  FetchBench bench(options, globals);
+  return bench.run();
+}
+}  // namespace terrace

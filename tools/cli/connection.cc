@@ -1,0 +1,148 @@
+#include "tools/cli/connection.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <iterator>
+
+#include "base/clock.h"
+#include "proto/control.grpc.pb.h"
+
+namespace terrace {
+namespace {
+constexpr size_t kTokenBytesMax = 4096;
+constexpr std::string_view kKeyPrefix = "key:";
+// Past an operation's deadline a wait is only for the node's last word.
+constexpr milliseconds kGrace{2'000};
+
+StatusOr<std::string> read_token(const std::string& path) {
+  if (path.empty()) return std::string();
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return error(StatusCode::kNotFound, "token file " + path + ": cannot be read");
+  std::string token(kTokenBytesMax + 1, '\0');
+  file.read(token.data(), static_cast<std::streamsize>(token.size()));
+  token.resize(static_cast<size_t>(file.gcount()));
+  const size_t begin = token.find_first_not_of(" \t\r\n");
+  const size_t end = token.find_last_not_of(" \t\r\n");
+  if (begin == std::string::npos || token.size() > kTokenBytesMax) {
+    return error(StatusCode::kInvalidArgument, "token file " + path +
+                                                   ": want one token of at most " +
+                                                   std::to_string(kTokenBytesMax) + " bytes");
+  }
+  return token.substr(begin, end - begin + 1);
+}
+
+Status from_grpc(const grpc::Status& status, const std::string& node) {
+  if (status.ok()) return ok_status();
+  return error(status_code_of(static_cast<int32_t>(status.error_code())),
+               "node " + node + ": " + status.error_message());
+}
+
+/// One call of the admin service: `method` is a member function of its stub.
+template <class Request, class Reply, class Method>
+StatusOr<Reply> admin_call(const Globals& globals, const Request& request, Method method) {
+  TERRACE_ASSIGN_OR_RETURN(const std::string token, read_token(globals.token_file));
+  const auto channel = grpc::CreateChannel(globals.node, grpc::InsecureChannelCredentials());
+  const auto stub = proto::Admin::NewStub(channel);
+  grpc::ClientContext context;
+  const gpr_timespec timeout = gpr_time_from_millis(globals.timeout_ms, GPR_TIMESPAN);
+  context.set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), timeout));
+  if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
+  Reply reply;
+  const grpc::Status status = (stub.get()->*method)(&context, request, &reply);
+  TERRACE_RETURN_IF_ERROR(from_grpc(status, globals.node));
+  return reply;
+}
+}  // namespace
+
+Fingerprint files_fingerprint() {
+  Fingerprint fingerprint;
+  fingerprint.model_id = "files";
+  return fingerprint;
+}
+
+StatusOr<ClientConfig> client_config(const Globals& globals) {
+  ClientConfig config;
+  config.endpoint = globals.node;
+  config.tenant = globals.tenant;
+  TERRACE_ASSIGN_OR_RETURN(config.token, read_token(globals.token_file));
+  config.default_deadline = milliseconds(globals.timeout_ms);
+  config.open_timeout = std::min(milliseconds(globals.timeout_ms), config.open_timeout);
+  return config;
+}
+
+StatusOr<std::unique_ptr<Client>> connect(const Globals& globals) {
+  TERRACE_ASSIGN_OR_RETURN(const ClientConfig config, client_config(globals));
+  return Client::open(config);
+}
+
+StatusOr<NamespaceId> open_existing(const Globals& globals, Client* client,
+                                    const std::string& name) {
+  if (name == kFilesNamespace) return client->open_namespace(name, files_fingerprint());
+  TERRACE_ASSIGN_OR_RETURN(const auto known, list_namespaces(globals));
+  std::string names;
+  for (const auto& entry : known) {
+    if (entry.name() != name) {
+      names += (names.empty() ? "" : ", ") + entry.name();
+      continue;
+    }
+    TERRACE_ASSIGN_OR_RETURN(const Fingerprint stored, parse_fingerprint(entry.fingerprint()));
+    return client->open_namespace(name, stored);
+  }
+  return error(StatusCode::kNotFound, "no namespace \"" + name + "\" of tenant \"" +
+                                          globals.tenant +
+                                          "\"; there are: " + (names.empty() ? "none" : names));
+}
+
+StatusOr<ChunkKey> key_for(const Client& client, NamespaceId ns, const std::string& text) {
+  if (!text.starts_with(kKeyPrefix)) return client.raw_key(ns, text);
+  const std::string_view hex = std::string_view(text).substr(kKeyPrefix.size());
+  ChunkKey key;
+  bool good = hex.size() == key.digest.size() * 2;
+  for (size_t i = 0; good && i < key.digest.size(); ++i) {
+    uint8_t value = 0;
+    const char* const end = hex.data() + 2 * i + 2;
+    good = std::from_chars(end - 2, end, value, 16).ptr == end;
+    key.digest[i] = std::byte{value};
+  }
+  if (good) return key;
+  return error(StatusCode::kInvalidArgument, "\"" + text + "\": want key: and 64 hex digits");
+}
+
+StatusOr<Completion> finish(Client* client, const StatusOr<OpId>& op, const Globals& globals) {
+  if (!op.ok()) return op.status();
+  return client->wait(*op, milliseconds(globals.timeout_ms) + kGrace);
+}
+
+StatusOr<proto::NodeStatusReply> node_status(const Globals& globals) {
+  using Method = grpc::Status (proto::Admin::Stub::*)(
+      grpc::ClientContext*, const proto::NodeStatusRequest&, proto::NodeStatusReply*);
+  return admin_call<proto::NodeStatusRequest, proto::NodeStatusReply, Method>(
+      globals, {}, &proto::Admin::Stub::NodeStatus);
+}
+
+StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
+    const Globals& globals) {
+  using Method = grpc::Status (proto::Admin::Stub::*)(
+      grpc::ClientContext*, const proto::ListNamespacesRequest&, proto::ListNamespacesReply*);
+  proto::ListNamespacesRequest request;
+  request.set_tenant(globals.tenant);
+  auto reply = admin_call<proto::ListNamespacesRequest, proto::ListNamespacesReply, Method>(
+      globals, request, &proto::Admin::Stub::ListNamespaces);
+  if (!reply.ok()) return std::move(reply).status();
+  return std::vector<proto::ListNamespacesReply::Namespace>(reply->namespaces().begin(),
+                                                            reply->namespaces().end());
+}
+
+std::string tiers_text(TierMask tiers) {
+  std::string text;
+  for (size_t i = 0; i < kTierCount; ++i) {
+    const Tier tier = static_cast<Tier>(i);
+    if ((tiers & mask_of(tier)) != 0)
+      text += (text.empty() ? "" : ", ") + std::string(name_of(tier));
+  }
+  return text.empty() ? "none" : text;
+}
+}  // namespace terrace
