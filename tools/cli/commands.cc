@@ -7,7 +7,7 @@
 
 namespace terrace {
 namespace {
-constexpr AddCommand kCommands[] = {add_put,  add_get,   add_ls,     add_stat, add_rm,
+constexpr AddCommand kCommands[] = {add_demo, add_put,   add_get,    add_ls,   add_stat,  add_rm,
                                     add_node, add_bench, add_replay, add_fsck, add_doctor};
 }  // namespace
 

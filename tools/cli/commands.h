@@ -3,6 +3,7 @@
 #include "tools/cli/command.h"
 
 namespace terrace {
+void add_demo(CLI::App* app, Invocation* invocation);
 void add_put(CLI::App* app, Invocation* invocation);
 void add_get(CLI::App* app, Invocation* invocation);
 void add_ls(CLI::App* app, Invocation* invocation);

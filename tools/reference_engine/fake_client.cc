@@ -186,6 +186,8 @@ Status Client::source_ready(OpId put, uint32_t item, uint32_t first, uint32_t co
   return ok_status();
 }
 
+void Client::touch(NamespaceId, std::span<const ChunkKey>) {}
+
 void Client::cancel(OpId op) {
   const auto at = core_->operations.find(op);
   if (at == core_->operations.end()) return;

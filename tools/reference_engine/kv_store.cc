@@ -242,6 +242,8 @@ void KvStore::end_oldest_save() {
 
 SaveReport KvStore::finish_save() {
   while (!saves_.empty()) end_oldest_save();
+  // The prompt's chunks were used together: its head is to outlive its tail.
+  if (save_sequence_ != nullptr) client_->touch(namespace_, save_keys_);
   save_sequence_ = nullptr;
   return std::exchange(save_report_, {});
 }
