@@ -95,8 +95,8 @@ void Operations::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
 
 void Operations::send_hint(MessageKind kind, const google::protobuf::MessageLite& body) {
   const std::string bytes = body.SerializeAsString();
-  const Status sent = transport_->send_message(session_->peer(),
-                                               {static_cast<uint16_t>(kind), 0, bytes_of(bytes)});
+  const Status sent =
+      transport_->send_message(session_->peer(), {static_cast<uint16_t>(kind), 0, bytes_of(bytes)});
   if (!sent.ok()) return;  // a hint: nobody waits for it
 }
 
@@ -120,7 +120,7 @@ Status Operations::send(MessageKind kind, uint64_t tag, const google::protobuf::
   if (!session_->up()) return error(StatusCode::kUnavailable, "session is down");
   const std::string bytes = body.SerializeAsString();
   TERRACE_RETURN_IF_ERROR(transport_->send_message(
-      session_->peer(), {static_cast<uint16_t>(kind), tag, bytes_of(bytes)}));
+      session_->peer(), {static_cast<uint16_t>(kind), tag, bytes_of(bytes), is_urgent(kind)}));
   session_->sent();
   return ok_status();
 }

@@ -38,6 +38,11 @@ enum class MessageKind : uint16_t {
   touch_keys = 17,
 };
 
+/// Whether an engine's step waits for the answer to it, or it is such an answer.
+constexpr bool is_urgent(MessageKind kind) {
+  return kind >= MessageKind::lookup_request && kind <= MessageKind::match_reply;
+}
+
 /// Residency of one key as it travels.
 struct WireInfo {
   StatusCode code = StatusCode::kNotFound;

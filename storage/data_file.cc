@@ -55,12 +55,13 @@ Status write_all(int fd, std::span<const std::byte> bytes, uint64_t offset,
   return ok_status();
 }
 
-Status write_zeroes(int fd, const DataFile::Options& options) {
+/// The first `bytes` bytes of the file.
+Status write_zeroes(int fd, uint64_t bytes, const DataFile::Options& options) {
   TERRACE_ASSIGN_OR_RETURN(AlignedBuffer zeroes, AlignedBuffer::allocate(kMiB));
-  for (uint64_t at = 0; at < options.bytes; at += kMiB) {
-    const size_t bytes = static_cast<size_t>(std::min<uint64_t>(kMiB, options.bytes - at));
-    TERRACE_RETURN_IF_ERROR(write_all(fd, zeroes.span().first(bytes), at, options.path));
-    if (options.progress) options.progress(at + bytes, options.bytes);
+  for (uint64_t at = 0; at < bytes; at += kMiB) {
+    const size_t step = static_cast<size_t>(std::min<uint64_t>(kMiB, bytes - at));
+    TERRACE_RETURN_IF_ERROR(write_all(fd, zeroes.span().first(step), at, options.path));
+    if (options.progress) options.progress(at + step, bytes);
   }
   return ok_status();
 }
@@ -204,8 +205,10 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::create(const Options& options,
       }
       write = true;  // the only way left to be sure of the space
     }
-    if (write) TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), options));
-    file->zeroed_ = write ? options.bytes : 0;
+    // The filler leaves the identity's MiB alone.
+    const uint64_t now = write ? options.bytes : std::min(kMiB, options.bytes);
+    TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), now, options));
+    file->zeroed_ = now;
     file->identity_ = new_identity(options, directory);
     TERRACE_RETURN_IF_ERROR(write_identity(file->fd(), file->identity_, beside));
     if (::rename(beside.c_str(), options.path.c_str()) != 0) {

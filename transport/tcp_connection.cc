@@ -58,14 +58,14 @@ TcpShared::TcpShared(Loop* the_loop, TransportHandler* the_handler, const TcpOpt
     : loop(the_loop),
       handler(the_handler),
       options(the_options),
-      turns(the_loop, the_options.turn_bytes_max),
+      turns(this),
       discard(kDiscardBytes) {
-  TERRACE_CHECK(options.turn_bytes_max > 0);
+  TERRACE_CHECK(options.turn_bytes_max > 0 && options.turn_bytes_urgent > 0);
 }
 
 void SendTurns::add(TcpConnection* connection) {
   waiting_.push_back(connection);
-  if (!std::exchange(scheduled_, true)) loop_->defer([this] { run(); });
+  if (!std::exchange(scheduled_, true)) shared_->loop->defer([this] { run(); });
 }
 
 void SendTurns::remove(TcpConnection* connection) {
@@ -74,14 +74,14 @@ void SendTurns::remove(TcpConnection* connection) {
 
 void SendTurns::run() {
   scheduled_ = false;
-  for (size_t bytes = 0; bytes < bytes_per_turn_ && !waiting_.empty();) {
+  for (size_t bytes = 0; bytes < shared_->turn_bytes() && !waiting_.empty();) {
     TcpConnection* next = waiting_.front();
     waiting_.pop_front();
     bytes += next->send_now();
   }
   if (waiting_.empty()) return;
   scheduled_ = true;
-  loop_->defer([this] { run(); });
+  shared_->loop->defer([this] { run(); });
 }
 
 TcpConnection::TcpConnection(TcpShared* shared, Fd fd, uint32_t index, Owner* owner)
@@ -133,7 +133,7 @@ void TcpConnection::receive(Lane lane) {
 
 void TcpConnection::arm_receive() {
   if (closing_ || receive_.in_flight() || receiver_.lane() == Lane::paused) return;
-  const std::span<iovec> pieces = receiver_.want(shared_->options.turn_bytes_max);
+  const std::span<iovec> pieces = receiver_.want(shared_->turn_bytes());
   receive_message_ = {};
   receive_message_.msg_iov = pieces.data();
   receive_message_.msg_iovlen = pieces.size();
@@ -228,7 +228,7 @@ void TcpConnection::pump() {
 size_t TcpConnection::send_now() {
   waits_for_turn_ = false;
   if (closing_ || send_.in_flight() || queue_.empty()) return 0;
-  const std::span<iovec> pieces = queue_.gather(shared_->options.turn_bytes_max);
+  const std::span<iovec> pieces = queue_.gather(shared_->turn_bytes());
   size_t bytes = 0;
   for (const iovec& piece : pieces) bytes += piece.iov_len;
   send_message_ = {};

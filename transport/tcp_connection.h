@@ -23,14 +23,14 @@
 namespace terrace {
 
 class TcpConnection;
+struct TcpShared;
 
 /// Lets data connections send one after the other, so that a turn of the loop copies about one
 /// frame: messages wait for no more than that, and the bytes are still in the cache when the other
 /// side of a loopback reads them.
 class SendTurns {
  public:
-  explicit SendTurns(Loop* loop, uint32_t bytes_per_turn)
-      : loop_(loop), bytes_per_turn_(bytes_per_turn) {}
+  explicit SendTurns(TcpShared* shared) : shared_(shared) {}
   /// `connection` is asked to send_now() in one of the next turns. Not twice before that.
   void add(TcpConnection* connection);
   void remove(TcpConnection* connection);
@@ -39,8 +39,7 @@ class SendTurns {
 
  private:
   void run();
-  Loop* const loop_;
-  const uint32_t bytes_per_turn_;
+  TcpShared* const shared_;
   std::deque<TcpConnection*> waiting_;
   bool scheduled_ = false;
 };
@@ -55,6 +54,11 @@ struct TcpShared {
   RegionTable regions;
   SendTurns turns;
   std::vector<std::byte> discard;  // where dropped payload goes; nobody reads it
+  Nanos urgent_until{0};           // urgent messages are about
+  /// Payload of one turn, now.
+  uint32_t turn_bytes() const {
+    return loop->now() < urgent_until ? options.turn_bytes_urgent : options.turn_bytes_max;
+  }
 };
 
 /// An IoOp that calls a method of its owner.

@@ -25,8 +25,12 @@ struct TcpOptions {
   Nanos zero_copy_release_timeout = milliseconds(20);
   uint32_t socket_buffer_bytes = 0;  // 0: the kernel's own tuning
   /// Payload that one connection sends, and receives, per turn of the loop at most: one frame, some
-  /// 200 us of copying. Less makes messages wait less behind data, and costs more CPU per byte.
+  /// 200 us of copying.
   uint32_t turn_bytes_max = 1u << 20;
+  /// The same while urgent messages are about: they wait less behind data, which costs more CPU per
+  /// byte meanwhile.
+  uint32_t turn_bytes_urgent = 256u << 10;
+  Nanos urgent_time = milliseconds(10);  // after an urgent message
 };
 
 /// Why a connection group ended.

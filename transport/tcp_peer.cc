@@ -126,6 +126,7 @@ Status TcpPeer::send_message(const Message& message) {
                               .tag = message.tag,
                               .body_bytes = static_cast<uint32_t>(message.body.size())},
                              {}, message.body));
+  if (message.urgent) shared_->urgent_until = shared_->loop->now() + shared_->options.urgent_time;
   shared_->metrics.messages_out.add();
   schedule_pump();
   return ok_status();

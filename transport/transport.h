@@ -25,6 +25,9 @@ struct Message {
   uint16_t kind = 0;
   uint64_t tag = 0;
   std::span<const std::byte> body;
+  /// Of one to send: somebody waits for it, or for its answer; for a while after it, data moves in
+  /// smaller steps.
+  bool urgent = false;
 };
 
 /// A write of the peer into our regions, as announced or as landed. Valid during the callback only.

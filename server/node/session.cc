@@ -91,7 +91,7 @@ void Session::reply(MessageKind kind, uint64_t tag, const google::protobuf::Mess
   if (!connected_) return;
   const std::string bytes = body.SerializeAsString();
   const Message message{static_cast<uint16_t>(kind), tag,
-                        std::as_bytes(std::span(bytes.data(), bytes.size()))};
+                        std::as_bytes(std::span(bytes.data(), bytes.size())), is_urgent(kind)};
   const Status sent = context_->transport->send_message(peer_, message);
   // A client that does not read its replies cannot be served.
   if (sent.code() == StatusCode::kResourceExhausted) context_->transport->close_peer(peer_, sent);

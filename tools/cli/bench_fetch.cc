@@ -210,28 +210,29 @@ void FetchBench::set_bars() {
   }
   const Figure bare = median(bare_);
   report_.competitors.push_back({"terrace, CRC off", bare});
+  const bool by_disk = nvme() && report_.ceiling_name != "raw socket";
   report_.bars.push_back({"GB/s / " + report_.ceiling_name,
-                          ratio_of(report_.ours.gb_per_s, report_.ceiling.gb_per_s),
+                          median_ratio(ours_, by_disk ? disk_ : socket_).gb_per_s,
                           Bar::Sense::at_least, kRatioMin});
   if (nvme()) return;
   if (rig_.node->own()) {
-    report_.bars.push_back({"CPU s/GB / raw socket",
-                            ratio_of(report_.ours.cpu_s_per_gb, socket.cpu_s_per_gb),
+    report_.bars.push_back({"CPU s/GB / raw socket", median_ratio(ours_, socket_).cpu_s_per_gb,
                             Bar::Sense::at_most, kCpuRatioMax});
   } else {
     report_.unmeasured.push_back("CPU seconds of a node that is not ours");
   }
-  const double crc_cost = 1 - ratio_of(report_.ours.gb_per_s, bare.gb_per_s);
+  const double crc_cost = 1 - median_ratio(ours_, bare_).gb_per_s;
   report_.extra["crc_cost"] = crc_cost;
   report_.bars.push_back({"CRC's share of throughput", crc_cost, Bar::Sense::at_most, kCrcCostMax});
   if (!redis_) {
     report_.unmeasured.push_back("Redis (--no-redis)");
     return;
   }
-  const Figure redis = median(redis_rounds_);
-  report_.competitors.push_back({"redis, 2 MiB values", redis});
-  report_.competitors.push_back({"redis by hiredis", median(hiredis_rounds_)});
-  report_.bars.push_back({"GB/s / redis", ratio_of(report_.ours.gb_per_s, redis.gb_per_s),
+  // The bar is what Redis's own C client gives, its copy into place included; a client of ours that
+  // receives straight into place shows what the server alone could do.
+  report_.competitors.push_back({"redis, hiredis, 2 MiB", median(hiredis_rounds_)});
+  report_.competitors.push_back({"redis, our lean client", median(redis_rounds_)});
+  report_.bars.push_back({"GB/s / redis by hiredis", median_ratio(ours_, hiredis_rounds_).gb_per_s,
                           Bar::Sense::at_least, kRedisRatioMin});
 }
 

@@ -10,6 +10,7 @@
 #include "base/prng.h"
 #include "tools/cli/bench.h"
 #include "tools/cli/bench_chunks.h"
+#include "tools/cli/bench_process.h"
 #include "tools/cli/bench_small_objects.h"
 #include "tools/cli/bench_socket.h"
 
@@ -33,12 +34,11 @@ class LookupBench {
  private:
   Status set_up();
   Status round(uint32_t number);
-  StatusOr<OpId> look_up(uint64_t n);
+  StatusOr<OpId> look_up(Client* client, NamespaceId ns, uint64_t n);
   Status check_found(const Completion& completion);
   Status closed_loop(Json* json);
   Status paced_beside_fetch(Json* json);
-  Status take_paced(uint64_t* in_flight);
-  Status take_fetched(uint64_t* in_flight, uint64_t* bytes);
+  Status take(uint64_t* paced, uint64_t* fetching, uint64_t* bytes);
   Figure figure_of_keys(double keys, double seconds, double cpu_seconds) const;
   void finish();
 
@@ -48,8 +48,9 @@ class LookupBench {
   ChunkRig rig_;  // holds the node, and the chunks of the fetch
   std::vector<ChunkKey> chunk_keys_;
   std::unique_ptr<SmallObjects> objects_;
-  std::unique_ptr<BenchSession> fetcher_;
-  std::vector<Nanos> lateness_;  // of each paced lookup: submitted after it was due
+  std::unique_ptr<BenchSession> fetcher_;  // and paced lookups beside it, as an engine's one client
+  NamespaceId objects_ns_{};               // of the objects, as the fetcher's client sees it
+  std::vector<Nanos> lateness_;            // of each paced lookup: submitted after it was due
   Latencies latencies_, paced_, raw_latencies_;
   std::vector<double> keys_per_s_, ceiling_keys_per_s_, fetch_gb_per_s_;
   std::vector<Figure> ours_, ceiling_;
@@ -88,17 +89,17 @@ Status LookupBench::set_up() {
   }
   TERRACE_ASSIGN_OR_RETURN(fetcher_,
                            open_session(rig_, chunk_options_, rig_.destination.span(), true));
+  TERRACE_ASSIGN_OR_RETURN(objects_ns_, SmallObjects::open_namespace(&fetcher_->client()));
   TERRACE_RETURN_IF_ERROR(fetch_and_compare(&rig_, fetcher_.get(), chunk_keys_).status());
   return objects_->session().expect_in(objects_->keys(), Tier::dram);
 }
 
-StatusOr<OpId> LookupBench::look_up(uint64_t n) {
+StatusOr<OpId> LookupBench::look_up(Client* client, NamespaceId ns, uint64_t n) {
   const std::span<const ChunkKey> keys = objects_->keys();
   const uint64_t first = n * kSpread % (keys.size() - options_.batch + 1);
   LookupOptions options;
   options.user_tag = n;
-  return objects_->session().client().lookup(objects_->session().ns(),
-                                             keys.subspan(first, options_.batch), options);
+  return client->lookup(ns, keys.subspan(first, options_.batch), options);
 }
 
 Status LookupBench::check_found(const Completion& completion) {
@@ -124,8 +125,9 @@ Status LookupBench::closed_loop(Json* json) {
   loop.on_completion = [&](const Completion& c) { found.update(check_found(c)); };
   const Nanos cpu = rig_.node->cpu_time();
   TERRACE_ASSIGN_OR_RETURN(
-      const LoopResult result,
-      objects_->session().run(loop, [this](uint64_t n) { return look_up(n); }));
+      const LoopResult result, objects_->session().run(loop, [this](uint64_t n) {
+        return look_up(&objects_->session().client(), objects_->session().ns(), n);
+      }));
   TERRACE_RETURN_IF_ERROR(found);
   const double keys = static_cast<double>(result.operations * options_.batch);
   ours_.push_back(figure_of_keys(keys, result.seconds, seconds_of(rig_.node->cpu_time() - cpu)));
@@ -136,24 +138,20 @@ Status LookupBench::closed_loop(Json* json) {
   return ok_status();
 }
 
-Status LookupBench::take_paced(uint64_t* in_flight) {
-  std::array<Completion, 64> completions;
-  const size_t count = objects_->session().client().drain(completions);
-  for (const Completion& completion : std::span(completions).first(count)) {
-    --*in_flight;
-    TERRACE_RETURN_IF_ERROR(check_found(completion));
-    paced_.record(lateness_[completion.user_tag] + completion.elapsed);
-  }
-  return ok_status();
-}
-
-Status LookupBench::take_fetched(uint64_t* in_flight, uint64_t* bytes) {
+/// A fetch's completion has bytes, a lookup's has keys.
+Status LookupBench::take(uint64_t* paced, uint64_t* fetching, uint64_t* bytes) {
   std::array<Completion, 64> completions;
   const size_t count = fetcher_->client().drain(completions);
   for (const Completion& completion : std::span(completions).first(count)) {
-    --*in_flight;
     TERRACE_RETURN_IF_ERROR(completion.status);
-    *bytes += completion.bytes;
+    if (completion.keys.empty()) {
+      --*fetching;
+      *bytes += completion.bytes;
+      continue;
+    }
+    --*paced;
+    TERRACE_RETURN_IF_ERROR(check_found(completion));
+    paced_.record(lateness_[completion.user_tag] + completion.elapsed);
   }
   return ok_status();
 }
@@ -162,7 +160,8 @@ Status LookupBench::take_fetched(uint64_t* in_flight, uint64_t* bytes) {
 /// counts from when it was due.
 Status LookupBench::paced_beside_fetch(Json* json) {
   const SystemClock clock;
-  const Nanos interval = seconds(1) / options_.paced_per_second;
+  const PromptThread generator;
+  const Nanos interval = Nanos(seconds(1)) / options_.paced_per_second;
   const auto wanted = static_cast<uint64_t>(rig_.duration / interval);
   lateness_.assign(wanted, Nanos(0));
   uint64_t submitted = 0, paced = 0, fetching = 0, fetches = 0, bytes = 0;
@@ -174,7 +173,7 @@ Status LookupBench::paced_beside_fetch(Json* json) {
     }
     for (; submitted < wanted && begin + interval * submitted <= now; ++submitted, ++paced) {
       lateness_[submitted] = clock.now() - (begin + interval * submitted);
-      TERRACE_RETURN_IF_ERROR(look_up(submitted).status());
+      TERRACE_RETURN_IF_ERROR(look_up(&fetcher_->client(), objects_ns_, submitted).status());
     }
     for (; fetching < kFetchDepth && submitted < wanted; ++fetching, ++fetches) {
       const uint64_t chunk = fetches % chunk_keys_.size();
@@ -184,11 +183,9 @@ Status LookupBench::paced_beside_fetch(Json* json) {
     const Nanos next = begin + interval * submitted;
     const Nanos wait = submitted < wanted ? std::max(Nanos(0), next - clock.now()) : seconds(1);
     const timespec timeout{wait / seconds(1), (wait % seconds(1)).count()};
-    std::array<pollfd, 2> polls = {{{objects_->session().client().event_fd(), POLLIN, 0},
-                                    {fetcher_->client().event_fd(), POLLIN, 0}}};
-    ::ppoll(polls.data(), polls.size(), &timeout, nullptr);
-    TERRACE_RETURN_IF_ERROR(take_paced(&paced));
-    TERRACE_RETURN_IF_ERROR(take_fetched(&fetching, &bytes));
+    pollfd news{fetcher_->client().event_fd(), POLLIN, 0};
+    ::ppoll(&news, 1, &timeout, nullptr);
+    TERRACE_RETURN_IF_ERROR(take(&paced, &fetching, &bytes));
   }
   const double gb = static_cast<double>(bytes) / 1e9;
   fetch_gb_per_s_.push_back(gb / seconds_of(clock.now() - begin));

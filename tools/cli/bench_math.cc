@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
+
 namespace terrace {
 
 double median(std::vector<double> values) {
@@ -21,6 +23,16 @@ Figure median(std::span<const Figure> rounds) {
     costs.push_back(round.cpu_s_per_gb);
   }
   return {.gb_per_s = median(std::move(speeds)), .cpu_s_per_gb = median(std::move(costs))};
+}
+
+Figure median_ratio(std::span<const Figure> a, std::span<const Figure> b) {
+  TERRACE_CHECK(a.size() == b.size());
+  std::vector<Figure> ratios;
+  for (size_t i = 0; i < a.size(); ++i) {
+    ratios.push_back({.gb_per_s = ratio_of(a[i].gb_per_s, b[i].gb_per_s),
+                      .cpu_s_per_gb = ratio_of(a[i].cpu_s_per_gb, b[i].cpu_s_per_gb)});
+  }
+  return median(ratios);
 }
 
 double ratio_of(double a, double b) {

@@ -20,6 +20,9 @@ struct Figure {
 double median(std::vector<double> values);
 /// The median of each field by itself.
 Figure median(std::span<const Figure> rounds);
+/// The median over the rounds of `a / b`, field by field: what one round shares with the other (a
+/// slow minute of a shared machine) is in both. Of equally many rounds.
+Figure median_ratio(std::span<const Figure> a, std::span<const Figure> b);
 /// `a / b`; 0 when b is not above 0, so that a ceiling that was not measured holds no bar.
 double ratio_of(double a, double b);
 

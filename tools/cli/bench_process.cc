@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -190,6 +191,15 @@ Status wait_written(const std::string& path, milliseconds timeout) {
     }
     pause_for(milliseconds(50));
   }
+}
+
+PromptThread::PromptThread() {
+  const sched_param first{.sched_priority = 1};
+  prompt_ = ::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &first) == 0;
+}
+PromptThread::~PromptThread() {
+  const sched_param normal{.sched_priority = 0};
+  if (prompt_) ::sched_setscheduler(0, SCHED_OTHER, &normal);
 }
 
 void pause_for(milliseconds duration) {

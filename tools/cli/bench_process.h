@@ -54,6 +54,22 @@ StatusOr<uint64_t> cached_bytes(const std::string& path);
 Status wait_written(const std::string& path, milliseconds timeout);
 /// Waits without work; tools may, the product's loops have timers.
 void pause_for(milliseconds duration);
+
+/// While it lives the calling thread runs as soon as it wakes (SCHED_RR, when the machine allows):
+/// a generator of load that waits for a core would measure its own lateness. Threads that it starts
+/// do not inherit it.
+class PromptThread {
+ public:
+  PromptThread();
+  ~PromptThread();
+  PromptThread(const PromptThread&) = delete;
+  PromptThread& operator=(const PromptThread&) = delete;
+  /// False: not allowed; lateness is in the figures.
+  bool prompt() const { return prompt_; }
+
+ private:
+  bool prompt_ = false;
+};
 /// A TCP port on loopback that was free a moment ago.
 StatusOr<uint16_t> free_port();
 }  // namespace terrace

@@ -7,6 +7,9 @@
 #include "tools/cli/output.h"
 
 namespace terrace {
+namespace {
+constexpr const char* kNamespace = "bench-small";
+}
 
 StatusOr<std::unique_ptr<SmallObjects>> SmallObjects::open(const Globals& globals,
                                                            uint32_t connections, uint32_t depth) {
@@ -16,11 +19,21 @@ StatusOr<std::unique_ptr<SmallObjects>> SmallObjects::open(const Globals& global
   return objects;
 }
 
+Fingerprint SmallObjects::fingerprint() {
+  Fingerprint fingerprint;
+  fingerprint.model_id = kNamespace;
+  return fingerprint;
+}
+
+StatusOr<NamespaceId> SmallObjects::open_namespace(Client* client) {
+  return client->open_namespace(kNamespace, fingerprint());
+}
+
 Status SmallObjects::reconnect(const Globals& globals) {
   session_.reset();
   SessionOptions options;
-  options.ns = "bench-small";
-  options.fingerprint.model_id = "bench-small";
+  options.ns = kNamespace;
+  options.fingerprint = fingerprint();
   options.connections = connections_;
   options.memory = memory_.span();
   TERRACE_ASSIGN_OR_RETURN(session_, BenchSession::open(globals, options));

@@ -26,6 +26,8 @@ class SmallObjects {
   /// kDataLoss names the object.
   StatusOr<LoopResult> compare(uint64_t samples, uint64_t seed);
   BenchSession& session() { return *session_; }
+  /// Their namespace, as another client sees it.
+  static StatusOr<NamespaceId> open_namespace(Client* client);
   /// Ends the session and opens one with the node that `globals` names now.
   Status reconnect(const Globals& globals);
 
@@ -36,6 +38,7 @@ class SmallObjects {
   std::span<std::byte> memory_of(uint32_t slot);
   uint64_t seed_of(uint64_t object) const { return run_ ^ (object * 0x9E3779B97F4A7C15u); }
 
+  static Fingerprint fingerprint();
   const uint32_t connections_;
   const uint32_t depth_;
   const uint64_t run_;
