@@ -208,8 +208,8 @@ void Loop::cancel(IoOp* op) {
   ring_->cancel(op);
 }
 
-Status Loop::register_buffers(std::span<const iovec> buffers) {
-  return ring_->register_buffers(buffers);
+StatusOr<int> Loop::register_buffer(std::span<std::byte> memory) {
+  return ring_->register_buffer(memory);
 }
 
 void Loop::arm(Timer* timer, Nanos at) {

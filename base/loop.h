@@ -108,9 +108,10 @@ class Loop {
   void poll_readable(int fd, IoOp* op);
   /// Asks the kernel to end `op` early. It still completes once: -ECANCELED, or what it had.
   void cancel(IoOp* op);
-  /// Registers memory for read() and write(); index i is buffers[i]. Once per loop, before the
-  /// first turn. kResourceExhausted: over the memlock limit; go on unregistered.
-  Status register_buffers(std::span<const iovec> buffers);
+  /// Registers memory (at most 1 GiB, the kernel's bound) for read() and write(), for as long as
+  /// the loop lives, and returns its index. kResourceExhausted: over the memlock limit, or too
+  /// many; go on unregistered.
+  StatusOr<int> register_buffer(std::span<std::byte> memory);
 
   /// Re-arming moves the deadline.
   void arm(Timer* timer, Nanos at);

@@ -17,6 +17,7 @@
 namespace terrace {
 namespace {
 
+constexpr unsigned kBuffersMax = 1024;
 constexpr uint64_t kNobody = 0;  // user_data of requests whose result nobody wants
 
 /// Debian 12's liburing declares io_uring_enable_rings and does not export it.
@@ -97,12 +98,22 @@ void Ring::cancel(IoOp* op) {
   ++in_flight_;
 }
 
-Status Ring::register_buffers(std::span<const iovec> buffers) {
-  const int rc =
-      io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size()));
-  if (rc == 0) return ok_status();
-  return errno_status(
-      -rc, "io_uring_register_buffers of " + std::to_string(buffers.size()) + " (RLIMIT_MEMLOCK)");
+StatusOr<int> Ring::register_buffer(std::span<std::byte> memory) {
+  if (buffers_ < 0) {
+    const int rc = io_uring_register_buffers_sparse(&ring_, kBuffersMax);
+    if (rc < 0) return errno_status(-rc, "io_uring_register_buffers_sparse");
+    buffers_ = 0;
+  }
+  if (buffers_ == static_cast<int>(kBuffersMax)) {
+    return error(StatusCode::kResourceExhausted,
+                 std::to_string(kBuffersMax) + " buffers are registered, the limit");
+  }
+  const iovec buffer{memory.data(), memory.size()};
+  const int rc = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(buffers_),
+                                                      &buffer, nullptr, 1);
+  if (rc == 1) return buffers_++;
+  return errno_status(rc < 0 ? -rc : EIO, "registering " + std::to_string(memory.size()) +
+                                              " bytes with io_uring (RLIMIT_MEMLOCK)");
 }
 
 size_t Ring::turn(Nanos wait_max) {

@@ -25,7 +25,7 @@ class Ring {
   void track(io_uring_sqe* sqe, IoOp* op);
   void track_zero_copy(io_uring_sqe* sqe, IoOp* op);
   void cancel(IoOp* op);
-  Status register_buffers(std::span<const iovec> buffers);
+  StatusOr<int> register_buffer(std::span<std::byte> memory);
   /// Submits, waits at most `wait_max` for one completion, runs those that are there.
   size_t turn(Nanos wait_max);
   bool has_zero_copy() const { return has_zero_copy_; }
@@ -40,5 +40,6 @@ class Ring {
   bool enabled_ = true;  // false until the first turn when the ring was created disabled
   bool has_zero_copy_ = false;
   size_t in_flight_ = 0;
+  int buffers_ = -1;  // registered so far; -1: the kernel has no table of ours yet
 };
 }  // namespace terrace

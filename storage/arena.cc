@@ -125,6 +125,7 @@ void Arena::populate(bool lock) {
     populate_slab(*slabs_[i], lock);
     if (stop_.load(std::memory_order_relaxed)) return;
     ready_.store(i + 1, std::memory_order_release);
+    populated_.store(i + 1, std::memory_order_release);
   }
 }
 
@@ -202,6 +203,10 @@ uint64_t Arena::free_bytes() const {
   const uint32_t ready = ready_.load(std::memory_order_acquire);
   for (uint32_t slab = 0; slab < ready; ++slab) bytes += slabs_[slab]->space.free_bytes();
   return bytes;
+}
+
+std::span<std::byte> Arena::memory_of(uint32_t slab) {
+  return {slabs_[slab]->data, slabs_[slab]->data_bytes};
 }
 
 std::span<const std::byte> Arena::meta(uint32_t slab) const {

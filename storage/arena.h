@@ -74,6 +74,10 @@ class Arena {
   uint64_t withheld_bytes() const { return withheld_; }
   uint64_t locked_bytes() const { return locked_.load(std::memory_order_relaxed); }
   uint32_t slab_count() const { return static_cast<uint32_t>(slabs_.size()); }
+  /// The populating thread is through with slabs [0, n).
+  uint32_t slabs_populated() const { return populated_.load(std::memory_order_acquire); }
+  /// The data of a slab.
+  std::span<std::byte> memory_of(uint32_t slab);
   /// Header block and directory of a slab, for those who check them.
   std::span<const std::byte> meta(uint32_t slab) const;
   /// The kernel still writes somewhere into this memory: never give it back to the machine.
@@ -99,6 +103,7 @@ class Arena {
   bool abandoned_ = false;
   std::vector<std::unique_ptr<Slab>> slabs_;
   std::atomic<uint32_t> ready_{1};  // slabs that may be used
+  std::atomic<uint32_t> populated_{0};
   std::atomic<uint64_t> locked_{0};
   std::atomic<bool> stop_{false};
   std::thread populator_;

@@ -25,10 +25,12 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       evictor(*this),
       mover(*this),
       scrubber(*this),
-      puts(*this) {}
+      puts(*this),
+      slabs_timer_([this] { expect_slabs(); }) {}
 
 ChunkStore::Core::~Core() {
   scrubber.stop();
+  loop->disarm(&slabs_timer_);
   if (queue != nullptr && queue->hanging() > 0) {
     arena->abandon();
     staging->abandon();

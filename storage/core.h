@@ -118,11 +118,15 @@ class ChunkStore::Core {
   void row_gone(uint32_t id, const Status& result);
   void try_release(uint32_t id);
   Status open_memory();
+  /// Tells the device of slabs as they come.
+  void expect_slabs();
 
   std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
   std::vector<uint32_t> residents_free_;
   std::unordered_map<uint32_t, Fate> fates_;  // of doomed entries
   uint64_t generation = 0;
   std::shared_ptr<Closing> closing_;
+  uint32_t slabs_expected_ = 0;
+  Timer slabs_timer_;
 };
 }  // namespace terrace

@@ -15,10 +15,45 @@ struct Persister::Job {
   uint32_t header_crc = 0;
 };
 
+std::shared_ptr<EarlyWrite> Persister::begin_early(const std::shared_ptr<ArenaSpace>& source) {
+  if (!waiting_.empty()) return nullptr;
+  auto early = std::make_shared<EarlyWrite>();
+  early->space = core_.nvme->allocate(source->bytes());
+  if (early->space == nullptr) return nullptr;
+  core_.evictor.kick();
+  early->source = source;
+  return early;
+}
+
+void Persister::write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t offset,
+                            uint64_t bytes) {
+  ++running_;
+  ++early->running;
+  TransferSpec transfer;
+  transfer.kind = IoKind::write;
+  transfer.priority = IoPriority::foreground;
+  std::vector<iovec> data;
+  early->source->memory(offset, bytes, &data);
+  add_pieces(early->space->extents(), offset, data, &transfer.pieces);
+  transfer.holds = {early->source, early->space};
+  transfer.done = [this, early](const Status& result) {
+    --running_;
+    early->status.update(result);
+    if (--early->running == 0 && early->idle) std::exchange(early->idle, nullptr)();
+  };
+  core_.queue->transfer(std::move(transfer));
+}
+
 void Persister::start(PersistSpec spec) {
   ++running_;
   auto job = std::make_shared<Job>();
   job->spec = std::move(spec);
+  if (const std::shared_ptr<EarlyWrite> early = job->spec.early; early != nullptr) {
+    job->space = early->space;
+    if (early->running == 0) return write(job);
+    early->idle = [this, job] { write(job); };
+    return;
+  }
   if (waiting_.empty()) job->space = core_.nvme->allocate(job->spec.source->bytes());
   if (job->space != nullptr) return write(job);
   if (waiting_.size() >= kWaitingMax) {
@@ -56,6 +91,10 @@ uint64_t Persister::wanted_bytes() const {
 
 void Persister::write(const std::shared_ptr<Job>& job) {
   PersistSpec& spec = job->spec;
+  if (spec.early != nullptr && !spec.early->status.ok()) {
+    core_.later([this, job] { end(job, job->spec.early->status); });
+    return;
+  }
   core_.evictor.kick();
   spec.header.extents = job->space->extents();
   auto header = std::make_shared<SectorMemory>(spec.header_bytes);
@@ -67,9 +106,11 @@ void Persister::write(const std::shared_ptr<Job>& job) {
   transfer.priority = spec.priority;
   const iovec head{header->span().data(), header->span().size()};
   add_pieces(spec.header.extents, 0, {&head, 1}, &transfer.pieces);
-  std::vector<iovec> data;
-  spec.source->memory(spec.header_bytes, spec.source->bytes() - spec.header_bytes, &data);
-  add_pieces(spec.header.extents, spec.header_bytes, data, &transfer.pieces);
+  if (spec.early == nullptr) {
+    std::vector<iovec> data;
+    spec.source->memory(spec.header_bytes, spec.source->bytes() - spec.header_bytes, &data);
+    add_pieces(spec.header.extents, spec.header_bytes, data, &transfer.pieces);
+  }
   transfer.holds = {header, spec.source, job->space};
   transfer.done = [this, job](const Status& result) { written(job, result); };
   core_.queue->transfer(std::move(transfer));
@@ -118,6 +159,7 @@ void Persister::end(const std::shared_ptr<Job>& job, StatusOr<NvmeCopy> result) 
   --running_;
   const auto done = std::move(job->spec.done);
   job->spec.source.reset();
+  job->spec.early.reset();
   job->space.reset();
   done(std::move(result));
 }

@@ -22,11 +22,22 @@ struct NvmeCopy {
   bool durable = false;
 };
 
+/// The data of an object that goes to the device while the rest of it still arrives. Shared by its
+/// put and the writes that run; space that no row names is free again when the last lets go.
+struct EarlyWrite {
+  std::shared_ptr<NvmeSpace> space;
+  std::shared_ptr<ArenaSpace> source;
+  uint32_t running = 0;
+  Status status;               // the first error
+  std::function<void()> idle;  // runs once, when nothing runs any more
+};
+
 struct PersistSpec {
   ObjectHeader header;  // its extents are filled in here
   uint64_t header_bytes = 0;
   uint64_t logical_bytes = 0;
   std::shared_ptr<ArenaSpace> source;
+  std::shared_ptr<EarlyWrite> early;  // all of the data was given to it; null: none was
   bool durable = false;
   IoPriority priority = IoPriority::background;
   /// Runs once, on a later turn. Errors: kResourceExhausted (no space), the device's, the
@@ -40,6 +51,11 @@ class Persister {
   explicit Persister(ChunkStore::Core& core) : core_(core) {}
 
   void start(PersistSpec spec);
+  /// Space on the device for what will be in `source`, to be written piece by piece before start().
+  /// Null when there is none now, or others wait for it.
+  std::shared_ptr<EarlyWrite> begin_early(const std::shared_ptr<ArenaSpace>& source);
+  /// [offset, offset + bytes) of the source is in place and will not change; multiples of 4 KiB.
+  void write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t offset, uint64_t bytes);
   /// Space became free, or may have: those who wait for it try again.
   void retry();
   /// Eviction has nothing to give: the first in line ends with kResourceExhausted.

@@ -140,7 +140,16 @@ Status Puts::take_space(Put& put) {
                      " bytes; dram_bytes=" + std::to_string(capacity));
   }
   core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.logical_bytes;
+  if (put.spec.durability == Durability::nvme) put.early = core_.persister->begin_early(put.space);
   return ok_status();
+}
+
+/// What lies between the sections goes to the device too: not the bytes of another tenant.
+void Puts::pad(const Put& put, const ObjectLayout& layout, uint32_t section) {
+  const uint64_t end = layout.section_offset(section) + put.header.sections[section].bytes;
+  std::vector<iovec> memory;
+  put.space->memory(end, (kSectorBytes - end % kSectorBytes) % kSectorBytes, &memory);
+  for (const iovec& run : memory) std::memset(run.iov_base, 0, run.iov_len);
 }
 
 void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
@@ -190,8 +199,16 @@ Status Puts::landed(Put& put, uint32_t section, uint32_t first_unit,
     }
     const uint32_t index = layout.first_unit(section) + unit;
     put.header.unit_crcs[index] = crcs[i];
-    if (!put.landed[index]) --put.missing;
+    if (put.landed[index]) return invalid("unit " + std::to_string(unit) + " landed twice");
+    --put.missing;
     put.landed[index] = true;
+  }
+  const uint64_t first = uint64_t{first_unit} * kCrcUnitBytes;
+  const uint64_t end = std::min<uint64_t>(first + crcs.size() * uint64_t{kCrcUnitBytes}, bytes);
+  if (end == bytes) pad(put, layout, section);
+  if (put.early != nullptr && end > first) {
+    const uint64_t padded = (end + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+    core_.persister->write_early(put.early, layout.section_offset(section) + first, padded - first);
   }
   return ok_status();
 }
@@ -202,15 +219,6 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   put->op = op;
   put->committing = true;
   put->header.generation = core_.next_generation();
-  // What lies between the sections goes to the device too: not the bytes of another tenant.
-  const ObjectLayout layout(put->header_bytes, put->header.sections);
-  std::vector<iovec> memory;
-  for (uint32_t i = 0; i < put->header.sections.size(); ++i) {
-    const uint64_t end = layout.section_offset(i) + put->header.sections[i].bytes;
-    const uint64_t padding = (kSectorBytes - end % kSectorBytes) % kSectorBytes;
-    put->space->memory(end, padding, &memory);
-  }
-  for (const iovec& run : memory) std::memset(run.iov_base, 0, run.iov_len);
   if (put->spec.durability == Durability::memory) {
     publish(put, nullptr);
     core_.later([this, put] { finish(put, ok_status()); });
@@ -221,6 +229,7 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   spec.header_bytes = put->header_bytes;
   spec.logical_bytes = put->logical_bytes;
   spec.source = put->space;
+  spec.early = std::move(put->early);
   spec.durable = true;
   spec.priority = IoPriority::foreground;
   spec.done = [this, put](StatusOr<NvmeCopy> result) {
@@ -313,6 +322,7 @@ void Puts::forget(Put& put) {
     if ((it->second -= put.logical_bytes) == 0) core_.putting.erase(it);
   }
   put.space.reset();
+  put.early.reset();
 }
 
 void Puts::abandon(const std::shared_ptr<Put>& put) {

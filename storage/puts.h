@@ -21,6 +21,7 @@ struct Put {
   uint64_t stored_bytes = 0;
   uint64_t logical_bytes = 0;
   std::shared_ptr<ArenaSpace> space;  // null while it waits for another put of its key
+  std::shared_ptr<EarlyWrite> early;  // of a durable put, when the device has room at once
   std::vector<bool> landed;           // by unit of the object
   uint32_t missing = 0;
   Op* op = nullptr;      // of open_writer or commit, while it runs
@@ -57,6 +58,8 @@ class Puts {
   Status validate(const PutSpec& spec) const;
   Status check_quota(const Put& put) const;
   Status take_space(Put& put);
+  /// Zeroes between the end of the section and the next sector.
+  static void pad(const Put& put, const ObjectLayout& layout, uint32_t section);
   /// The object is visible: what does that mean for this put?
   void answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id);
   void publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy);

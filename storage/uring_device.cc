@@ -86,11 +86,13 @@ UringDevice::~UringDevice() {
   kept->splice(kept->end(), late_);
 }
 
-void UringDevice::use_registered(std::span<const iovec> buffers) {
-  registered_.clear();
-  for (size_t i = 0; i < buffers.size(); ++i) {
-    const auto* begin = static_cast<const std::byte*>(buffers[i].iov_base);
-    registered_.push_back({begin, begin + buffers[i].iov_len, static_cast<int>(i)});
+void UringDevice::expect_memory(std::span<std::byte> memory) {
+  while (!memory.empty()) {
+    const std::span<std::byte> piece = memory.first(std::min<size_t>(memory.size(), kGiB));
+    const StatusOr<int> index = loop_->register_buffer(piece);
+    if (!index.ok()) return;  // requests there are counted as unregistered
+    registered_.push_back({piece.data(), piece.data() + piece.size(), *index});
+    memory = memory.subspan(piece.size());
   }
   std::sort(registered_.begin(), registered_.end(),
             [](const Registered& a, const Registered& b) { return a.begin < b.begin; });

@@ -49,14 +49,12 @@ class UringDevice final : public Device {
   /// need is kept until the process ends.
   ~UringDevice() override;
 
-  /// The memory that was registered with the loop, in that order: reads and writes inside one of
-  /// these use it. Without, and for other memory, everything works unregistered.
-  void use_registered(std::span<const iovec> buffers);
-
   void read(uint64_t offset, std::span<std::byte> into, Op* op) override;
   void write(uint64_t offset, std::span<const std::byte> from, Op* op) override;
   void sync(Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
+  /// Registers it with the loop's ring, when the memlock limit allows. Other memory works too.
+  void expect_memory(std::span<std::byte> memory) override;
   void on_released(Released released) override { released_ = std::move(released); }
 
   bool hung() const { return timeouts_in_row_ >= options_.timeouts_until_hung; }

@@ -46,8 +46,7 @@ class UringWorld final : public World {
     file_ = std::move(*DataFile::open(options, Uuid{}));
     device_ = std::make_unique<UringDevice>(file_.get(), loop_.get(), DeviceOptions{});
     memory_ = std::move(*AlignedBuffer::allocate(4 * kMiB));
-    const iovec all{memory_.data(), memory_.size()};
-    if (registered && loop_->register_buffers({&all, 1}).ok()) device_->use_registered({&all, 1});
+    if (registered) device_->expect_memory(memory_.span());
   }
   ~UringWorld() override {
     device_.reset();

@@ -28,6 +28,7 @@ class SimDevice final : public Device {
   void write(uint64_t offset, std::span<const std::byte> from, Op* op) override;
   void sync(Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
+  void expect_memory(std::span<std::byte>) override {}
   void on_released(Released released) override { released_ = std::move(released); }
 
   /// Ends one pending operation, chosen by the seed. False: none is pending, or nothing moves any

@@ -79,6 +79,7 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
 void add_put_bench(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("put", "Chunks out of registered memory into a tier");
   auto options = std::make_shared<ChunkBenchOptions>();
+  options->depth = 4;  // a put's last step, the flush, leaves the others' bytes on their way
   add_chunk_options(command, options.get());
   command->footer(
       examples("  terrace bench put --tier nvme --check\n"

@@ -45,6 +45,7 @@ class PutBench {
   uint64_t written_before_ = 0;
   uint64_t stored_ = 0;  // bytes since written_before_
   uint64_t compared_ = 0;
+  Nanos node_cpu_{0};
   Latencies latencies_;
   std::vector<Figure> ours_, socket_, disk_;
   BenchReport report_;
@@ -52,7 +53,8 @@ class PutBench {
 
 Status PutBench::set_up() {
   BenchNodeOptions node;
-  node.dram_bytes = nvme() ? kSmallDramBytes : kDramBytes;
+  const uint64_t in_flight = options_.depth * options_.chunk_mib * kMiB;
+  node.dram_bytes = nvme() ? std::max(kSmallDramBytes, dram_for(in_flight)) : kDramBytes;
   node.nvme_bytes = nvme() ? kNvmeBytes : 0;
   TERRACE_ASSIGN_OR_RETURN(rig_, make_chunk_rig(options_, globals_, node));
   const uint64_t capacity = nvme() ? kNvmeBytes : kDramBytes;
@@ -81,10 +83,12 @@ StatusOr<Figure> PutBench::put_round(bool timed) {
   loop.operations_max = keys.size();
   const Durability durability = nvme() ? Durability::nvme : Durability::memory;
   const Nanos cpu = rig_.node->cpu_time();
+  const Nanos node_cpu = rig_.node->own() ? cpu_time_of(rig_.node->pid()) : Nanos(0);
   TERRACE_ASSIGN_OR_RETURN(const LoopResult result, writer_->run(loop, [&](uint64_t n) {
     return writer_->put(keys[n], n % rig_.chunks, rig_.chunk_bytes, durability);
   }));
   const Figure figure = figure_of(result, rig_.node->cpu_time() - cpu);
+  const Nanos node_used = rig_.node->own() ? cpu_time_of(rig_.node->pid()) - node_cpu : Nanos(0);
   const std::span<const ChunkKey> put = std::span(keys).first(result.operations);
   if (result.bytes != put.size() * rig_.chunk_bytes) {
     return error(StatusCode::kFailedPrecondition, "not every byte was stored");
@@ -95,6 +99,7 @@ StatusOr<Figure> PutBench::put_round(bool timed) {
   TERRACE_RETURN_IF_ERROR(writer_->erase_all(put));
   if (!timed) return figure;
   stored_ += result.bytes;
+  node_cpu_ += node_used;
   compared_ += back.bytes;
   latencies_.merge(result.latencies);
   report_.tier_bytes[static_cast<size_t>(options_.tier)] += result.bytes;
@@ -162,6 +167,8 @@ void PutBench::finish() {
   report_.bytes_verified = stored_;
   report_.bytes_verified_by = "node (CRC32C of every unit before the acknowledgement)";
   report_.extra["bytes_read_back_and_compared"] = compared_;
+  report_.extra["node_cpu_s_per_gb"] =
+      ratio_of(seconds_of(node_cpu_), static_cast<double>(stored_) / 1e9);
   report_.extra["chunk_bytes"] = rig_.chunk_bytes;
   report_.extra["layers"] = options_.layers;
   report_.extra["connections"] = options_.connections;
