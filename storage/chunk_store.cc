@@ -1,5 +1,6 @@
 #include "storage/chunk_store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -7,6 +8,9 @@
 #include "storage/handles.h"
 
 namespace terrace {
+namespace {
+constexpr uint32_t kListStepEntries = 8192;
+}
 
 Pin::Pin(Pin&& other) noexcept
     : store_(std::exchange(other.store_, nullptr)), entry_(other.entry_) {}
@@ -62,14 +66,27 @@ StatusOr<Pin> ChunkStore::pin(NamespaceId ns, const ChunkKey& key) {
   return Pin(this, id);
 }
 
-std::vector<ChunkStore::Listed> ChunkStore::list(NamespaceId ns,
-                                                 const std::optional<ChunkKey>& after,
-                                                 uint32_t limit) const {
-  std::vector<Listed> listed;
-  for (uint32_t id : core_->index.list(ns, after, limit)) {
-    listed.push_back({core_->index[id].key, core_->info_of(core_->index[id])});
+bool ChunkStore::list_step(ListScan* scan) const {
+  const auto by_key = [](const Listed& a, const Listed& b) { return a.key < b.key; };
+  const Index& index = core_->index;
+  const uint32_t end = std::min(index.ids_end(), scan->next + kListStepEntries);
+  std::vector<Listed>& found = scan->found;  // a heap with the largest key on top
+  for (; scan->next < end && scan->limit > 0; ++scan->next) {
+    const IndexEntry& entry = index[scan->next];
+    const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
+    if (!visible || entry.ns != scan->ns) continue;
+    if (scan->after && !(*scan->after < entry.key)) continue;
+    if (found.size() == scan->limit) {
+      if (!(entry.key < found.front().key)) continue;
+      std::pop_heap(found.begin(), found.end(), by_key);
+      found.pop_back();
+    }
+    found.push_back({entry.key, core_->info_of(entry)});
+    std::push_heap(found.begin(), found.end(), by_key);
   }
-  return listed;
+  if (scan->next < index.ids_end() && scan->limit > 0) return false;
+  std::sort_heap(found.begin(), found.end(), by_key);
+  return true;
 }
 
 ChunkStore::Usage ChunkStore::usage(NamespaceId ns) const {

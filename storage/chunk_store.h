@@ -143,9 +143,18 @@ class ChunkStore {
     ChunkKey key;
     ObjectInfo info;
   };
-  /// Up to `limit` objects of `ns` in key order after `after` (nullopt: from the start).
-  std::vector<Listed> list(NamespaceId ns, const std::optional<ChunkKey>& after,
-                           uint32_t limit) const;
+  /// A listing of up to `limit` objects of `ns` in key order after `after` (nullopt: from the
+  /// start). The index has no such order, so all of it is looked at, step by step.
+  struct ListScan {
+    NamespaceId ns{};
+    std::optional<ChunkKey> after;
+    uint32_t limit = 0;
+    std::vector<Listed> found;  // in order once the scan is over
+    uint32_t next = 0;          // of the index
+  };
+  /// A bounded step, well under a millisecond; true when the scan is over. Objects that come or go
+  /// meanwhile may be in it or not.
+  bool list_step(ListScan* scan) const;
   /// Logical bytes and objects visible in a namespace.
   struct Usage {
     uint64_t bytes = 0;

@@ -271,9 +271,9 @@ TEST_F(DramStoreTest, erase_hides_at_once_and_frees_at_the_last_unpin) {
 }
 
 TEST_F(DramStoreTest, lists_in_key_order) {
-  open(8 * kMiB);
+  open(128 * kMiB);
   std::map<ChunkKey, uint64_t> model;
-  for (uint64_t n = 0; n < 30; ++n) {
+  for (uint64_t n = 0; n < 9000; ++n) {  // more than one step of a scan
     const TestObject object(n, {100});
     model[object.key] = n;
     ASSERT_TRUE(driver_->put(object, Durability::memory).ok());
@@ -281,9 +281,11 @@ TEST_F(DramStoreTest, lists_in_key_order) {
   std::vector<ChunkKey> listed;
   std::optional<ChunkKey> after;
   for (;;) {
-    const auto page = store_->list(driver_->ns, after, 4);
-    if (page.empty()) break;
-    for (const auto& each : page) listed.push_back(each.key);
+    ChunkStore::ListScan page{driver_->ns, after, 500, {}, 0};
+    while (!store_->list_step(&page)) {
+    }
+    if (page.found.empty()) break;
+    for (const auto& each : page.found) listed.push_back(each.key);
     after = listed.back();
   }
   std::vector<ChunkKey> expected;

@@ -83,7 +83,7 @@ class ChunkStore::Core {
 
   void touch(uint32_t id);
   void update_gauges();
-  uint64_t next_generation() { return ++generation; }
+  uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
 
   const StoreConfig config;
@@ -124,7 +124,7 @@ class ChunkStore::Core {
   std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
   std::vector<uint32_t> residents_free_;
   std::unordered_map<uint32_t, Fate> fates_;  // of doomed entries
-  uint64_t generation = 0;
+  uint64_t generation_ = 0;
   std::shared_ptr<Closing> closing_;
   uint32_t slabs_expected_ = 0;
   Timer slabs_timer_;

@@ -101,6 +101,9 @@ void DeviceQueue::pump(IoKind kind) {
       start(request);
     }
   }
+  const auto k = static_cast<size_t>(kind);
+  metrics_->device_in_flight[k].set(lane.in_flight);
+  metrics_->device_waiting[k].set(lane.waiting[0].size() + lane.waiting[1].size());
 }
 
 void DeviceQueue::start(Request* request) {

@@ -126,27 +126,6 @@ void Index::clear_extents(uint32_t id) {
   entries_[id].first_extent = Extent();
 }
 
-std::vector<uint32_t> Index::list(NamespaceId ns, const std::optional<ChunkKey>& after,
-                                  uint32_t limit) const {
-  const auto earlier = [this](uint32_t a, uint32_t b) { return entries_[a].key < entries_[b].key; };
-  std::vector<uint32_t> best;  // a heap with the largest key on top
-  if (limit == 0) return best;
-  for (uint32_t id = 0; id < ids_end_; ++id) {
-    const IndexEntry& entry = entries_[id];
-    if (!entry.has(IndexEntry::used) || entry.has(IndexEntry::doomed) || entry.ns != ns) continue;
-    if (after && !(*after < entry.key)) continue;
-    if (best.size() == limit) {
-      if (!earlier(id, best.front())) continue;
-      std::pop_heap(best.begin(), best.end(), earlier);
-      best.pop_back();
-    }
-    best.push_back(id);
-    std::push_heap(best.begin(), best.end(), earlier);
-  }
-  std::sort_heap(best.begin(), best.end(), earlier);
-  return best;
-}
-
 uint64_t Index::memory_bytes() const {
   uint64_t bytes = entries_.memory_bytes() + buckets_.memory_bytes();
   for (const auto& [id, extents] : more_) bytes += 64 + extents.capacity() * sizeof(Extent);

@@ -4,7 +4,6 @@
 // hash grows one bucket per insert (linear hashing, Litwin 1980): no rehash pause, no second table.
 #pragma once
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -78,9 +77,6 @@ class Index {
   std::span<const Extent> extents(uint32_t id) const;
   void clear_extents(uint32_t id);
 
-  /// Up to `limit` visible ids of `ns` with a key after `after`, in key order. Looks at everything.
-  std::vector<uint32_t> list(NamespaceId ns, const std::optional<ChunkKey>& after,
-                             uint32_t limit) const;
   uint64_t memory_bytes() const;
 
  private:

@@ -30,7 +30,7 @@ class Wait final : public Op {
 
 Status Recovery::run() {
   const Nanos begin = core_.loop->now();
-  TERRACE_ASSIGN_OR_RETURN(core_.generation,
+  TERRACE_ASSIGN_OR_RETURN(core_.generation_,
                            core_.metadata->reserve_generations(kGenerationsPerRun));
   TERRACE_RETURN_IF_ERROR(core_.metadata->recover(
       [this](MetadataRow row) {
@@ -78,7 +78,7 @@ Status Recovery::check_shape(const MetadataRow& row) const {
     return bad("stored bytes");
   }
   if (row.extents.empty()) return bad("no extents");
-  if (row.generation > core_.generation) return bad("generation was never given out");
+  if (row.generation > core_.generation_) return bad("generation was never given out");
   return ok_status();
 }
 

@@ -18,6 +18,7 @@ struct StoreMetrics {
   Counter puts_refused_invalid, puts_abandoned, puts_failed_crc, puts_failed_device;
   Counter crc_failures_dram, crc_failures_nvme, header_failures, quarantined_objects;
   Counter device_errors, device_timeouts, staging_waits;
+  std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
   Counter promotions, demotions, erases, evictions_undemoted;
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;

@@ -194,9 +194,9 @@ Status apply_toml(const std::string& toml_text, const std::string& source, NodeC
   try {  // Debian's build of the library has no other way to report an error
     parsed = toml::parse(toml_text, source);
   } catch (const toml::parse_error& failed) {
-    return error(StatusCode::kInvalidArgument,
-                 source + ":" + std::to_string(failed.source().begin.line) + ": " +
-                     std::string(failed.description()));
+    return error(StatusCode::kInvalidArgument, source + ":" +
+                                                   std::to_string(failed.source().begin.line) +
+                                                   ": " + std::string(failed.description()));
   }
   const std::vector<Option> options = options_of(config);
   for (const auto& [key, node] : parsed) {

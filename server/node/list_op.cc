@@ -20,23 +20,31 @@ StatusOr<std::unique_ptr<ListOp>> ListOp::create(NodeContext* context, Session* 
   }
   auto op = std::unique_ptr<ListOp>(new ListOp(context, session, tag));
   op->ns_ = ns->id;
-  op->limit_ = request.limit();
-  if (!after.empty()) op->after_ = after[0];
+  op->scan_.ns = ns->id;
+  op->scan_.limit = request.limit();
+  if (!after.empty()) op->scan_.after = after[0];
   return op;
 }
 
 void ListOp::start() {
   arm_deadline(0);
-  found_ = context_->store->list(ns_, after_, limit_);
-  body_.set_more(found_.size() == limit_);
+  scan();
+}
+
+void ListOp::scan() {
+  if (cancelled_ == StatusCode::kOk && !context_->store->list_step(&scan_)) {
+    return context_->loop->defer(&scanning_, ok_status());
+  }
+  body_.set_more(scan_.found.size() == scan_.limit);
   next();
 }
 
 /// Opens the next object for its raw key; objects that vanished meanwhile are left out.
 void ListOp::next() {
-  for (; at_ < found_.size() && cancelled_ == StatusCode::kOk; ++at_) {
+  for (; at_ < scan_.found.size() && cancelled_ == StatusCode::kOk; ++at_) {
     reader_ = std::make_unique<ChunkReader>();
-    if (context_->store->open_reader(ns_, found_[at_].key, reader_.get(), &opened_).ok()) return;
+    if (context_->store->open_reader(ns_, scan_.found[at_].key, reader_.get(), &opened_).ok())
+      return;
   }
   reader_.reset();
   body_.mutable_outcome()->set_code(static_cast<int32_t>(cancelled_));
@@ -46,7 +54,7 @@ void ListOp::next() {
 
 void ListOp::opened(bool ok) {
   if (ok) {
-    const ChunkStore::Listed& listed = found_[at_];
+    const ChunkStore::Listed& listed = scan_.found[at_];
     WireInfo info;
     info.code = StatusCode::kOk;
     info.tiers = listed.info.tiers;

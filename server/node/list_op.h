@@ -18,22 +18,28 @@ class ListOp final : public Operation {
   void cancel(StatusCode why) override { cancelled_ = why; }
 
  private:
+  struct Scanning final : Op {
+    explicit Scanning(ListOp* o) : owner(o) {}
+    void done(Status) override { owner->scan(); }
+    ListOp* const owner;
+  };
   struct Opened final : Op {
     explicit Opened(ListOp* o) : owner(o) {}
     void done(Status result) override { owner->opened(result.ok()); }
     ListOp* const owner;
   };
   ListOp(NodeContext* context, Session* session, uint64_t tag)
-      : Operation(context, session, OpKind::list, tag), opened_(this) {}
+      : Operation(context, session, OpKind::list, tag), scanning_(this), opened_(this) {}
+  /// Looks for the objects, a step per turn; then opens them one by one.
+  void scan();
   void next();
   void opened(bool ok);
 
   NamespaceId ns_{};
-  std::optional<ChunkKey> after_;
-  uint32_t limit_ = 0;
-  std::vector<ChunkStore::Listed> found_;
+  ChunkStore::ListScan scan_;
   size_t at_ = 0;
-  std::unique_ptr<ChunkReader> reader_;  // of found_[at_]
+  std::unique_ptr<ChunkReader> reader_;  // of scan_.found[at_]
+  Scanning scanning_;
   Opened opened_;
   proto::ListReply body_;
   StatusCode cancelled_ = StatusCode::kOk;

@@ -164,6 +164,13 @@ void add_store(const StoreMetrics& m, Families* out) {
   for (const auto& [name, help, count] : counters) {
     out->counter(std::string("terrace_storage_") + name + "_total", help, *count);
   }
+  for (size_t kind = 0; kind < m.device_waiting.size(); ++kind) {
+    const char* const name = kind == 0 ? "read" : "write";
+    out->gauge("terrace_storage_device_requests", "Requests of the device now (queue depth).",
+               m.device_in_flight[kind], {{"kind", name}, {"state", "in_flight"}});
+    out->gauge("terrace_storage_device_requests", "Requests of the device now (queue depth).",
+               m.device_waiting[kind], {{"kind", name}, {"state", "waiting"}});
+  }
   out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
                m.crc_failures_dram, tier_label(static_cast<size_t>(Tier::dram)));
   out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
@@ -173,15 +180,39 @@ void add_store(const StoreMetrics& m, Families* out) {
            static_cast<double>(m.recovery_us.get()) * 1e-6);
 }
 
+void add_transport(const TcpMetrics& m, Families* out) {
+  const std::vector<std::tuple<const char*, const char*, const Counter*>> counters = {
+      {"received_bytes", "Bytes received.", &m.bytes_in},
+      {"sent_bytes", "Bytes sent.", &m.bytes_out},
+      {"received_messages", "Messages received.", &m.messages_in},
+      {"sent_messages", "Messages sent.", &m.messages_out},
+      {"accepted_connections", "Connections since the start.", &m.accepted},
+      {"zero_copy_sends", "Sends that asked the kernel not to copy.", &m.zero_copy_sends},
+      {"zero_copy_fallbacks", "Connections on which it copied all the same.",
+       &m.zero_copy_fallbacks}};
+  for (const auto& [name, help, count] : counters) {
+    out->counter(std::string("terrace_transport_") + name + "_total", help, *count);
+  }
+  out->gauge("terrace_transport_queued_bytes", "Bytes accepted and not yet sent.", m.queued_bytes);
+  out->gauge("terrace_transport_connections", "Connections now.", m.connections);
+  static constexpr const char* kReasons[kCloseReasons] = {
+      "asked", "peer_closed", "bad_frame", "stalled", "handshake", "secret", "full"};
+  for (size_t i = 0; i < kCloseReasons; ++i) {
+    out->counter("terrace_transport_closes_total", "Peers and strangers that went, by reason.",
+                 m.closes[i], {{"reason", kReasons[i]}});
+  }
+}
+
 class Collector final : public prometheus::Collectable {
  public:
-  explicit Collector(const NodeContext* context)
-      : context_(context), started_(context->loop->now()) {}
+  Collector(const NodeContext* context, const TcpMetrics* transport)
+      : context_(context), transport_(transport), started_(context->loop->now()) {}
   std::vector<MetricFamily> Collect() const override {
     Families out;
     add_operations(*context_->counters, &out);
     add_tiers(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
+    add_transport(*transport_, &out);
     const Nanos up = context_->loop->now() - started_;
     out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},
             static_cast<double>(up.count()) * 1e-9);
@@ -192,14 +223,15 @@ class Collector final : public prometheus::Collectable {
 
  private:
   const NodeContext* const context_;
+  const TcpMetrics* const transport_;
   const Nanos started_;
 };
 }  // namespace
 
 class MetricsServer::Core {
  public:
-  Core(const NodeContext* context, const std::string& address)
-      : collector_(std::make_shared<Collector>(context)), exposer_(address, 1) {
+  Core(const NodeContext* context, const TcpMetrics* transport, const std::string& address)
+      : collector_(std::make_shared<Collector>(context, transport)), exposer_(address, 1) {
     exposer_.RegisterCollectable(collector_);
   }
   uint16_t port() const { return static_cast<uint16_t>(exposer_.GetListeningPorts().at(0)); }
@@ -209,12 +241,13 @@ class MetricsServer::Core {
   prometheus::Exposer exposer_;
 };
 
-StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::start(const NodeContext* context) {
+StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::start(const NodeContext* context,
+                                                              const TcpMetrics* transport) {
   const std::string address =
       context->config->listen_host + ":" + std::to_string(context->config->metrics_port);
   try {  // the library reports a taken port by throwing
     return std::unique_ptr<MetricsServer>(
-        new MetricsServer(std::make_unique<Core>(context, address)));
+        new MetricsServer(std::make_unique<Core>(context, transport, address)));
   } catch (const std::exception& failed) {
     return error(StatusCode::kUnavailable,
                  "metrics cannot listen on " + address + ": " + failed.what());

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "server/node/session.h"
+#include "transport/tcp_options.h"
 
 namespace terrace {
 
@@ -12,7 +13,8 @@ class MetricsServer {
  public:
   /// Serves http://host:port/metrics on threads of its own; every pointer outlives it.
   /// kUnavailable: the port cannot be had.
-  static StatusOr<std::unique_ptr<MetricsServer>> start(const NodeContext* context);
+  static StatusOr<std::unique_ptr<MetricsServer>> start(const NodeContext* context,
+                                                        const TcpMetrics* transport);
   ~MetricsServer();
   uint16_t port() const;
 

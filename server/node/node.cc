@@ -141,7 +141,7 @@ Status Node::Core::open_ports() {
   facts.started = loop->now();
   TERRACE_ASSIGN_OR_RETURN(control, ControlServer::start(&context, router.get(), facts));
   if (config.metrics) {
-    TERRACE_ASSIGN_OR_RETURN(metrics, MetricsServer::start(&context));
+    TERRACE_ASSIGN_OR_RETURN(metrics, MetricsServer::start(&context, &transport->metrics()));
   }
   return ok_status();
 }

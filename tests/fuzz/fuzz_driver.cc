@@ -1,7 +1,7 @@
 // tests/fuzz/fuzz_driver.cc - runs a fuzz target without libFuzzer: the inputs of a corpus
 // directory (or of none), then mutations of them from a seed for a bounded time. A crash prints the
 // seed, the round and leaves the input in fuzz-crash.bin. Usage: X_fuzz [CORPUS_DIR] [--seconds N]
-// [--seed S]
+// [--seed S], or X_fuzz --write-seeds DIR
 #include <algorithm>
 #include <charconv>
 #include <csignal>
@@ -106,6 +106,18 @@ void mutate_once(const std::vector<Input>& corpus, terrace::Prng* prng, Input* i
   if (input->size() > kInputBytesMax) input->resize(kInputBytesMax);
 }
 
+int write_seeds(const std::string& directory) {
+  std::filesystem::create_directories(directory);
+  size_t written = 0;
+  for (const Input& input : load({})) {
+    std::ofstream file(directory + "/seed-" + std::to_string(written++), std::ios::binary);
+    file.write(reinterpret_cast<const char*>(input.data()),
+               static_cast<std::streamsize>(input.size()));
+    if (!file) return 1;
+  }
+  return 0;
+}
+
 bool number(const char* text, uint64_t* value) {
   const char* end = text + std::strlen(text);
   return std::from_chars(text, end, *value).ptr == end;
@@ -118,6 +130,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const bool has_value = i + 1 < argc;
+    if (word == "--write-seeds" && has_value) return write_seeds(argv[i + 1]);
     if (word == "--seconds" && has_value && number(argv[i + 1], &seconds_max)) {
       ++i;
     } else if (word == "--seed" && has_value && number(argv[i + 1], &current.seed)) {
@@ -125,7 +138,8 @@ int main(int argc, char** argv) {
     } else if (word[0] != '-') {
       directory = word;
     } else {
-      std::fprintf(stderr, "usage: %s [CORPUS_DIR] [--seconds N] [--seed S]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [CORPUS_DIR] [--seconds N] [--seed S] | --write-seeds DIR\n",
+                   argv[0]);
       return 2;
     }
   }

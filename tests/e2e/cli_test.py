@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Goal: every command of `terrace` does what its help says, against a real node: text and --json,
+exit codes 0, 1 and 2, files byte for byte.
+Method: one node with both tiers in a scratch directory; each test runs real commands.
+
+Usage: cli_test.py DIRECTORY_OF_PROGRAMS"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.request
+
+PROGRAMS = pathlib.Path(sys.argv.pop(1)).resolve()
+
+
+class Node:
+    """terraced --dev on free ports."""
+
+    def __init__(self, directory, *flags):
+        self.process = subprocess.Popen(
+            [PROGRAMS / "terraced", "--dev", "--control-port", "0", "--data-port", "0",
+             "--metrics-port", "0", "--data-directory", directory, "--nvme-bytes", "256MiB",
+             "--dram-bytes", "128MiB", "--slab-bytes", "64MiB", *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.ready = json.loads(self.process.stdout.readline())
+        self.name = f"127.0.0.1:{self.ready['control_port']}"
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        return code
+
+
+class CliTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="terrace-cli-")
+        cls.root = pathlib.Path(cls.scratch.name)
+        cls.node = Node(cls.root / "data")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.node.stop()
+        cls.scratch.cleanup()
+
+    def run_terrace(self, *arguments, code=0, node=True, timeout=120):
+        command = [PROGRAMS / "terrace", *(("--node", self.node.name) if node else ()),
+                   *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
+        self.assertEqual(done.returncode, code,
+                         f"{arguments}\n{done.stdout.decode()}{done.stderr.decode()}")
+        return done
+
+    def run_json(self, *arguments, **options):
+        return json.loads(self.run_terrace(*arguments, "--json", **options).stdout)
+
+    def write_file(self, name, size):
+        path = self.root / name
+        path.write_bytes(os.urandom(size))
+        return path
+
+    def test_files_come_back_byte_for_byte(self):
+        for size in (1, 4096, 65537, 3_000_001):
+            path = self.write_file(f"file-{size}", size)
+            stored = self.run_json("put", path, "--key", f"k{size}")
+            self.assertEqual(stored["objects"][0]["outcome"], "stored")
+            copy = self.root / "copy"
+            fetched = self.run_json("get", f"k{size}", "-o", copy)
+            self.assertEqual(fetched["bytes_verified"], size)
+            self.assertEqual(copy.read_bytes(), path.read_bytes())
+        again = self.run_json("put", path, "--key", "k3000001")
+        self.assertEqual(again["objects"][0]["outcome"], "already there")
+
+    def test_another_content_is_refused_unless_asked_for(self):
+        first, second = self.write_file("a", 1000), self.write_file("b", 1000)
+        self.run_terrace("put", first, "--key", "same")
+        refused = self.run_terrace("put", second, "--key", "same", code=1)
+        self.assertIn(b"--replace", refused.stderr)
+        self.run_terrace("put", second, "--key", "same", "--replace")
+        self.run_terrace("get", "same", "-o", self.root / "out")
+        self.assertEqual((self.root / "out").read_bytes(), second.read_bytes())
+
+    def test_ls_stat_rm(self):
+        path = self.write_file("listed", 5000)
+        self.run_terrace("put", path, "--key", "listed", "--durability", "nvme")
+        listed = self.run_json("ls")
+        self.assertIn("listed", json.dumps(listed))
+        stat = self.run_json("stat", "listed")
+        self.assertIn("5000", json.dumps(stat))
+        self.assertIn("nvme", json.dumps(stat))
+        self.run_terrace("rm", "listed")
+        self.run_terrace("rm", "listed", code=1)
+        self.run_terrace("stat", "listed", code=1)
+        self.run_terrace("get", "listed", "-o", self.root / "none", code=1)
+        self.assertFalse((self.root / "none").exists(), "half an object was left behind")
+
+    def test_node_status_and_metrics_agree(self):
+        status = self.run_json("node", "status")
+        self.assertIn("dram", json.dumps(status))
+        url = f"http://127.0.0.1:{self.node.ready['metrics_port']}/metrics"
+        text = urllib.request.urlopen(url, timeout=10).read().decode()
+        for name in ("terrace_server_operations_total", "terrace_storage_used_bytes",
+                     "terrace_server_operation_latency_seconds_bucket",
+                     "terrace_storage_crc_failures_total", "terrace_server_uptime_seconds",
+                     "terrace_storage_recovery_seconds", "terrace_storage_evictions_total",
+                     "terrace_transport_queued_bytes", "terrace_storage_device_requests", "terrace_server_fetch_misses_total"):
+            self.assertRegex(text, rf"(?m)^{name}\b", name)
+        for line in text.splitlines():
+            self.assertRegex(line, r'^(#.*|[a-z_]+(\{.*\})? [-+0-9.eEinfNa]+)$')
+
+    def test_doctor_finds_the_node(self):
+        done = self.run_terrace("doctor", "--directory", self.root)
+        self.assertRegex(done.stdout.decode(), r"ok\s+node 127")
+
+    def test_wrong_usage_is_two_and_says_what(self):
+        for arguments in (("no-such-command",), ("put",), ("get", "k", "--bogus"),
+                          ("replay", "--trace", "generated", "--speed", "-1"),
+                          ("bench", "fetch", "--layers", "0")):
+            done = self.run_terrace(*arguments, code=2)
+            self.assertTrue(done.stderr or done.stdout, arguments)
+        unreachable = self.run_terrace("--node", "127.0.0.1:1", "ls", code=2, node=False)
+        self.assertIn(b"127.0.0.1:1", unreachable.stderr)
+
+    def test_every_help_has_examples(self):
+        top = self.run_terrace("--help", node=False).stdout.decode()
+        for name in re.findall(r"^  ([a-z]+)  ", top, re.M):
+            text = self.run_terrace(name, "--help", node=False).stdout.decode()
+            self.assertIn("Examples:", text, name)
+
+    def test_replay_of_a_generated_trace(self):
+        report = self.run_json("replay", "--trace", "generated", "--requests", "150",
+                               "--speed", "100")
+        self.assertEqual(report["requests"], 150)
+        self.assertEqual(report["wrong_bytes"], 0)
+        self.assertGreater(report["prefix_hit"], 0.05)
+        self.assertGreater(report["bytes_checked"], 0)
+        self.assertEqual(report["fetch"]["count"] > 0, True)
+
+    def test_replay_reads_the_formats(self):
+        (self.root / "m.jsonl").write_text(
+            '{"timestamp": 0, "input_length": 1024, "output_length": 3, "hash_ids": [1, 2]}\n'
+            '{"timestamp": 900, "input_length": 1536, "output_length": 3, "hash_ids": [1, 2, 3]}\n')
+        report = self.run_json("replay", "--trace", self.root / "m.jsonl", "--seed", "7")
+        self.assertEqual((report["blocks"], report["prefix_hit"]), (5, 0.4))
+        (self.root / "bad.jsonl").write_text('{"timestamp": "x"}\n')
+        self.run_terrace("replay", "--trace", self.root / "bad.jsonl", code=2)
+
+
+class OwnNodeTest(unittest.TestCase):
+    run_terrace = CliTest.run_terrace
+    run_json = CliTest.run_json
+
+    def test_fsck_of_a_stopped_node_and_of_a_damaged_one(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-fsck-") as scratch:
+            root = pathlib.Path(scratch)
+            self.node = Node(root / "data")
+            content = os.urandom(300_000)
+            (root / "file").write_bytes(content)
+            self.run_terrace("put", root / "file", "--key", "k")
+            self.run_terrace("fsck", root / "data", code=2)  # a node has it
+            self.assertEqual(self.node.stop(), 0)
+            report = self.run_json("fsck", root / "data", node=False)
+            self.assertEqual((report["objects_good"], report["units_bad"]), (1, 0))
+            data = root / "data" / "terrace.dat"
+            at = data.read_bytes().index(content[100_000:100_100])
+            with open(data, "r+b") as file:
+                file.seek(at)
+                file.write(bytes([content[100_000] ^ 1]))
+            report = self.run_json("fsck", root / "data", node=False, code=1)
+            self.assertEqual(report["units_bad"], 1)
+            self.run_terrace("fsck", root / "data", "--rebuild", node=False, code=1)
+            report = self.run_json("fsck", root / "data", node=False)
+            self.assertEqual(report["objects_good"], 0)
+
+    def test_a_small_demo(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-docs-") as scratch:
+            words = "KV caches are kept in chunks; a chunk is an immutable object. " * 40
+            (pathlib.Path(scratch) / "page.md").write_text(words)
+            report = self.run_json("demo", "--docs", scratch, "--rounds", "1",
+                                   "--document-tokens", "1280", node=False, timeout=600)
+            self.assertTrue(report["ok"], json.dumps(report["checks"], indent=1))
+            self.assertEqual(len(report["checks"]), 11)
+
+
+if __name__ == "__main__":
+    unittest.main()
