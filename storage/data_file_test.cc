@@ -175,7 +175,8 @@ TEST_F(DataFileTest, TheFillerNeverWritesOverData) {
       for (int i = 0; i < 5000 && (*file)->zeroed_bytes() < options_.bytes; ++i) {
         loop->turn(milliseconds(1));
       }
-      for (const auto& [offset, content] : written) {
+      for (const auto& [where, content] : written) {
+        const uint64_t offset = where;  // a binding cannot be captured
         Prng(content).fill(out.span());
         ASSERT_TRUE(run([&](Op* op) { device.read(offset, in.span(), op); }).ok());
         ASSERT_EQ(std::memcmp(in.data(), out.data(), out.size()), 0)

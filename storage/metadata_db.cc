@@ -21,9 +21,8 @@ constexpr size_t kReadAheadBytes = 2 << 20;  // of a scan
 constexpr size_t kBlockBytes = 16 * 1024;
 constexpr uint64_t kWalBytesMax = uint64_t{64} << 20;
 constexpr int kOpenFilesMax = 64;
-static_assert(MetadataStore::Options{}.cache_bytes +
-                      2 * MetadataStore::Options{}.write_buffer_bytes <=
-                  uint64_t{32} << 20,
+static_assert(MetadataStore::kCacheBytes + 2 * MetadataStore::kWriteBufferBytes <= uint64_t{32}
+                                                                                       << 20,
               "what the node promises for RocksDB");
 
 Status from(const rocksdb::Status& s) {

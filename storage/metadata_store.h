@@ -57,10 +57,12 @@ struct NamespaceRow {
 
 class MetadataStore {
  public:
+  static constexpr uint64_t kCacheBytes = uint64_t{16} << 20;
+  static constexpr uint64_t kWriteBufferBytes = uint64_t{8} << 20;
   struct Options {
-    std::string path;                           // directory
-    uint64_t cache_bytes = uint64_t{16} << 20;  // block cache
-    uint64_t write_buffer_bytes = uint64_t{8} << 20;
+    std::string path;                    // directory
+    uint64_t cache_bytes = kCacheBytes;  // block cache
+    uint64_t write_buffer_bytes = kWriteBufferBytes;
     uint32_t queue_max = 65536;   // operations waiting for the thread
     bool sync = true;             // false only in a canary test, which must lose data
     rocksdb::Env* env = nullptr;  // tests: a file system that loses what was not synced

@@ -110,7 +110,7 @@ TEST_P(TransportContract, AfterAQuiesceNoByteIsWritten) {
     const StatusOr<RegionId> region = a.transport->register_region(memory);
     ASSERT_TRUE(region.ok());
     std::vector<std::unique_ptr<CountingOp>> ops;
-    for (int i = 0; i < 6; ++i) {
+    for (uint64_t i = 0; i < 6; ++i) {
       ops.push_back(std::make_unique<CountingOp>());
       const RemoteSpan target{*region, (i % 2) * kMiB, kMiB};
       const iovec from{local.data(), kMiB};

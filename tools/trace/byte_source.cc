@@ -38,7 +38,7 @@ class MemorySource final : public ByteSource {
   explicit MemorySource(std::string_view bytes) : bytes_(bytes) {}
   StatusOr<size_t> read(std::span<char> out) override {
     const size_t n = std::min(out.size(), bytes_.size());
-    std::memcpy(out.data(), bytes_.data(), n);
+    if (n > 0) std::memcpy(out.data(), bytes_.data(), n);
     bytes_.remove_prefix(n);
     return n;
   }
