@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kLowWaterMax = 256 * kKiB;
 constexpr size_t kDiscardBytes = 256 * kKiB;
+constexpr size_t kShareBytesMin = 256 * kKiB;  // of a turn; smaller sends cost too much CPU
 
 void set_option(int fd, int level, int name, int value) {
   // Tuning: a kernel that refuses it still carries the bytes.
@@ -74,10 +75,14 @@ void SendTurns::remove(TcpConnection* connection) {
 
 void SendTurns::run() {
   scheduled_ = false;
-  for (size_t bytes = 0; bytes < shared_->turn_bytes() && !waiting_.empty();) {
+  // The connections of a peer carry one layer's frames: one that sent all it could would have the
+  // layer's other half wait.
+  const size_t turn = shared_->turn_bytes();
+  const size_t share = std::max(turn / std::max<size_t>(waiting_.size(), 1), kShareBytesMin);
+  for (size_t bytes = 0; bytes < turn && !waiting_.empty();) {
     TcpConnection* next = waiting_.front();
     waiting_.pop_front();
-    bytes += next->send_now();
+    bytes += next->send_now(share);
   }
   if (waiting_.empty()) return;
   scheduled_ = true;
@@ -218,17 +223,17 @@ void TcpConnection::push(OutFrame frame) {
 void TcpConnection::pump() {
   if (closing_ || waits_for_turn_ || send_.in_flight() || queue_.empty()) return;
   if (index_ == 0) {
-    send_now();
+    send_now(shared_->turn_bytes());
   } else {
     waits_for_turn_ = true;
     shared_->turns.add(this);
   }
 }
 
-size_t TcpConnection::send_now() {
+size_t TcpConnection::send_now(size_t bytes_max) {
   waits_for_turn_ = false;
   if (closing_ || send_.in_flight() || queue_.empty()) return 0;
-  const std::span<iovec> pieces = queue_.gather(shared_->turn_bytes());
+  const std::span<iovec> pieces = queue_.gather(bytes_max);
   size_t bytes = 0;
   for (const iovec& piece : pieces) bytes += piece.iov_len;
   send_message_ = {};

@@ -117,8 +117,8 @@ class TcpConnection final : private FrameSink {
   void push(OutFrame frame);
   /// Sends when there is something to send and nothing is under way; data when it is its turn.
   void pump();
-  /// For SendTurns: starts a send, and says of how many bytes.
-  size_t send_now();
+  /// For SendTurns: starts a send of about `bytes_max`, and says of how many.
+  size_t send_now(size_t bytes_max);
   /// Wants borrowed memory of frames in the queue back; see TcpSendQueue::stop().
   void stop_frames(const std::function<bool(const OutFrame&)>& which);
   /// Wants the destination of the payload being received back; the rest of that payload is dropped.

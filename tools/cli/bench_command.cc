@@ -69,6 +69,11 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("fetch", "Chunks from a tier into registered memory");
   auto options = std::make_shared<ChunkBenchOptions>();
   add_chunk_options(command, options.get());
+  command
+      ->add_option("--block-tokens", options->block_tokens,
+                   "Tokens per block of the paged cache that is also fetched into")
+      ->check(CLI::Range(1u, 65536u))
+      ->capture_default_str();
   command->add_flag("!--no-redis", options->redis, "Leave out the comparison with Redis");
   command->footer(
       examples("  terrace bench fetch --transport tcp --tier dram --check\n"
@@ -79,7 +84,6 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
 void add_put_bench(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("put", "Chunks out of registered memory into a tier");
   auto options = std::make_shared<ChunkBenchOptions>();
-  options->depth = 4;  // a put's last step, the flush, leaves the others' bytes on their way
   add_chunk_options(command, options.get());
   command->footer(
       examples("  terrace bench put --tier nvme --check\n"

@@ -8,6 +8,7 @@
 #include "tools/cli/bench.h"
 #include "tools/cli/bench_chunks.h"
 #include "tools/cli/bench_fio.h"
+#include "tools/cli/bench_layers.h"
 #include "tools/cli/bench_process.h"
 #include "tools/cli/bench_redis.h"
 #include "tools/cli/bench_socket.h"
@@ -18,6 +19,7 @@ constexpr double kRatioMin = 0.85;
 constexpr double kCpuRatioMax = 1.3;
 constexpr double kRedisRatioMin = 1.5;
 constexpr double kCrcCostMax = 0.10;
+constexpr double kPagedMin = 0.8;
 constexpr double kDeviceShareMin = 0.99;
 // Identity blocks and what a tool looked at; the data itself would be hundreds of MiB.
 constexpr uint64_t kCachedBytesMax = kMiB;
@@ -35,7 +37,10 @@ class FetchBench {
   Status load();
   Status warm_up();
   Status round(uint32_t number);
-  StatusOr<Figure> fetch_round(BenchSession* session, LoopResult* total);
+  StatusOr<Figure> fetch_round(BenchSession* session, const Submit& submit, LoopResult* total);
+  Submit contiguous(BenchSession* session);
+  Submit paged(BenchSession* session);
+  Status compare_paged();
   Status check_tier(const LoopResult& result) const;
   Status finish();
   Status proof_of_device();
@@ -52,7 +57,9 @@ class FetchBench {
   uint64_t read_before_ = 0;
   uint64_t fetched_ = 0;  // by both sessions, since read_before_
   LoopResult total_;      // of the verified rounds
-  std::vector<Figure> ours_, bare_, socket_, redis_rounds_, hiredis_rounds_, disk_;
+  std::vector<Figure> ours_, bare_, paged_, socket_, redis_rounds_, hiredis_rounds_, disk_;
+  std::vector<std::vector<Fragment>> places_;  // of each chunk in the paged cache
+  LayerBench layers_;
   BenchReport report_;
 };
 
@@ -78,6 +85,11 @@ Status FetchBench::set_up() {
   const std::span<std::byte> into = rig_.destination.span();
   TERRACE_ASSIGN_OR_RETURN(verified_, open_session(rig_, options_, into, true));
   TERRACE_ASSIGN_OR_RETURN(unverified_, open_session(rig_, options_, into, false));
+  for (uint64_t i = 0; i < keys_.size(); ++i) {
+    TERRACE_ASSIGN_OR_RETURN(std::vector<Fragment> places,
+                             paged_places(rig_, options_.block_tokens, verified_->region(), i));
+    places_.push_back(std::move(places));
+  }
   if (nvme()) {
     TERRACE_ASSIGN_OR_RETURN(
         FioFile file, FioFile::create(rig_.node->directory(), bytes, FioFile::Content::noise));
@@ -126,14 +138,37 @@ Status FetchBench::check_tier(const LoopResult& result) const {
                                                     name_of(options_.tier));
 }
 
-StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, LoopResult* total) {
+Submit FetchBench::contiguous(BenchSession* session) {
+  return [this, session](uint64_t n) {
+    return session->fetch(keys_[n % keys_.size()], n % keys_.size(), rig_.chunk_bytes);
+  };
+}
+
+Submit FetchBench::paged(BenchSession* session) {
+  return [this, session](uint64_t n) {
+    return session->fetch(keys_[n % keys_.size()], places_[n % keys_.size()]);
+  };
+}
+
+/// Every block of every chunk, in the places it was asked for.
+Status FetchBench::compare_paged() {
+  std::fill_n(rig_.destination.data(), rig_.destination.size(), std::byte{0});
+  LoopOptions loop;
+  loop.operations_max = keys_.size();
+  TERRACE_RETURN_IF_ERROR(verified_->run(loop, paged(verified_.get())).status());
+  for (uint64_t i = 0; i < keys_.size(); ++i) {
+    TERRACE_RETURN_IF_ERROR(expect_in_places(&rig_, i, places_[i]));
+  }
+  return ok_status();
+}
+
+StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, const Submit& submit,
+                                         LoopResult* total) {
   LoopOptions loop;
   loop.depth = options_.depth;
   loop.duration = rig_.duration;
   const Nanos cpu = rig_.node->cpu_time();
-  TERRACE_ASSIGN_OR_RETURN(const LoopResult result, session->run(loop, [&](uint64_t n) {
-    return session->fetch(keys_[n % keys_.size()], n % keys_.size(), rig_.chunk_bytes);
-  }));
+  TERRACE_ASSIGN_OR_RETURN(const LoopResult result, session->run(loop, submit));
   const Figure figure = figure_of(result, rig_.node->cpu_time() - cpu);
   TERRACE_RETURN_IF_ERROR(check_tier(result));
   fetched_ += result.bytes;
@@ -155,10 +190,16 @@ Status FetchBench::round(uint32_t number) {
   TERRACE_ASSIGN_OR_RETURN(const Figure socket, stream_over_sockets(stream, rig_.source.span(),
                                                                     rig_.destination.span()));
   keep("raw_socket", socket, &socket_);
-  TERRACE_ASSIGN_OR_RETURN(const Figure ours, fetch_round(verified_.get(), &total_));
+  TERRACE_ASSIGN_OR_RETURN(const Figure ours,
+                           fetch_round(verified_.get(), contiguous(verified_.get()), &total_));
   keep("terrace", ours, &ours_);
-  TERRACE_ASSIGN_OR_RETURN(const Figure bare, fetch_round(unverified_.get(), nullptr));
+  TERRACE_ASSIGN_OR_RETURN(const Figure bare,
+                           fetch_round(unverified_.get(), contiguous(unverified_.get()), nullptr));
   keep("terrace_unverified", bare, &bare_);
+  TERRACE_ASSIGN_OR_RETURN(const Figure blocks,
+                           fetch_round(verified_.get(), paged(verified_.get()), nullptr));
+  keep("terrace_paged", blocks, &paged_);
+  TERRACE_RETURN_IF_ERROR(layers_.round(&rig_, options_, verified_.get(), keys_));
   if (redis_) {
     TERRACE_ASSIGN_OR_RETURN(const Figure redis,
                              redis_->fetch_for(rig_.duration, rig_.destination.span()));
@@ -210,6 +251,9 @@ void FetchBench::set_bars() {
   }
   const Figure bare = median(bare_);
   report_.competitors.push_back({"terrace, CRC off", bare});
+  report_.competitors.push_back(
+      {"terrace, paged, " + std::to_string(options_.block_tokens) + " tokens", median(paged_)});
+  layers_.report(!nvme(), &report_);
   const bool by_disk = nvme() && report_.ceiling_name != "raw socket";
   report_.bars.push_back({"GB/s / " + report_.ceiling_name,
                           median_ratio(ours_, by_disk ? disk_ : socket_).gb_per_s,
@@ -221,6 +265,8 @@ void FetchBench::set_bars() {
   } else {
     report_.unmeasured.push_back("CPU seconds of a node that is not ours");
   }
+  report_.bars.push_back({"GB/s paged / contiguous", median_ratio(paged_, ours_).gb_per_s,
+                          Bar::Sense::at_least, kPagedMin});
   const double crc_cost = 1 - median_ratio(ours_, bare_).gb_per_s;
   report_.extra["crc_cost"] = crc_cost;
   report_.bars.push_back({"CRC's share of throughput", crc_cost, Bar::Sense::at_most, kCrcCostMax});
@@ -248,6 +294,7 @@ Status FetchBench::finish() {
   report_.extra["working_set_bytes"] = rig_.chunks * rig_.chunk_bytes;
   if (nvme()) TERRACE_RETURN_IF_ERROR(proof_of_device());
   // The bytes of the last fetches too are those that were stored, and not only by their CRCs.
+  TERRACE_RETURN_IF_ERROR(compare_paged());
   TERRACE_RETURN_IF_ERROR(fetch_and_compare(&rig_, verified_.get(), keys_).status());
   const ClientStatistics statistics = verified_->client().statistics();
   report_.bytes_verified = statistics.bytes_verified;

@@ -23,7 +23,7 @@ class FioFile {
 
   /// Sequential reads into registered buffers.
   StatusOr<Figure> read_for(Nanos duration);
-  /// Sequential overwrites with an fdatasync after every 32 MiB: what a put promises as `nvme`.
+  /// Sequential overwrites with one fdatasync per 32 MiB: what a put promises as `nvme`.
   StatusOr<Figure> write_for(Nanos duration);
   /// Random overwrites of 4 KiB, 32 in flight, no fdatasync.
   StatusOr<Figure> write_small_for(Nanos duration);

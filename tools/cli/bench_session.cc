@@ -76,7 +76,11 @@ StatusOr<LoopResult> BenchSession::run(const LoopOptions& options, const Submit&
 
 StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, uint64_t place, uint64_t bytes_each) {
   const Fragment whole{0, region_, place * bytes_each, bytes_each};
-  const FetchItem item{key, std::span(&whole, 1)};
+  return fetch(key, std::span(&whole, 1));
+}
+
+StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, std::span<const Fragment> places) {
+  const FetchItem item{key, places};
   FetchOptions options;
   options.deadline = timeout_;
   return client_->fetch(ns_, std::span(&item, 1), options);

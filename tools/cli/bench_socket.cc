@@ -72,12 +72,35 @@ void wait_for_any(const std::vector<Fd>& sockets, const std::vector<Position>& p
   ::poll(polls.data(), polls.size(), kPollMs);
 }
 
+/// Sleeps while the sender is more than a piece ahead of its rate.
+class Pace {
+ public:
+  explicit Pace(double bytes_per_s_max) : rate_(bytes_per_s_max), begin_(clock_.now()) {}
+  void sent(size_t bytes) { bytes_ += static_cast<double>(bytes); }
+  void wait() const {
+    if (rate_ <= 0) return;
+    const double ahead =
+        bytes_ - static_cast<double>(kPieceBytes) - rate_ * seconds_of(clock_.now() - begin_);
+    if (ahead <= 0) return;
+    const timespec pause{0, static_cast<long>(std::min(ahead / rate_, 0.1) * 1e9)};
+    ::ppoll(nullptr, 0, &pause, nullptr);
+  }
+
+ private:
+  const SystemClock clock_;
+  const double rate_;
+  const Nanos begin_;
+  double bytes_ = 0;
+};
+
 /// Sends until `*stop`, then ends every connection at the end of its piece. Waits only when no
-/// connection takes anything.
+/// connection takes anything, or for its pace.
 void send_pieces(const std::vector<Fd>& sockets, std::span<const std::byte> from,
-                 const std::atomic<bool>* stop) {
+                 double bytes_per_s_max, const std::atomic<bool>* stop) {
   std::vector<Position> positions(sockets.size());
+  Pace pace(bytes_per_s_max);
   for (size_t open = sockets.size(); open > 0;) {
+    pace.wait();
     bool moved = false;
     for (size_t i = 0; i < sockets.size(); ++i) {
       Position& at = positions[i];
@@ -87,7 +110,10 @@ void send_pieces(const std::vector<Fd>& sockets, std::span<const std::byte> from
                                kPieceBytes - at.done, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n < 0 && would_block()) continue;
       moved = true;
-      if (n > 0) at.done += static_cast<size_t>(n);
+      if (n > 0) {
+        at.done += static_cast<size_t>(n);
+        pace.sent(static_cast<size_t>(n));
+      }
       if (at.done == kPieceBytes) at = {at.piece + 1, 0, false};
       if (n < 0 || (at.done == 0 && stop->load(std::memory_order_relaxed))) {
         ::shutdown(sockets[i].get(), SHUT_WR);
@@ -100,8 +126,11 @@ void send_pieces(const std::vector<Fd>& sockets, std::span<const std::byte> from
 }
 
 /// Receives until every connection ended; returns the bytes.
-uint64_t receive_pieces(const std::vector<Fd>& sockets, std::span<std::byte> into) {
+uint64_t receive_pieces(const std::vector<Fd>& sockets, std::span<std::byte> into,
+                        Latencies* gaps) {
+  const SystemClock clock;
   uint64_t total = 0;
+  Nanos last = clock.now();
   std::vector<Position> positions(sockets.size());
   for (size_t open = sockets.size(); open > 0;) {
     bool moved = false;
@@ -120,7 +149,12 @@ uint64_t receive_pieces(const std::vector<Fd>& sockets, std::span<std::byte> int
       }
       total += static_cast<uint64_t>(n);
       at.done += static_cast<size_t>(n);
-      if (at.done == kPieceBytes) at = {at.piece + 1, 0, false};
+      if (at.done < kPieceBytes) continue;
+      at = {at.piece + 1, 0, false};
+      if (gaps == nullptr) continue;
+      const Nanos now = clock.now();
+      gaps->record(now - last);
+      last = now;
     }
     if (!moved) wait_for_any(sockets, positions, POLLIN);
   }
@@ -182,8 +216,8 @@ StatusOr<Figure> stream_over_sockets(const StreamOptions& options, std::span<con
   uint64_t bytes = 0;
   const Nanos begin = clock.now();
   const Nanos cpu = process_cpu_time();
-  std::thread sender([&] { send_pieces(pairs.left, from, &stop); });
-  std::thread receiver([&] { bytes = receive_pieces(pairs.right, into); });
+  std::thread sender([&] { send_pieces(pairs.left, from, options.bytes_per_s_max, &stop); });
+  std::thread receiver([&] { bytes = receive_pieces(pairs.right, into, options.piece_gaps); });
   // Only a clock: the two threads do all the work.
   for (Nanos left = options.duration; left.count() > 0;
        left = begin + options.duration - clock.now()) {

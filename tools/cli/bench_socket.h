@@ -28,6 +28,8 @@ StatusOr<Fd> connect_to(uint16_t port);
 struct StreamOptions {
   uint32_t connections = 2;
   Nanos duration{0};
+  double bytes_per_s_max = 0;       // 0: as fast as it goes
+  Latencies* piece_gaps = nullptr;  // gets the times between whole pieces, when set
 };
 /// Streams pieces of 1 MiB of `from` over all connections into the same places of `into` (as long)
 /// until `duration` is over, round and round.

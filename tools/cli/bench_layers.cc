@@ -1,0 +1,134 @@
+#include "tools/cli/bench_layers.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "base/prng.h"
+#include "tools/cli/bench_socket.h"
+
+namespace terrace {
+namespace {
+constexpr double kFirstLayerMax = 1.3;  // times one layer alone
+constexpr double kMedianGapsMax = 3;    // the p99 gap, in medians, or in ...
+constexpr double kRawGapsMax = 1.5;     // ... p99 gaps of the raw stream; the larger one
+constexpr milliseconds kTimeout{10'000};
+constexpr uint32_t kTimesEach = 64;  // fetches of a kind and round
+
+double us(Nanos duration) {
+  return static_cast<double>(duration.count()) / 1e3;
+}
+
+StatusOr<OpId> start(BenchSession* session, const ChunkKey& key, const Fragment& fragment) {
+  const FetchItem item{key, {&fragment, 1}};
+  return session->client().fetch(session->ns(), {&item, 1}, {});
+}
+
+Status take(BenchSession* session, OpId op) {
+  TERRACE_ASSIGN_OR_RETURN(const Completion completion, session->client().wait(op, kTimeout));
+  return completion.status;
+}
+}  // namespace
+
+Status LayerBench::alone(const ChunkRig& rig, uint32_t layers, BenchSession* session,
+                         std::span<const ChunkKey> keys) {
+  const SystemClock clock;
+  for (uint32_t n = 0; n < kTimesEach; ++n) {
+    const uint64_t place = n % keys.size();
+    const Fragment fragment{0, session->region(), place * rig.chunk_bytes,
+                            rig.chunk_bytes / layers};
+    const Nanos begin = clock.now();
+    TERRACE_ASSIGN_OR_RETURN(const OpId op, start(session, keys[place], fragment));
+    TERRACE_RETURN_IF_ERROR(session->client().wait_layer(op, 0, kTimeout));
+    alone_.record(clock.now() - begin);
+    TERRACE_RETURN_IF_ERROR(take(session, op));
+  }
+  return ok_status();
+}
+
+Status LayerBench::whole(const ChunkRig& rig, uint32_t layers, BenchSession* session,
+                         std::span<const ChunkKey> keys) {
+  const SystemClock clock;
+  for (uint32_t n = 0; n < kTimesEach; ++n) {
+    const uint64_t place = n % keys.size();
+    const Fragment fragment{0, session->region(), place * rig.chunk_bytes, rig.chunk_bytes};
+    Nanos last = clock.now();
+    TERRACE_ASSIGN_OR_RETURN(const OpId op, start(session, keys[place], fragment));
+    for (uint32_t layer = 0; layer < layers; ++layer) {
+      TERRACE_RETURN_IF_ERROR(session->client().wait_layer(op, layer, kTimeout));
+      const Nanos now = clock.now();
+      (layer == 0 ? first_ : gaps_).record(now - last);
+      last = now;
+    }
+    TERRACE_RETURN_IF_ERROR(take(session, op));
+  }
+  return ok_status();
+}
+
+Status LayerBench::round(ChunkRig* rig, const ChunkBenchOptions& options, BenchSession* session,
+                         std::span<const ChunkKey> keys) {
+  LayerBench now;
+  TERRACE_RETURN_IF_ERROR(now.alone(*rig, options.layers, session, keys));
+  TERRACE_RETURN_IF_ERROR(now.whole(*rig, options.layers, session, keys));
+  StreamOptions stream{options.connections, rig->duration / 4};
+  stream.piece_gaps = &now.raw_gaps_;
+  TERRACE_RETURN_IF_ERROR(
+      stream_over_sockets(stream, rig->source.span(), rig->destination.span()).status());
+  first_ratios_.push_back(ratio_of(us(now.first_.percentile(500)), us(now.alone_.percentile(500))));
+  const double allowed = std::max(kMedianGapsMax * us(now.gaps_.percentile(500)),
+                                  kRawGapsMax * us(now.raw_gaps_.percentile(990)));
+  jitters_.push_back(ratio_of(us(now.gaps_.percentile(990)), allowed));
+  alone_.merge(now.alone_);
+  first_.merge(now.first_);
+  gaps_.merge(now.gaps_);
+  raw_gaps_.merge(now.raw_gaps_);
+  return ok_status();
+}
+
+void LayerBench::report(bool bars, BenchReport* report) const {
+  report->extra["layer_alone_p50_us"] = us(alone_.percentile(500));
+  report->extra["first_layer_p50_us"] = us(first_.percentile(500));
+  report->extra["first_layer_p99_us"] = us(first_.percentile(990));
+  report->extra["layer_gap_p50_us"] = us(gaps_.percentile(500));
+  report->extra["layer_gap_p99_us"] = us(gaps_.percentile(990));
+  report->extra["raw_piece_gap_p99_us"] = us(raw_gaps_.percentile(990));
+  if (!bars) return;
+  report->bars.push_back({"first layer / one layer alone, p50", median(first_ratios_),
+                          Bar::Sense::at_most, kFirstLayerMax});
+  report->bars.push_back(
+      {"layer gap p99 / max(3 medians, 1.5 raw p99)", median(jitters_), Bar::Sense::at_most, 1});
+}
+
+StatusOr<std::vector<Fragment>> paged_places(const ChunkRig& rig, uint32_t tokens_per_block,
+                                             RegionId region, uint64_t place) {
+  const Geometry& geometry = rig.fingerprint.geometry;
+  const uint64_t planes = geometry.layers.size() * 2;
+  const uint64_t block_bytes =
+      rig.chunk_bytes / planes / geometry.tokens_per_chunk * tokens_per_block;
+  if (tokens_per_block == 0 || geometry.tokens_per_chunk % tokens_per_block != 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "--block-tokens " + std::to_string(tokens_per_block) + ": a chunk has " +
+                     std::to_string(geometry.tokens_per_chunk) + " tokens");
+  }
+  std::vector<uint64_t> blocks(rig.chunk_bytes / block_bytes);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  Prng prng(place + 1);
+  for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[prng.below(i)]);
+  std::vector<Fragment> fragments;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    fragments.push_back(
+        {i * block_bytes, region, place * rig.chunk_bytes + blocks[i] * block_bytes, block_bytes});
+  }
+  return fragments;
+}
+
+Status expect_in_places(ChunkRig* rig, uint64_t place, std::span<const Fragment> places) {
+  for (const Fragment& fragment : places) {
+    const std::byte* from = rig->source.data() + place * rig->chunk_bytes + fragment.object_offset;
+    if (std::memcmp(from, rig->destination.data() + fragment.offset, fragment.length) != 0) {
+      return error(StatusCode::kDataLoss, "a block of a paged fetch is not what was stored");
+    }
+  }
+  return ok_status();
+}
+}  // namespace terrace
