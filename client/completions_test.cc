@@ -160,5 +160,16 @@ TEST(Completions, AnotherThreadsWaitersWake) {
   loop.join();
   EXPECT_FALSE(readable(completions));
 }
+TEST(Completions, AnEngineMayClearTheEventItself) {
+  Completions completions(2);
+  const auto op = completions.begin();
+  completions.publish(completion_of(*op));
+  uint64_t count = 0;
+  ASSERT_EQ(::read(completions.event_fd(), &count, sizeof(count)), 8);
+  std::array<Completion, 2> out;
+  EXPECT_EQ(completions.drain(out), 1u);
+  completions.publish(completion_of(*completions.begin()));
+  EXPECT_TRUE(readable(completions)) << "it works on";
+}
 }  // namespace
 }  // namespace terrace

@@ -140,12 +140,11 @@ void Operations::schedule_slices(OpId op) {
   if (slices_.size() == 1) loop()->defer([this] { run_slice(); });
 }
 
+/// First come, first served: puts that share the time all end together, and then the wire idles
+/// while the node makes them durable.
 void Operations::run_slice() {
-  const OpId id = slices_.front();
-  ClientOp* op = find(id);
-  const bool more = op != nullptr && op->slice();
-  slices_.pop_front();
-  if (more) slices_.push_back(id);
+  ClientOp* op = find(slices_.front());
+  if (op == nullptr || !op->slice()) slices_.pop_front();
   if (!slices_.empty()) loop()->defer([this] { run_slice(); });
 }
 

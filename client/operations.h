@@ -50,7 +50,7 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   Status send(MessageKind kind, uint64_t tag, const google::protobuf::MessageLite& body);
   void send_cancel(uint64_t tag);
   void quiesce(uint64_t tag, Op* op);
-  /// Asks for slice() calls, one per turn, fairly, until it returns false.
+  /// Asks for slice() calls, one per turn, until it returns false; those who asked before go first.
   void schedule_slices(OpId op);
   /// A node takes so many operations per session, and every item of a put is one: false when none
   /// is left now; `op` then hears on_credit().

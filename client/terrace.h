@@ -93,6 +93,7 @@ struct PutItem {
 };
 
 struct PutOptions : OpOptions {
+  PutOptions() { priority = Priority::store; }  // a decode that waits for it may say load
   Durability durability = Durability::memory;
   /// False: the node reads a section only after source_ready() named it, so that an engine can
   /// save layer by layer while it computes.

@@ -94,6 +94,10 @@ ChunkStore::Usage ChunkStore::usage(NamespaceId ns) const {
   return it == core_->usage.end() ? Usage() : it->second;
 }
 
+uint32_t ChunkStore::highest_namespace() const {
+  return core_->highest_namespace;
+}
+
 Status ChunkStore::open_writer(PutSpec spec, ChunkWriter* writer, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
   TERRACE_CHECK(writer->state_ == nullptr);
@@ -103,6 +107,10 @@ Status ChunkStore::open_writer(PutSpec spec, ChunkWriter* writer, Op* op) {
   writer->state_->core = core_.get();
   writer->state_->put = std::move(put);
   return ok_status();
+}
+
+void ChunkStore::cancel_open(ChunkWriter* writer) {
+  if (writer->state_ != nullptr) core_->puts.cancel_wait(writer->state_->put);
 }
 
 std::vector<iovec> ChunkStore::memory(ChunkWriter* writer, uint32_t section, uint64_t offset,

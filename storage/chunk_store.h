@@ -161,18 +161,22 @@ class ChunkStore {
     uint64_t objects = 0;
   };
   Usage usage(NamespaceId ns) const;
+  /// Highest namespace number of the objects that were there at open; 0: there were none.
+  uint32_t highest_namespace() const;
 
   // Reading.
 
   /// Pins the object and makes its header available; done(OK) then. Refused: kNotFound,
   /// kUnavailable (closing). Done with kDataLoss: its header failed its checksum or names another
-  /// object; it was quarantined.
-  Status open_reader(NamespaceId ns, const ChunkKey& key, ChunkReader* reader, Op* op);
+  /// object, or the medium failed; it was quarantined. `owner`: whose reads share staging buffers;
+  /// one owner never has all of them.
+  Status open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
+                     Op* op);
   /// Reads units [first_unit, first_unit + units) of `section`, at most kFramePayloadBytesMax, from
   /// the fastest tier that has them, and verifies what did not come from resident memory. When the
   /// staging buffers are all lent, the read waits for one. Done with kDataLoss: a unit's checksum
-  /// failed, the object was quarantined. kDeadlineExceeded, kUnavailable: the device hangs or is
-  /// gone.
+  /// or the medium failed, the object was quarantined. kDeadlineExceeded, kUnavailable: the device
+  /// hangs or is gone.
   Status read(ChunkReader* reader, uint32_t section, uint32_t first_unit, uint32_t units,
               ReadBuffer* into, Op* op);
 
@@ -184,6 +188,9 @@ class ChunkStore {
   /// Done with OK: write; kAlreadyExists: the object is there with the durability asked for. A put
   /// of a key that another put is writing waits for it, and takes over if that one fails.
   Status open_writer(PutSpec spec, ChunkWriter* writer, Op* op);
+  /// A put that waits for another one of its key waits no longer: done with kCancelled. Nothing
+  /// when it does not wait for one.
+  void cancel_open(ChunkWriter* writer);
   /// Where [offset, offset + bytes) of `section` must be put, in order. Valid until the commit.
   std::vector<iovec> memory(ChunkWriter* writer, uint32_t section, uint64_t offset, uint64_t bytes);
   /// Units [first_unit, ...) of `section` are in place and must have these CRCs. kDataLoss names

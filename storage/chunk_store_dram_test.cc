@@ -245,7 +245,7 @@ TEST_F(DramStoreTest, erase_hides_at_once_and_frees_at_the_last_unpin) {
   ASSERT_TRUE(driver_->put(object, Durability::memory).ok());
   ChunkReader reader;
   Waiting opened;
-  ASSERT_TRUE(store_->open_reader(driver_->ns, object.key, &reader, &opened).ok());
+  ASSERT_TRUE(store_->open_reader(driver_->ns, object.key, 1, &reader, &opened).ok());
   ASSERT_TRUE(driver_->wait(&opened).ok());
   Pin pin = *store_->pin(driver_->ns, object.key);
   const uint64_t before = used();
@@ -304,7 +304,7 @@ TEST_F(DramStoreTest, the_scrubber_finds_a_flipped_byte_in_memory) {
   {
     ChunkReader reader;
     Waiting opened;
-    ASSERT_TRUE(store_->open_reader(driver_->ns, bad.key, &reader, &opened).ok());
+    ASSERT_TRUE(store_->open_reader(driver_->ns, bad.key, 1, &reader, &opened).ok());
     ASSERT_TRUE(driver_->wait(&opened).ok());
     ReadBuffer buffer;
     Waiting read;
@@ -354,6 +354,17 @@ TEST_F(DramStoreTest, follows_a_model_under_pressure) {
     }
     TearDown();
   }
+}
+
+TEST_F(DramStoreTest, objects_max_makes_room_for_the_new) {
+  config_.objects_max = 50;
+  open(8 * kMiB);
+  for (uint64_t n = 0; n < 200; ++n) {
+    ASSERT_TRUE(driver_->put(TestObject(n, {1000}), Durability::memory).ok()) << n;
+    loop_->turn(Nanos(0));
+  }
+  EXPECT_LE(store_->usage(driver_->ns).objects, 50u);
+  EXPECT_TRUE(driver_->get(TestObject(199, {1000})).ok());
 }
 }  // namespace
 }  // namespace terrace

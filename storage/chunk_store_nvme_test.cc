@@ -340,7 +340,7 @@ TEST(NvmeStoreTest, many_reads_share_the_staging_buffers) {
   ASSERT_TRUE(world.start().ok());
   ChunkReader reader;
   Waiting opened;
-  ASSERT_TRUE(world.store->open_reader(world.driver->ns, object.key, &reader, &opened).ok());
+  ASSERT_TRUE(world.store->open_reader(world.driver->ns, object.key, 1, &reader, &opened).ok());
   ASSERT_TRUE(world.driver->wait(&opened).ok());
   struct One {
     ReadBuffer buffer;

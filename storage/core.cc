@@ -56,6 +56,7 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   Usage& used = usage[static_cast<uint32_t>(facts.ns)];
   used.bytes += facts.logical_bytes;
   used.objects += 1;
+  if (evictor.surplus_objects() > 0) evictor.kick();
   return id;
 }
 
@@ -149,6 +150,7 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   Fate& fate = fates_[id];
   fate.withhold = withhold;
   if (gone) fate.gone.push_back(std::move(gone));
+  mover.gone(id);
   if (!entry.has(IndexEntry::persisting)) settle(id);
   try_release(id);  // its memory, when nobody uses it
 }

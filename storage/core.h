@@ -94,6 +94,7 @@ class ChunkStore::Core {
   Index index;
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
+  uint32_t highest_namespace = 0;                  // of the rows that recovery saw
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;

@@ -10,11 +10,13 @@
 #include "base/crc32c.h"
 #include "base/prng.h"
 #include "storage/data_file.h"
+#include "storage/durable_file.h"
 
 namespace terrace {
 namespace {
 
 constexpr std::string_view kTag = "terrace data directory 1\n";
+constexpr const char* kIdentity = "IDENTITY";
 constexpr size_t kFileBytes = kTag.size() + sizeof(Uuid) + 4;
 constexpr mode_t kDirectoryMode = 0750;
 constexpr mode_t kFileMode = 0640;
@@ -41,22 +43,10 @@ StatusOr<Uuid> read_uuid(int fd, const std::string& path) {
   return uuid;
 }
 
-/// Written beside and renamed, so that a power cut leaves all of it or nothing.
-StatusOr<Uuid> create_uuid(const std::string& directory, const std::string& path) {
+StatusOr<Uuid> create_uuid(const std::string& directory, const std::string& name) {
   Uuid uuid{};
   secure_random(uuid);
-  const std::string bytes = encode_directory(uuid);
-  const std::string beside = path + ".new";
-  const Fd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kFileMode));
-  if (!fd) return errno_status(errno, "create " + beside);
-  const ssize_t put = ::write(fd.get(), bytes.data(), bytes.size());
-  if (put != static_cast<ssize_t>(bytes.size())) {
-    return errno_status(put < 0 ? errno : ENOSPC, "write " + beside);
-  }
-  if (::fsync(fd.get()) != 0) return errno_status(errno, "fsync " + beside);
-  if (::rename(beside.c_str(), path.c_str()) != 0) return errno_status(errno, "rename " + beside);
-  const Fd parent(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent || ::fsync(parent.get()) != 0) return errno_status(errno, "fsync " + directory);
+  TERRACE_RETURN_IF_ERROR(write_durably(directory, name, encode_directory(uuid)));
   return uuid;
 }
 }  // namespace
@@ -73,11 +63,11 @@ StatusOr<DirectoryLock> DirectoryLock::acquire(const std::string& directory) {
     return error(StatusCode::kUnavailable, "another process uses " + directory);
   }
   DirectoryLock out(directory, std::move(lock));
-  const std::string path = directory + "/IDENTITY";
+  const std::string path = directory + "/" + kIdentity;
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd && errno != ENOENT) return errno_status(errno, "open " + path);
   TERRACE_ASSIGN_OR_RETURN(out.uuid_,
-                           fd ? read_uuid(fd.get(), path) : create_uuid(directory, path));
+                           fd ? read_uuid(fd.get(), path) : create_uuid(directory, kIdentity));
   return out;
 }
 }  // namespace terrace

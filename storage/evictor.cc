@@ -54,10 +54,19 @@ EvictPlan Evictor::plan(Tier tier, uint64_t need, bool may_demote) const {
   return plan_eviction(candidates, need);
 }
 
-uint64_t Evictor::evict_dram(uint64_t need, bool may_demote) {
+uint64_t Evictor::surplus_objects() const {
+  const uint64_t limit = core_.config.objects_max;
+  const uint64_t spare = std::max<uint64_t>(1, limit * core_.config.watermark_permille / 1000);
+  const uint64_t objects = core_.index.count();
+  return objects + spare > limit ? objects + spare - limit : 0;
+}
+
+uint64_t Evictor::evict_dram(uint64_t need, bool may_demote, uint64_t victims_max) {
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
+  if (victims_max == 0) return 0;
   const EvictPlan victims = plan(Tier::dram, need, may_demote && core_.nvme_works());
   for (uint32_t id : victims.drop) {
+    if (victims_max-- == 0) break;
     core_.metrics.evictions[kDram].add();
     core_.metrics.evicted_bytes[kDram].add(core_.dram_of(id)->allocated_bytes());
     if (core_.index[id].has(IndexEntry::on_nvme)) {
@@ -123,6 +132,7 @@ bool Evictor::step_dram() {
       need = std::max(need, dram_wanted_);
     }
   }
+  if (core_.nvme == nullptr) evict_dram(~uint64_t{0}, false, surplus_objects());
   if (need == 0) return false;
   const uint64_t won = evict_dram(need, true);
   if (won == 0) dram_wanted_ = 0;  // only a write-back can help; its end looks here again
@@ -143,10 +153,9 @@ bool Evictor::step_nvme() {
   }
   if (rows_pending_ >= kRowsMax) return false;
   uint64_t won = need > 0 ? evict_nvme(need, kRowsMax) : 0;
-  const uint64_t limit = core_.config.objects_max;
-  const uint64_t objects = core_.index.count();
-  const uint64_t spare = limit / 1000 * core_.config.watermark_permille;
-  if (objects > limit - spare) won += evict_nvme(~uint64_t{0}, objects - (limit - spare));
+  if (const uint64_t surplus = surplus_objects(); surplus > 0) {
+    won += evict_nvme(~uint64_t{0}, surplus);
+  }
   if (wanted == 0 || won > 0 || nvme_pending_ > 0) return false;
   core_.persister->give_up_first();
   nvme_goal_ = 0;

@@ -19,6 +19,8 @@ class Evictor {
   /// to nvme first (which then begins). For a `put` the oldest of those are dropped all the same
   /// while the device does not keep up: it must not refuse what is new for what is old.
   std::shared_ptr<ArenaSpace> dram_space(uint64_t bytes, bool put);
+  /// Objects over objects_max less the watermark's share of it, at least one.
+  uint64_t surplus_objects() const;
   /// Looks at the watermarks on a later turn.
   void kick();
 
@@ -33,7 +35,7 @@ class Evictor {
   EvictPlan plan(Tier tier, uint64_t need, bool may_demote) const;
   /// Return the bytes that are won, at once or when the rows are gone. Without `may_demote` what
   /// nvme has not got is dropped.
-  uint64_t evict_dram(uint64_t need, bool may_demote);
+  uint64_t evict_dram(uint64_t need, bool may_demote, uint64_t victims_max = ~uint64_t{0});
   uint64_t evict_nvme(uint64_t need, uint64_t victims_max);
   uint64_t watermark(uint64_t capacity) const;
 

@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "storage/data_file.h"
 #include "storage/metadata_store.h"
+#include "storage/namespace_file.h"
 #include "storage/nvme_space.h"
 #include "storage/object_format.h"
 #include "storage/object_io.h"
@@ -54,6 +55,7 @@ class Fsck {
   };
   Status open_device(const Uuid& directory);
   Status open_metadata();
+  Status restore_namespaces(MetadataStore* store);
   Status check_rows();
   void check_row(const MetadataRow& row);
   /// The first thing wrong with an object, and the count it belongs to.
@@ -146,16 +148,29 @@ Status Fsck::open_metadata() {
   TERRACE_ASSIGN_OR_RETURN(loop_, Loop::create({}, &clock_));
   StatusOr<std::unique_ptr<MetadataStore>> store = MetadataStore::open(options, loop_.get());
   if (!store.ok() && options_.rebuild && store.status().code() == StatusCode::kDataLoss) {
-    // Kept aside: it may still hold the names of namespaces for whoever can read it.
     std::error_code failed;
     std::filesystem::rename(options.path, options.path + ".damaged", failed);
     if (failed) return damaged("cannot move " + options.path + ": " + failed.message());
+    report_.index_unreadable = true;
     finding("the durable index was unreadable (" + store.status().message() +
-            "); it was moved aside and namespaces must be opened anew");
+            "); it was moved aside");
     store = MetadataStore::open(options, loop_.get());
+    if (store.ok()) TERRACE_RETURN_IF_ERROR(restore_namespaces(store->get()));
   }
   if (!store.ok()) return store.status();
   metadata_ = std::move(*store);
+  return ok_status();
+}
+
+Status Fsck::restore_namespaces(MetadataStore* store) {
+  const auto rows = read_namespaces(options_.data_directory);
+  if (!rows.ok()) {
+    // The node never gives the numbers in the headers to somebody else: such objects age out.
+    finding("whose the objects are is lost (" + rows.status().message() +
+            "): namespaces must be opened anew, and nobody reaches the old objects");
+    return ok_status();
+  }
+  for (const NamespaceRow& row : *rows) TERRACE_RETURN_IF_ERROR(store->put_namespace(row));
   return ok_status();
 }
 

@@ -31,11 +31,13 @@ struct FsckReport {
   uint64_t rows_overlapping = 0;      // two objects claim the same space
   uint64_t headers_bad = 0;           // checksum, or another object's
   uint64_t units_bad = 0;             // objects with a unit that fails its checksum
+  bool index_unreadable = false;      // only with `rebuild`, which made a new one
   uint64_t rebuilt = 0;               // rows written by a rebuild
   std::vector<std::string> findings;  // the first kFindingsMax of them, as sentences
   static constexpr size_t kFindingsMax = 100;
   bool clean() const {
-    return rows_undecodable + rows_out_of_range + rows_overlapping + headers_bad + units_bad == 0;
+    return !index_unreadable &&
+           rows_undecodable + rows_out_of_range + rows_overlapping + headers_bad + units_bad == 0;
   }
 };
 

@@ -15,7 +15,8 @@ struct ReadBuffer::Hold {
 
 struct ChunkReader::State {
   ChunkStore::Core* core = nullptr;
-  uint32_t id = 0;  // pinned
+  uint32_t id = 0;     // pinned
+  uint64_t owner = 0;  // of its staging buffers
   uint64_t bytes_from_nvme = 0;
   bool counted = false;  // as one hit for promotion
 };

@@ -69,6 +69,7 @@ void Mover::start_write(uint32_t id, bool durable, IoPriority priority) {
   spec.source = space;
   spec.durable = durable;
   spec.priority = priority;
+  spec.wanted = [this, id] { return !core_.index[id].has(IndexEntry::doomed); };
   spec.done = [this, id](StatusOr<NvmeCopy> result) { write_done(id, std::move(result)); };
   core_.persister->start(std::move(spec));
 }
@@ -97,6 +98,14 @@ void Mover::write_done(uint32_t id, StatusOr<NvmeCopy> result) {
   core_.unpin(id);
   core_.evictor.kick();
   pump_writes();
+}
+
+void Mover::gone(uint32_t id) {
+  const auto node = waiting_.extract(id);
+  if (node.empty()) return;
+  for (std::function<void(Status)>& then : node.mapped()) {
+    core_.later([then = std::move(then)] { then(StatusCode::kNotFound); });
+  }
 }
 
 void Mover::make_durable(uint32_t id, std::function<void(Status)> then) {

@@ -22,6 +22,8 @@ class Mover {
   void write_back(uint32_t id, bool urgent);
   /// `then(OK)` when the object survives a power cut.
   void make_durable(uint32_t id, std::function<void(Status)> then);
+  /// The object was dropped: nobody waits for it any longer.
+  void gone(uint32_t id);
   /// Has an object read into dram, if there is room for it.
   void promote(uint32_t id);
   /// Queues every memory-only object, once; for close.

@@ -38,6 +38,7 @@ void Persister::write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t o
   transfer.holds = {early->source, early->space};
   transfer.done = [this, early](const Status& result) {
     --running_;
+    if (early->status.ok() && !result.ok()) give_up_space(early->space, result);
     early->status.update(result);
     if (--early->running == 0 && early->idle) std::exchange(early->idle, nullptr)();
   };
@@ -116,8 +117,18 @@ void Persister::write(const std::shared_ptr<Job>& job) {
   core_.queue->transfer(std::move(transfer));
 }
 
+/// Blocks that the medium refused would be the next object's: they are not used again.
+void Persister::give_up_space(const std::shared_ptr<NvmeSpace>& space, const Status& why) {
+  if (why.code() != StatusCode::kDataLoss) return;
+  core_.nvme->withhold(space->extents());
+  space->keep();
+}
+
 void Persister::written(const std::shared_ptr<Job>& job, const Status& result) {
-  if (!result.ok()) return end(job, result);
+  if (!result.ok()) {
+    give_up_space(job->space, result);
+    return end(job, result);
+  }
   if (!core_.config.flush_before_acknowledge) return put_row(job);
   core_.queue->sync([this, job](const Status& synced) {
     if (!synced.ok()) return end(job, synced);
@@ -127,6 +138,7 @@ void Persister::written(const std::shared_ptr<Job>& job, const Status& result) {
 
 void Persister::put_row(const std::shared_ptr<Job>& job) {
   const PersistSpec& spec = job->spec;
+  if (spec.wanted && !spec.wanted()) return end(job, StatusCode::kNotFound);
   MetadataRow row;
   row.key = spec.header.key;
   row.ns = spec.header.ns;

@@ -39,9 +39,13 @@ struct PersistSpec {
   std::shared_ptr<ArenaSpace> source;
   std::shared_ptr<EarlyWrite> early;  // all of the data was given to it; null: none was
   bool durable = false;
+  /// Asked just before the row is queued; empty: always. An object that was erased meanwhile must
+  /// not write its row over that of a younger one of the same name. Rows are written in the order
+  /// in which they are queued, so one that was queued before the erase does no harm.
+  std::function<bool()> wanted;
   IoPriority priority = IoPriority::background;
-  /// Runs once, on a later turn. Errors: kResourceExhausted (no space), the device's, the
-  /// metadata store's.
+  /// Runs once, on a later turn. Errors: kResourceExhausted (no space), kNotFound (not wanted any
+  /// more), the device's, the metadata store's.
   std::function<void(StatusOr<NvmeCopy>)> done;
 };
 
@@ -68,6 +72,7 @@ class Persister {
   struct Job;
   void write(const std::shared_ptr<Job>& job);
   void written(const std::shared_ptr<Job>& job, const Status& result);
+  void give_up_space(const std::shared_ptr<NvmeSpace>& space, const Status& why);
   void put_row(const std::shared_ptr<Job>& job);
   void take_back(const std::shared_ptr<Job>& job, const Status& why);
   void end(const std::shared_ptr<Job>& job, StatusOr<NvmeCopy> result);

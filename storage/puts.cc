@@ -325,6 +325,13 @@ void Puts::forget(Put& put) {
   put.early.reset();
 }
 
+void Puts::cancel_wait(const std::shared_ptr<Put>& put) {
+  const auto it = lines_.find({put->spec.ns, put->spec.key});
+  if (it == lines_.end() || std::erase(it->second.waiting, put) == 0) return;
+  forget(*put);
+  core_.defer(std::exchange(put->op, nullptr), StatusCode::kCancelled);
+}
+
 void Puts::abandon(const std::shared_ptr<Put>& put) {
   put->op = nullptr;
   if (put->committing) return;  // it ends by itself

@@ -36,6 +36,8 @@ class Puts {
   StatusOr<std::shared_ptr<Put>> open(PutSpec spec, Op* op);
   Status landed(Put& put, uint32_t section, uint32_t first_unit, std::span<const uint32_t> crcs);
   Status commit(const std::shared_ptr<Put>& put, Op* op);
+  /// Out of its line, when it waits in one: its op is done with kCancelled.
+  void cancel_wait(const std::shared_ptr<Put>& put);
   /// The writer is gone: a put that does not commit yet is over.
   void abandon(const std::shared_ptr<Put>& put);
   uint32_t in_flight() const { return in_flight_; }

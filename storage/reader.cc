@@ -18,6 +18,7 @@ struct NvmeRead {
   ChunkStore::Core* core = nullptr;
   Op* op = nullptr;
   uint32_t id = 0;
+  uint64_t owner = 0;   // of the staging buffer
   uint64_t offset = 0;  // in the stored object
   uint64_t bytes = 0;   // a multiple of 4 KiB, at most a staging buffer
   std::shared_ptr<StagingLease> lease;
@@ -45,6 +46,8 @@ void submit(const std::shared_ptr<NvmeRead>& read) {
   add_pieces(read->core->index.extents(read->id), read->offset, {&memory, 1}, &transfer.pieces);
   transfer.holds = {read->lease};
   transfer.done = [read](const Status& result) {
+    // A medium error is as final as a failed checksum; a device that hangs says nothing.
+    if (result.code() == StatusCode::kDataLoss) read->core->quarantine(read->id, Tier::nvme);
     finish(read, result.ok() ? read->arrived(*read) : result);
   };
   read->core->queue->transfer(std::move(transfer));
@@ -53,20 +56,21 @@ void submit(const std::shared_ptr<NvmeRead>& read) {
 /// Waits for a buffer when there is none.
 Status start(const std::shared_ptr<NvmeRead>& read) {
   ChunkStore::Core& core = *read->core;
-  read->lease = core.staging->take();
+  read->lease = core.staging->take(read->owner);
   if (read->lease != nullptr) {
     TERRACE_CHECK(core.gate.enter());
     submit(read);
     return ok_status();
   }
   core.metrics.staging_waits.add();
-  TERRACE_RETURN_IF_ERROR(core.staging->wait([read](std::shared_ptr<StagingLease> lease) {
-    if (lease == nullptr) {
-      return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
-    }
-    read->lease = std::move(lease);
-    submit(read);
-  }));
+  TERRACE_RETURN_IF_ERROR(
+      core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
+        if (lease == nullptr) {
+          return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
+        }
+        read->lease = std::move(lease);
+        submit(read);
+      }));
   TERRACE_CHECK(core.gate.enter());
   return ok_status();
 }
@@ -86,7 +90,8 @@ ChunkReader::~ChunkReader() {
   if (state_ != nullptr) state_->core->unpin(state_->id);
 }
 
-Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, ChunkReader* reader, Op* op) {
+Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner,
+                               ChunkReader* reader, Op* op) {
   Core& core = *core_;
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
   const uint32_t id = core.find(ns, key);
@@ -97,6 +102,7 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, ChunkReader*
   reader->state_ = std::make_unique<ChunkReader::State>();
   reader->state_->core = &core;
   reader->state_->id = id;
+  reader->state_->owner = owner;
   const uint64_t header_bytes = uint64_t{entry.header_blocks} * kSectorBytes;
   if (const std::shared_ptr<ArenaSpace> space = core.dram_of(id); space != nullptr) {
     StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
@@ -119,6 +125,7 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, ChunkReader*
   read->core = &core;
   read->op = op;
   read->id = id;
+  read->owner = owner;
   read->bytes = header_bytes;
   read->arrived = [reader](NvmeRead& done) -> Status {
     Core& c = *done.core;
@@ -198,6 +205,7 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   read->core = &core;
   read->op = op;
   read->id = state.id;
+  read->owner = state.owner;
   read->offset = offset;
   read->bytes = (end - begin + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
   const uint64_t length = end - begin;

@@ -27,8 +27,8 @@ Scrubber::~Scrubber() = default;
 void Scrubber::start() {
   if (core_.config.scrub_period.count() == 0) return;
   stopped_ = false;
-  pass_began_ = core_.loop->now();
-  core_.loop->arm(&timer_, pass_began_ + core_.config.scrub_period);
+  pass_began_ = core_.loop->now() + core_.config.scrub_period;
+  core_.loop->arm(&timer_, pass_began_);
 }
 
 void Scrubber::stop() {
@@ -47,7 +47,9 @@ void Scrubber::arm(uint64_t bytes_done) {
 
 void Scrubber::tick() {
   if (stopped_ || busy_) return;
-  if (work_ == nullptr && !next_object()) return end_pass();
+  if (work_ == nullptr && !next_object()) {
+    return cursor_ < core_.index.ids_end() ? arm(0) : end_pass();
+  }
   if (work_->dram != nullptr) {
     check_dram_piece();
   } else {

@@ -1,8 +1,10 @@
-// storage/staging.h - 1 MiB buffers for bytes on their way from the device. When all are lent, who
-// asks waits in line. Thread-confined.
+// storage/staging.h - 1 MiB buffers for bytes on their way from the device, shared fairly: a reader
+// that does not let go of what it has (a client that stopped taking bytes) must not keep the others
+// from theirs. Thread-confined.
 #pragma once
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <utility>
@@ -18,17 +20,20 @@ class Staging;
 /// A lent buffer; back in the pool on destruction.
 class StagingLease {
  public:
-  StagingLease(Staging* pool, std::span<std::byte> buffer) : pool_(pool), buffer_(buffer) {}
+  StagingLease(Staging* pool, uint64_t owner, std::span<std::byte> buffer)
+      : pool_(pool), owner_(owner), buffer_(buffer) {}
   StagingLease(const StagingLease&) = delete;
   StagingLease& operator=(const StagingLease&) = delete;
-  inline ~StagingLease();
+  ~StagingLease();
   std::span<std::byte> buffer() const { return buffer_; }
 
  private:
   Staging* const pool_;
+  const uint64_t owner_;
   const std::span<std::byte> buffer_;
 };
 
+/// An owner has at most a quarter of the buffers. The last quarter is for owners that have none.
 class Staging {
  public:
   static constexpr size_t kBufferBytes = kMiB;
@@ -36,32 +41,19 @@ class Staging {
   /// Null: no buffer came back in time.
   using Ready = std::function<void(std::shared_ptr<StagingLease>)>;
 
-  Staging(Loop* loop, BufferPool pool, Nanos patience)
-      : loop_(loop), pool_(std::move(pool)), patience_(patience), late_([this] { give_up(); }) {}
-  ~Staging() { loop_->disarm(&late_); }
+  /// `patience`: how long who waits does without one of its owner's buffers coming back.
+  Staging(Loop* loop, BufferPool pool, Nanos patience);
+  ~Staging();
 
-  /// A buffer now, or null: then wait().
-  std::shared_ptr<StagingLease> take() {
-    if (!waiters_.empty()) return nullptr;
-    return lend();
-  }
-  /// Calls `ready` when a buffer came back, or with null when none did for `patience`.
-  /// kResourceExhausted: too many wait.
-  Status wait(Ready ready) {
-    if (waiters_.size() >= kWaitersMax) {
-      return error(StatusCode::kResourceExhausted, "65536 reads wait for a staging buffer");
-    }
-    waiters_.push_back({loop_->now(), std::move(ready)});
-    if (!late_.armed()) loop_->arm(&late_, loop_->now() + patience_);
-    return ok_status();
-  }
+  /// A buffer now, or null: then wait(). `owner`: whose buffers count together.
+  std::shared_ptr<StagingLease> take(uint64_t owner);
+  /// Calls `ready` when there is a buffer, owners in turn, or with null when there was none for
+  /// `patience`. kResourceExhausted: too many wait.
+  Status wait(uint64_t owner, Ready ready);
   std::span<std::byte> whole() { return pool_.whole(); }
   bool all_home() const { return pool_.free_count() == pool_.count(); }
   /// The kernel still writes into a buffer: the memory is never given back to the machine.
-  void abandon() {
-    static auto* const kept = new std::deque<BufferPool>;  // reachable, so no leak is reported
-    kept->push_back(std::move(pool_));
-  }
+  void abandon();
 
  private:
   friend class StagingLease;
@@ -69,50 +61,25 @@ class Staging {
     Nanos since{0};
     Ready ready;
   };
-  std::shared_ptr<StagingLease> lend() {
-    const std::span<std::byte> buffer = pool_.take();
-    return buffer.empty() ? nullptr : std::make_shared<StagingLease>(this, buffer);
-  }
-  void give_back(std::span<std::byte> buffer) {
-    pool_.give_back(buffer);
-    if (!waiters_.empty() && !serving_) {
-      serving_ = true;  // on a turn of its own: a lease may die deep inside somebody's call
-      loop_->defer([this] { serve(); });
-    }
-  }
-  void serve() {
-    serving_ = false;
-    progress_ = loop_->now();
-    while (!waiters_.empty()) {
-      std::shared_ptr<StagingLease> lease = lend();
-      if (lease == nullptr) return;
-      const Ready ready = std::move(waiters_.front().ready);
-      waiters_.pop_front();
-      ready(std::move(lease));
-    }
-  }
-  void give_up() {
-    const Nanos now = loop_->now();
-    std::deque<Ready> late;
-    while (!waiters_.empty() && now - waiters_.front().since >= patience_ &&
-           now - progress_ >= patience_) {
-      late.push_back(std::move(waiters_.front().ready));
-      waiters_.pop_front();
-    }
-    if (!waiters_.empty()) loop_->arm(&late_, now + patience_ / 4);
-    for (const Ready& ready : late) ready(nullptr);
-  }
+  struct Owner {
+    size_t held = 0;
+    Nanos progress{0};  // a buffer was lent to it
+    std::deque<Waiter> waiters;
+  };
+  bool may_have(const Owner& owner) const;
+  std::shared_ptr<StagingLease> lend(uint64_t name, Owner* owner);
+  void give_back(uint64_t owner, std::span<std::byte> buffer);
+  void serve();
+  bool serve_one();
+  void give_up();
 
   Loop* const loop_;
   BufferPool pool_;
   const Nanos patience_;
-  std::deque<Waiter> waiters_;
-  Nanos progress_{0};
+  std::map<uint64_t, Owner> owners_;  // those that hold or wait
+  uint64_t last_served_ = 0;
+  size_t waiting_ = 0;
   bool serving_ = false;
   Timer late_;
 };
-
-StagingLease::~StagingLease() {
-  pool_->give_back(buffer_);
-}
 }  // namespace terrace

@@ -23,7 +23,7 @@ struct StoreConfig {
   uint32_t watermark_permille = 10;             // of each tier, kept free by eviction; <= 20
   uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never
   bool write_through = true;  // memory puts reach nvme in the background
-  uint32_t puts_in_flight_max = 1024;
+  uint32_t puts_in_flight_max = 4096;
   uint32_t device_reads_in_flight_max = 64;
   uint32_t device_writes_in_flight_max = 32;
   std::chrono::milliseconds device_timeout{5'000};  // a device that takes longer hangs

@@ -119,6 +119,8 @@ std::vector<Option> options_of(NodeConfig* c) {
       number("operations-in-flight-max", "operations of the node at once",
              &c->operations_in_flight_max),
       number("fetch-window-bytes", "per fetch, between tier and wire", &c->fetch_window_bytes),
+      number("wire-window-bytes", "on the way to and from all clients at once; orders lanes",
+             &c->wire_window_bytes),
       number("namespace-bytes-max", "quota of each namespace; 0: none", &c->namespace_bytes_max),
       duration("lease-max-ms", "longest lease", &c->lease_max),
       duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
@@ -146,6 +148,20 @@ Status apply_tokens(const toml::array& array, NodeConfig* config) {
     token.tenant = (*table)["tenant"].value_or(std::string());
     token.sha256 = (*table)["sha256"].value_or(std::string());
     config->tokens.push_back(std::move(token));
+  }
+  return ok_status();
+}
+
+Status apply_tenants(const toml::array& array, NodeConfig* config) {
+  for (const toml::node& node : array) {
+    const toml::table* table = node.as_table();
+    if (table == nullptr)
+      return error(StatusCode::kInvalidArgument, "tenant: a table was expected");
+    TenantConfig tenant;
+    tenant.name = (*table)["name"].value_or(std::string());
+    const auto rate = (*table)["bytes_per_s_max"].value<int64_t>();
+    if (rate && *rate > 0) tenant.bytes_per_s_max = static_cast<uint64_t>(*rate);
+    config->tenants.push_back(std::move(tenant));
   }
   return ok_status();
 }
@@ -181,6 +197,15 @@ Status NodeConfig::validate() const {
                  "\": needs a tenant and the 64 hex digits of the token's sha256");
     }
   }
+  for (const TenantConfig& tenant : tenants) {
+    if (tenant.name.empty() || tenant.bytes_per_s_max < kMiB) {
+      return bad("tenant \"" + tenant.name +
+                 "\": needs a name and a bytes_per_s_max of at least 1048576");
+    }
+  }
+  if (wire_window_bytes < 2 * kMiB || wire_window_bytes > kGiB) {
+    return bad("wire-window-bytes=" + std::to_string(wire_window_bytes) + ": 2MiB to 1GiB");
+  }
   if (sessions_max == 0) return bad("sessions-max=0: at least 1");
   if (operations_in_flight_max == 0) return bad("operations-in-flight-max=0: at least 1");
   if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
@@ -205,6 +230,10 @@ Status apply_toml(const std::string& toml_text, const std::string& source, NodeC
       TERRACE_RETURN_IF_ERROR(apply_tokens(*node.as_array(), config));
       continue;
     }
+    if (name == "tenant" && node.is_array()) {
+      TERRACE_RETURN_IF_ERROR(apply_tenants(*node.as_array(), config));
+      continue;
+    }
     const auto found = std::find_if(options.begin(), options.end(),
                                     [&](const Option& o) { return in_file(o.name) == name; });
     if (found == options.end()) {
@@ -220,6 +249,10 @@ std::string to_toml(const NodeConfig& config) {
   NodeConfig copy = config;
   std::string out;
   for (const Option& o : options_of(&copy)) out += in_file(o.name) + " = " + o.show() + "\n";
+  for (const TenantConfig& tenant : config.tenants) {
+    out += "[[tenant]]\nname = \"" + tenant.name +
+           "\"\nbytes_per_s_max = " + std::to_string(tenant.bytes_per_s_max) + "\n";
+  }
   return out;
 }
 

@@ -17,6 +17,12 @@ struct TokenConfig {
   std::string sha256;  // of the token, 64 hex digits, so that the file holds no secret
 };
 
+/// What one tenant may have.
+struct TenantConfig {
+  std::string name;
+  uint64_t bytes_per_s_max = 0;  // to and from its clients together
+};
+
 struct NodeConfig {
   std::string node_id = "node-0";
   std::string listen_host = "127.0.0.1";
@@ -27,10 +33,12 @@ struct NodeConfig {
   bool dev = false;  // no tokens needed; any client may name any tenant
   std::string log_level = "info";
   std::vector<TokenConfig> tokens;
+  std::vector<TenantConfig> tenants;  // those with a cap
   StoreConfig store;
   uint32_t sessions_max = 1024;
   uint32_t operations_in_flight_max = 4096;         // of the node; past it: refused at once
   uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire
+  uint64_t wire_window_bytes = uint64_t{16} << 20;  // of all operations, on their way at once
   uint64_t namespace_bytes_max = 0;                 // quota per namespace; 0: none
   std::chrono::milliseconds lease_max{60'000};
   std::chrono::milliseconds operation_deadline_max{60'000};

@@ -26,7 +26,8 @@ struct NodeCounters {
   std::array<Counter, 4> fetch_bytes_by_tier;
   Counter put_bytes;
   Counter leases_granted, leases_lost;
-  Counter sessions, sessions_opened, sessions_refused, operations_in_flight, overload_refusals;
+  Counter sessions, sessions_opened, sessions_refused, operations_in_flight;
+  std::array<Counter, 3> overload_refusals;  // by lane
   Counter protocol_errors;
 
   void finished(OpKind kind, StatusCode code, uint64_t us) {

@@ -26,7 +26,7 @@ class EraseOp final : public Operation {
     const size_t index;
   };
   EraseOp(NodeContext* context, Session* session, uint64_t tag)
-      : Operation(context, session, OpKind::erase, tag) {}
+      : Operation(context, session, OpKind::erase, Lane::load, tag) {}
   void one_done(size_t index, StatusCode code);
   void finish();
 

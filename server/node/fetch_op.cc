@@ -15,8 +15,8 @@ bool fits(const LayerSend::Item& item) {
 }
 }  // namespace
 
-FetchOp::FetchOp(NodeContext* context, Session* session, uint64_t tag)
-    : Operation(context, session, OpKind::fetch, tag), sent_(this) {}
+FetchOp::FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag)
+    : Operation(context, session, OpKind::fetch, lane, tag), sent_(this) {}
 
 FetchOp::~FetchOp() {
   TERRACE_CHECK(opening_ == 0);
@@ -36,7 +36,8 @@ StatusOr<std::unique_ptr<FetchOp>> FetchOp::create(NodeContext* context, Session
                                                    " keys: 1 to " +
                                                    std::to_string(kKeysPerRequestMax));
   }
-  auto op = std::unique_ptr<FetchOp>(new FetchOp(context, session, tag));
+  TERRACE_ASSIGN_OR_RETURN(const Lane lane, lane_of(request.priority()));
+  auto op = std::unique_ptr<FetchOp>(new FetchOp(context, session, lane, tag));
   op->ns_ = ns->id;
   op->deadline_ms_ = request.deadline_ms();
   op->lease_lost_ = request.lease() != 0 && !session->leases().holds(request.lease());
@@ -73,7 +74,8 @@ void FetchOp::open_more() {
   while (cancelled_ == StatusCode::kOk && opening_ < kOpeningMax && opening_next_ < items_.size()) {
     LayerSend::Item& item = *items_[opening_next_];
     const Status started =
-        context_->store->open_reader(ns_, item.key, &item.reader, openings_[opening_next_].get());
+        context_->store->open_reader(ns_, item.key, static_cast<uint64_t>(session_->peer()),
+                                     &item.reader, openings_[opening_next_].get());
     if (started.ok()) {
       ++opening_;
     } else {
@@ -97,7 +99,7 @@ void FetchOp::send_when_opened() {
   if (opening_ > 0 || send_ != nullptr) return;
   if (cancelled_ == StatusCode::kOk && opening_next_ < items_.size()) return;
   for (uint32_t i = opening_next_; i < items_.size(); ++i) items_[i]->code = cancelled_;
-  send_ = std::make_unique<LayerSend>(context_, session_->peer(), tag(), &items_);
+  send_ = std::make_unique<LayerSend>(context_, *session_, lane(), tag(), &items_);
   if (cancelled_ != StatusCode::kOk) send_->cancel();
   send_->start(&sent_);
 }

@@ -11,8 +11,8 @@ namespace terrace {
 
 class FetchOp final : public Operation {
  public:
-  /// kInvalidArgument (counts, key lengths, fragments), kPermissionDenied (namespace not opened by
-  /// this session).
+  /// kInvalidArgument (counts, key lengths, fragments, priority), kPermissionDenied (namespace not
+  /// opened by this session).
   static StatusOr<std::unique_ptr<FetchOp>> create(NodeContext* context, Session* session,
                                                    uint64_t tag,
                                                    const proto::FetchRequest& request);
@@ -32,7 +32,7 @@ class FetchOp final : public Operation {
     void done(Status) override { owner->sent(); }
     FetchOp* const owner;
   };
-  FetchOp(NodeContext* context, Session* session, uint64_t tag);
+  FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag);
   void open_more();
   void opened(uint32_t item, StatusCode code);
   void send_when_opened();

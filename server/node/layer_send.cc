@@ -8,6 +8,7 @@
 namespace terrace {
 namespace {
 
+constexpr uint64_t kFirstWindowBytes = kMiB;
 constexpr Nanos kRetryPeriod = milliseconds(1);
 
 uint32_t first_unit(const Piece& piece) {
@@ -78,20 +79,16 @@ std::vector<DeliveryCursor::Item> shapes_of(
 }
 }  // namespace
 
-LayerSend::LayerSend(NodeContext* context, PeerId peer, uint64_t tag,
+LayerSend::LayerSend(NodeContext* context, const Session& session, Lane lane, uint64_t tag,
                      std::vector<std::unique_ptr<Item>>* items)
     : context_(context),
-      peer_(peer),
+      peer_(session.peer()),
       tag_(tag),
       items_(items),
       cursor_(std::make_unique<DeliveryCursor>(shapes_of(*items))),
-      retry_([this] { pump(); }) {
-  const uint64_t window = context->config->fetch_window_bytes / kFramePayloadBytesMax;
-  for (uint64_t i = 0; i < window; ++i) {
-    slots_.push_back(std::make_unique<Slot>(this));
-    free_.push_back(slots_.back().get());
-  }
-}
+      window_(std::min(kFirstWindowBytes, context->config->fetch_window_bytes)),
+      flow_(context->pacer, lane, session.tenant(), session.peer(), [this] { pump(); }),
+      retry_([this] { pump(); }) {}
 
 LayerSend::~LayerSend() {
   TERRACE_CHECK(busy_ == 0);
@@ -106,6 +103,7 @@ void LayerSend::start(Op* op) {
 void LayerSend::cancel() {
   if (cancelled_) return;
   cancelled_ = true;
+  flow_.stop();
   for (const auto& slot : slots_) {
     if (slot->state == Slot::State::writing) context_->transport->cancel(slot.get());
   }
@@ -113,11 +111,21 @@ void LayerSend::cancel() {
 }
 
 void LayerSend::pump() {
-  while (!cancelled_ && !exhausted_ && !free_.empty()) {
+  while (!cancelled_ && !exhausted_ && window_open()) {
     if (!read_next(free_.back())) exhausted_ = true;
   }
   send_ready();
   finish_when_idle();
+}
+
+/// Whether another slot may read; then one is free.
+bool LayerSend::window_open() {
+  if (window_used_ >= window_) return false;
+  if (free_.empty() && slots_.size() < kSlotsMax) {
+    slots_.push_back(std::make_unique<Slot>(this));
+    free_.push_back(slots_.back().get());
+  }
+  return !free_.empty();
 }
 
 /// False when there is nothing left to read.
@@ -134,6 +142,7 @@ bool LayerSend::read_next(Slot* slot) {
     }
     free_.pop_back();
     slot->state = Slot::State::reading;
+    window_used_ += piece.bytes;
     in_order_.push_back(slot);
     ++busy_;
     return true;
@@ -146,11 +155,13 @@ void LayerSend::slot_done(Slot* slot, Status result) {
   if (slot->state == Slot::State::reading) {
     if (!result.ok()) fail_item(slot->piece.item, result.code());
     slot->state = Slot::State::ready;
+    window_ = std::min(window_ + slot->piece.bytes, context_->config->fetch_window_bytes);
   } else {
     TERRACE_CHECK(slot->state == Slot::State::writing);
     if (!result.ok() && result.code() != StatusCode::kCancelled) {
       fail_item(slot->piece.item, result.code());
     }
+    flow_.give_back(slot->piece.bytes);
     free_slot(slot);
   }
   pump();
@@ -160,7 +171,9 @@ void LayerSend::send_ready() {
   while (!in_order_.empty() && in_order_.front()->state == Slot::State::ready) {
     Slot* slot = in_order_.front();
     if (!cancelled_ && (*items_)[slot->piece.item]->code == StatusCode::kOk) {
+      if (!flow_.take(slot->piece.bytes)) return;  // others first: pump() when it is our turn
       const Status sent = send(slot);
+      if (!sent.ok()) flow_.give_back(slot->piece.bytes);
       if (sent.code() == StatusCode::kResourceExhausted) {  // the client is slower than we are
         context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
         return;
@@ -205,6 +218,7 @@ Status LayerSend::send(Slot* slot) {
 
 void LayerSend::free_slot(Slot* slot) {
   slot->buffer.release();
+  window_used_ -= slot->piece.bytes;
   slot->state = Slot::State::free;
   free_.push_back(slot);
 }
@@ -217,7 +231,7 @@ void LayerSend::fail_item(uint32_t item, StatusCode code) {
 
 void LayerSend::finish_when_idle() {
   if (busy_ > 0 || op_ == nullptr || !(cancelled_ || exhausted_)) return;
-  if (!in_order_.empty()) return;  // ready, waiting for room: retry_ is armed
+  if (!in_order_.empty()) return;  // ready, waiting for room: pump() comes again
   context_->loop->disarm(&retry_);
   context_->loop->defer(std::exchange(op_, nullptr), ok_status());
 }

@@ -1,7 +1,8 @@
 // server/node/layer_send.h - streams sections from the tiers to a client's memory, layer by layer.
 //
-// Source: ChunkStore reads; sink: transport writes. A fixed window of slots, each at most one
-// frame, reads ahead of the wire; frames leave in layer order. Loop thread only.
+// Source: ChunkStore reads; sink: transport writes. A window of bytes, in slots of at most one
+// frame each, reads ahead of the wire; frames leave in layer order. The window opens as reads
+// complete, so that the first layer has the device for itself. Loop thread only.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -25,7 +26,7 @@ class LayerSend {
     StatusCode code = StatusCode::kOk;
   };
   /// `items` outlive the send; their codes turn from kOk to the first error of each.
-  LayerSend(NodeContext* context, PeerId peer, uint64_t tag,
+  LayerSend(NodeContext* context, const Session& session, Lane lane, uint64_t tag,
             std::vector<std::unique_ptr<Item>>* items);
   ~LayerSend();
   /// `op` is done once, when nothing is in flight any more.
@@ -46,7 +47,10 @@ class LayerSend {
     Piece piece;
     ReadBuffer buffer;
   };
+  static constexpr size_t kSlotsMax =
+      128;  // small sections: so many reads ahead, not a window full
   void pump();
+  bool window_open();
   bool read_next(Slot* slot);
   void slot_done(Slot* slot, Status result);
   void send_ready();
@@ -62,7 +66,10 @@ class LayerSend {
   std::unique_ptr<DeliveryCursor> cursor_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> free_;
+  uint64_t window_ = 0;         // bytes; grows to what the configuration allows
+  uint64_t window_used_ = 0;    // the last slot taken may have overdrawn it
   std::deque<Slot*> in_order_;  // reading or ready, as the client will get them
+  PacedFlow flow_;
   Timer retry_;
   Op* op_ = nullptr;
   bool exhausted_ = false;

@@ -29,7 +29,9 @@ class ListOp final : public Operation {
     ListOp* const owner;
   };
   ListOp(NodeContext* context, Session* session, uint64_t tag)
-      : Operation(context, session, OpKind::list, tag), scanning_(this), opened_(this) {}
+      : Operation(context, session, OpKind::list, Lane::load, tag),
+        scanning_(this),
+        opened_(this) {}
   /// Looks for the objects, a step per turn; then opens them one by one.
   void scan();
   void next();

@@ -66,6 +66,22 @@ Labels tier_label(size_t tier) {
   return {{"tier", name_of(static_cast<Tier>(tier))}};
 }
 
+Labels lane_label(size_t lane) {
+  return {{"lane", name_of(static_cast<Lane>(lane))}};
+}
+
+void add_pacing(const Pacer::Metrics& m, Families* out) {
+  for (size_t l = 0; l < kLanes; ++l) {
+    out->counter("terrace_server_paced_bytes_total", "Bytes let onto the wire, by lane.",
+                 m.granted_bytes[l], lane_label(l));
+    out->gauge("terrace_server_paced_waiting", "Operations that wait for the wire now.",
+               m.waiting[l], lane_label(l));
+  }
+  out->gauge("terrace_server_wire_in_flight_bytes", "Bytes on their way now.", m.in_flight_bytes);
+  out->gauge("terrace_server_slow_peers", "Clients that take or give bytes too slowly to wait for.",
+             m.slow_peers);
+}
+
 void add_operations(const NodeCounters& c, Families* out) {
   for (size_t k = 0; k < kOpKinds; ++k) {
     const std::string op = name_of(static_cast<OpKind>(k));
@@ -103,8 +119,10 @@ void add_operations(const NodeCounters& c, Families* out) {
                c.sessions_refused);
   out->gauge("terrace_server_operations_in_flight", "Operations now (queue depth).",
              c.operations_in_flight);
-  out->counter("terrace_server_overload_refusals_total", "Operations refused for overload.",
-               c.overload_refusals);
+  for (size_t l = 0; l < kLanes; ++l) {
+    out->counter("terrace_server_overload_refusals_total", "Operations refused for overload.",
+                 c.overload_refusals[l], lane_label(l));
+  }
   out->counter("terrace_server_protocol_errors_total", "Connections closed for bad requests.",
                c.protocol_errors);
 }
@@ -210,6 +228,7 @@ class Collector final : public prometheus::Collectable {
   std::vector<MetricFamily> Collect() const override {
     Families out;
     add_operations(*context_->counters, &out);
+    add_pacing(context_->pacer->metrics(), &out);
     add_tiers(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
     add_transport(*transport_, &out);

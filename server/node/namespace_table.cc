@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "storage/namespace_file.h"
 
 namespace terrace {
 namespace {
@@ -11,6 +12,10 @@ constexpr size_t kNameMax = 128;
 
 std::string path_of(const std::string& tenant, const std::string& name) {
   return tenant + '\0' + name;
+}
+
+NamespaceRow row_of(const Namespace& ns) {
+  return {ns.id, ns.tenant, ns.name, canonical_bytes(ns.fingerprint)};
 }
 
 std::shared_ptr<const Namespace> make(NamespaceId id, std::string tenant, std::string name,
@@ -36,6 +41,10 @@ void NamespaceTable::insert(std::shared_ptr<const Namespace> ns) {
 Status NamespaceTable::recover() {
   if (metadata_ == nullptr) return ok_status();
   TERRACE_ASSIGN_OR_RETURN(const std::vector<NamespaceRow> rows, metadata_->namespaces());
+  const auto copy = read_namespaces(directory_);
+  if (!rows.empty() && (!copy.ok() || *copy != rows)) {
+    TERRACE_RETURN_IF_ERROR(write_namespaces(directory_, rows));
+  }
   const std::lock_guard lock(mutex_);
   for (const NamespaceRow& row : rows) {
     StatusOr<Fingerprint> fingerprint = parse_fingerprint(row.fingerprint);
@@ -58,28 +67,53 @@ StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::strin
                                                    std::to_string(kNameMax) + " bytes");
   }
   TERRACE_RETURN_IF_ERROR(fingerprint.validate());
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard making(making_);
   *created = false;
-  if (const auto found = by_name_.find(path_of(tenant, name)); found != by_name_.end()) {
-    const std::string difference = first_difference(found->second->fingerprint, fingerprint);
-    if (difference.empty()) return found->second;
+  if (const auto found = find(tenant, name); found != nullptr) {
+    const std::string difference = first_difference(found->fingerprint, fingerprint);
+    if (difference.empty()) return found;
     return error(StatusCode::kFailedPrecondition,
                  "namespace \"" + name + "\" holds KV of another model: " + difference +
                      "; use another namespace name");
   }
-  if (by_id_.size() >= kNamespacesMax) {
-    return error(StatusCode::kResourceExhausted,
-                 "node holds " + std::to_string(by_id_.size()) + " namespaces, the limit");
+  NamespaceId id{};
+  {
+    const std::lock_guard lock(mutex_);
+    if (by_id_.size() >= kNamespacesMax) {
+      return error(StatusCode::kResourceExhausted,
+                   "node holds " + std::to_string(by_id_.size()) + " namespaces, the limit");
+    }
+    id = NamespaceId{next_};
   }
-  const NamespaceId id{next_};
   if (metadata_ != nullptr) {
-    TERRACE_RETURN_IF_ERROR(
-        metadata_->put_namespace({id, tenant, name, canonical_bytes(fingerprint)}));
+    TERRACE_RETURN_IF_ERROR(make_durable({id, tenant, name, canonical_bytes(fingerprint)}));
   }
   *created = true;
   std::shared_ptr<const Namespace> ns = make(id, tenant, name, fingerprint);
+  const std::lock_guard lock(mutex_);
   insert(ns);
   return ns;
+}
+
+/// The copy first: one that names a namespace too many does no harm, its number is given anew.
+Status NamespaceTable::make_durable(const NamespaceRow& row) {
+  std::vector<NamespaceRow> rows;
+  for (const auto& ns : all()) rows.push_back(row_of(*ns));
+  rows.push_back(row);
+  TERRACE_RETURN_IF_ERROR(write_namespaces(directory_, rows));
+  return metadata_->put_namespace(row);
+}
+
+void NamespaceTable::never_reuse(uint32_t highest) {
+  const std::lock_guard lock(mutex_);
+  next_ = std::max(next_, highest + 1);
+}
+
+std::shared_ptr<const Namespace> NamespaceTable::find(const std::string& tenant,
+                                                      const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_name_.find(path_of(tenant, name));
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 std::shared_ptr<const Namespace> NamespaceTable::find(NamespaceId id) const {

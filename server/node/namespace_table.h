@@ -26,10 +26,14 @@ struct Namespace {
 
 class NamespaceTable {
  public:
-  /// `metadata` may be null: then namespaces last as long as the process.
-  explicit NamespaceTable(MetadataStore* metadata) : metadata_(metadata) {}
+  /// `metadata` may be null: then namespaces last as long as the process. `directory`: where their
+  /// copy for a lost index goes (storage/namespace_file.h); empty without `metadata`.
+  NamespaceTable(MetadataStore* metadata, std::string directory)
+      : metadata_(metadata), directory_(std::move(directory)) {}
   /// Reads what an earlier run opened. kDataLoss when a stored fingerprint does not parse.
   Status recover();
+  /// Numbers up to this one were given to somebody once: no new namespace gets them.
+  void never_reuse(uint32_t highest);
   /// Opens or creates; durable on return. kFailedPrecondition: it exists with another fingerprint
   /// (the message names the field and both values). kInvalidArgument, kResourceExhausted
   /// (kNamespacesMax).
@@ -42,8 +46,12 @@ class NamespaceTable {
 
  private:
   void insert(std::shared_ptr<const Namespace> ns);
+  std::shared_ptr<const Namespace> find(const std::string& tenant, const std::string& name) const;
+  Status make_durable(const NamespaceRow& row);
   MetadataStore* const metadata_;
-  mutable std::mutex mutex_;
+  const std::string directory_;
+  std::mutex making_;         // one is made at a time; held while that is written
+  mutable std::mutex mutex_;  // never held while anything is written: the loop takes it too
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> by_id_;       // guarded by mutex_
   std::unordered_map<std::string, std::shared_ptr<const Namespace>> by_name_;  // the same
   uint32_t next_ = 1;                                                          // the same

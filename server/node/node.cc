@@ -76,6 +76,7 @@ class Node::Core {
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<NamespaceTable> namespaces;
   std::unique_ptr<ChunkStore> store;
+  std::unique_ptr<Pacer> pacer;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> transport;
   std::unique_ptr<ControlServer> control;
@@ -95,11 +96,19 @@ Status Node::Core::start() {
   options.ring_entries = 4096;
   TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, &clock));
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
-  namespaces = std::make_unique<NamespaceTable>(metadata.get());
+  namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
   TERRACE_ASSIGN_OR_RETURN(
       store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get()));
+  namespaces->never_reuse(store->highest_namespace());
   context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
+  PacerOptions pacing;
+  pacing.window_bytes = config.wire_window_bytes;
+  for (const TenantConfig& tenant : config.tenants) {
+    pacing.tenant_bytes_per_s_max[tenant.name] = tenant.bytes_per_s_max;
+  }
+  pacer = std::make_unique<Pacer>(loop.get(), std::move(pacing));
+  context.pacer = pacer.get();
   return open_ports();
 }
 
@@ -133,7 +142,7 @@ Status Node::Core::open_ports() {
   TERRACE_ASSIGN_OR_RETURN(
       data_port,
       transport->listen(config.listen_host + ":" + std::to_string(config.data_port),
-                        [this](std::span<const std::byte, 16> s) { return router->knows(s); }));
+                        [this](std::span<const std::byte, 16> s) { return router->expects(s); }));
   ControlServer::Facts facts;
   facts.node_id = config.node_id;
   secure_random(std::as_writable_bytes(std::span(&facts.boot_id, 1)));
@@ -196,6 +205,7 @@ void Node::Core::shut_down() {
   }
   transport.reset();
   router.reset();
+  pacer.reset();
   if (store != nullptr) {
     Step closed;
     store->close(&closed);

@@ -7,7 +7,8 @@
 namespace terrace {
 namespace {
 
-constexpr size_t kReadsInFlight = 8;  // groups of one put on their way
+constexpr size_t kReadsInFlight = 8;   // groups of one put on their way
+constexpr uint32_t kSessionShare = 8;  // one session has this part of the node's puts at most
 constexpr Nanos kRetryPeriod = milliseconds(1);
 
 Status bad(const std::string& what) {
@@ -31,14 +32,18 @@ StatusOr<std::vector<SectionSpec>> sections_for(const Namespace& ns, const std::
 }
 }  // namespace
 
-PutOp::PutOp(NodeContext* context, Session* session, uint64_t tag)
-    : Operation(context, session, OpKind::put, tag),
+PutOp::PutOp(NodeContext* context, Session* session, Lane lane, uint64_t tag)
+    : Operation(context, session, OpKind::put, lane, tag),
       opened_(this),
       committed_(this),
-      retry_([this] { pump(); }) {}
+      flow_(context->pacer, lane, session->tenant(), session->peer(), [this] { pump(); }),
+      retry_([this] { pump(); }) {
+  session->put_began();
+}
 
 PutOp::~PutOp() {
   TERRACE_CHECK(busy_ == 0);
+  session_->put_ended();
   context_->loop->disarm(&retry_);
 }
 
@@ -50,7 +55,8 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
         StatusCode::kPermissionDenied,
         "namespace " + std::to_string(request.namespace_id()) + " was not opened by this session");
   }
-  auto op = std::unique_ptr<PutOp>(new PutOp(context, session, tag));
+  TERRACE_ASSIGN_OR_RETURN(const Lane lane, lane_of(request.priority()));
+  auto op = std::unique_ptr<PutOp>(new PutOp(context, session, lane, tag));
   TERRACE_ASSIGN_OR_RETURN(const auto key, view_keys(request.key(), 1));
   if (key.size() != 1)
     return bad("a key has 32 bytes, not " + std::to_string(request.key().size()));
@@ -83,6 +89,12 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
 
 void PutOp::start() {
   arm_deadline(deadline_ms_);
+  const uint32_t share = std::max(1u, context_->config->store.puts_in_flight_max / kSessionShare);
+  if (session_->puts() > share) {
+    return end(
+        error(StatusCode::kResourceExhausted,
+              "put: " + std::to_string(share) + " puts of this session in flight, the limit"));
+  }
   ++busy_;
   const Status started = context_->store->open_writer(spec_, &writer_, &opened_);
   if (!started.ok()) {
@@ -145,12 +157,15 @@ void PutOp::pump() {
     }
     reading |= slot->taken;
     if (slot->busy || !slot->taken) continue;
-    const Status started = read_more(slot.get());
-    if (started.code() == StatusCode::kResourceExhausted) {
-      context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
-      break;
-    }
-    if (!started.ok()) return fail(started);
+    std::vector<RemoteSpan> sources;
+    slot->reading = plan_read(*slot, &sources);
+    if (!flow_.take(slot->reading)) break;  // others first: pump() when it is our turn
+    const Status started = read_more(slot.get(), sources);
+    if (started.ok()) continue;
+    flow_.give_back(slot->reading);
+    if (started.code() != StatusCode::kResourceExhausted) return fail(started);
+    context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
+    break;
   }
   if (busy_ > 0 || committing_) return;
   if (!failure_.ok()) return end(failure_);
@@ -163,16 +178,20 @@ void PutOp::pump() {
   }
 }
 
-Status PutOp::read_more(Slot* slot) {
-  const Group& group = slot->group;
+/// How much the next read of the slot's group can have, and where it lies.
+uint64_t PutOp::plan_read(const Slot& slot, std::vector<RemoteSpan>* sources) const {
+  const Group& group = slot.group;
   const uint64_t object_offset =
-      writer_.layout().logical_offset(group.section) + group.offset + slot->at;
-  std::vector<RemoteSpan> sources;
-  slot->reading =
-      map_.locate({object_offset, group.bytes - slot->at}, kFramesFragmentsMax, &sources);
-  TERRACE_CHECK(slot->reading > 0);  // create() checked that the fragments cover the object
-  const std::vector<iovec> into =
-      context_->store->memory(&writer_, group.section, group.offset + slot->at, slot->reading);
+      writer_.layout().logical_offset(group.section) + group.offset + slot.at;
+  const uint64_t bytes =
+      map_.locate({object_offset, group.bytes - slot.at}, kFramesFragmentsMax, sources);
+  TERRACE_CHECK(bytes > 0);  // create() checked that the fragments cover the object
+  return bytes;
+}
+
+Status PutOp::read_more(Slot* slot, std::span<const RemoteSpan> sources) {
+  const std::vector<iovec> into = context_->store->memory(
+      &writer_, slot->group.section, slot->group.offset + slot->at, slot->reading);
   TERRACE_RETURN_IF_ERROR(
       context_->transport->read(session_->peer(), {tag(), sources, into}, slot));
   slot->busy = true;
@@ -183,6 +202,7 @@ Status PutOp::read_more(Slot* slot) {
 void PutOp::slot_done(Slot* slot, Status result) {
   --busy_;
   slot->busy = false;
+  flow_.give_back(slot->reading);
   if (result.ok() && failure_.ok()) {
     slot->at += slot->reading;
     if (slot->at == slot->group.bytes) {  // else pump() reads on
@@ -207,6 +227,8 @@ void PutOp::fail(Status why) {
   const bool first = failure_.ok();
   failure_.update(why);
   if (first) {
+    flow_.stop();
+    if (!admitted_) context_->store->cancel_open(&writer_);
     waiting_.clear();
     for (const auto& slot : slots_) {
       if (slot->busy) context_->transport->cancel(slot.get());

@@ -52,10 +52,11 @@ class PutOp final : public Operation {
     void done(Status result) override { owner->committed(std::move(result)); }
     PutOp* const owner;
   };
-  PutOp(NodeContext* context, Session* session, uint64_t tag);
+  PutOp(NodeContext* context, Session* session, Lane lane, uint64_t tag);
   void opened(Status result);
   void pump();
-  Status read_more(Slot* slot);
+  uint64_t plan_read(const Slot& slot, std::vector<RemoteSpan>* sources) const;
+  Status read_more(Slot* slot, std::span<const RemoteSpan> sources);
   void slot_done(Slot* slot, Status result);
   void fail(Status why);
   void committed(Status result);
@@ -74,6 +75,7 @@ class PutOp final : public Operation {
   uint32_t busy_ = 0;  // slots, the open or the commit that wait for a done()
   bool admitted_ = false;
   bool committing_ = false;
+  PacedFlow flow_;
   Timer retry_;  // the client has as many reads as it takes
   Status failure_;
   uint64_t logical_bytes_ = 0;

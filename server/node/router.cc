@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/prng.h"
 #include "proto/data.pb.h"
+#include "proto/field_count.h"
 #include "server/node/erase_op.h"
 #include "server/node/fetch_op.h"
 #include "server/node/list_op.h"
@@ -23,6 +24,30 @@ Status parse(const Message& message, T* into) {
   return error(StatusCode::kInvalidArgument, "message kind " + std::to_string(message.kind) +
                                                  " of " + std::to_string(message.body.size()) +
                                                  " bytes does not parse");
+}
+
+/// What a request repeats is counted before the parser allocates for it. 0: it repeats nothing.
+Status check_parts(const Message& message, int field) {
+  if (field == 0) return ok_status();
+  const size_t count = count_fields(message.body, static_cast<uint32_t>(field));
+  if (count <= kKeysPerRequestMax) return ok_status();
+  return error(StatusCode::kInvalidArgument, "a request of " + std::to_string(count) +
+                                                 " parts; at most " +
+                                                 std::to_string(kKeysPerRequestMax));
+}
+
+template <class Request>
+constexpr int repeated_field() {
+  if constexpr (std::is_same_v<Request, proto::FetchRequest>) {
+    return proto::FetchRequest::kItemsFieldNumber;
+  }
+  return 0;
+}
+
+template <class Reply>
+void set_outcome(Reply* reply, const Status& why) {
+  reply->mutable_outcome()->set_code(static_cast<int32_t>(why.code()));
+  reply->mutable_outcome()->set_message(why.message());
 }
 
 std::string text_of(std::span<const std::byte> bytes) {
@@ -67,11 +92,16 @@ Session* Router::find_session(std::span<const std::byte> secret) {
   return found == sessions_.end() ? nullptr : found->second->session.get();
 }
 
+bool Router::expects(std::span<const std::byte, 16> secret) {
+  const Session* session = find_session(secret);
+  return session != nullptr && !session->was_connected();
+}
+
 void Router::close(Op* op) {
   closed_ = op;
   std::vector<Key> never_connected;
   for (const auto& [key, entry] : sessions_) {
-    if (!entry->session->connected() && entry->timer.armed()) never_connected.push_back(key);
+    if (!entry->session->was_connected() && entry->timer.armed()) never_connected.push_back(key);
   }
   for (const Key& key : never_connected) remove(key);
   if (sessions_.empty() && closed_ != nullptr) {
@@ -95,7 +125,7 @@ void Router::remove(const Key& key) {
 void Router::on_peer(PeerId peer, std::span<const std::byte, 16> secret) {
   const Key key = text_of(secret);
   const auto found = sessions_.find(key);
-  if (found == sessions_.end() || found->second->session->connected()) {
+  if (found == sessions_.end() || found->second->session->was_connected()) {
     context_->counters->protocol_errors.add();
     return context_->transport->close_peer(
         peer, error(StatusCode::kUnauthenticated, "unknown or used session secret"));
@@ -121,15 +151,16 @@ void Router::on_message(PeerId peer, const Message& message) {
 template <class Request, class Reply, class Create>
 Status Router::start_operation(Session* session, const Message& message, MessageKind reply_kind,
                                Create create) {
-  Request request;
-  TERRACE_RETURN_IF_ERROR(parse(message, &request));
-  auto operation = create(context_, session, message.tag, request);
-  const Status status =
-      operation.ok() ? session->start(*std::move(operation)) : std::move(operation).status();
+  Status status = check_parts(message, repeated_field<Request>());
+  if (status.ok()) {
+    Request request;
+    TERRACE_RETURN_IF_ERROR(parse(message, &request));
+    auto operation = create(context_, session, message.tag, request);
+    status = operation.ok() ? session->start(*std::move(operation)) : std::move(operation).status();
+  }
   if (!status.ok()) {
     Reply reply;
-    reply.mutable_outcome()->set_code(static_cast<int32_t>(status.code()));
-    reply.mutable_outcome()->set_message(status.message());
+    set_outcome(&reply, status);
     session->reply(reply_kind, message.tag, reply);
   }
   return ok_status();
@@ -170,9 +201,15 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
       return ok_status();
     }
     case MessageKind::match_request: {
-      proto::MatchRequest request;
-      TERRACE_RETURN_IF_ERROR(parse(message, &request));
-      const proto::MatchReply reply = match_prefix(context_, session, request);
+      proto::MatchReply reply;
+      const Status parts = check_parts(message, proto::MatchRequest::kGroupsFieldNumber);
+      if (parts.ok()) {
+        proto::MatchRequest request;
+        TERRACE_RETURN_IF_ERROR(parse(message, &request));
+        reply = match_prefix(context_, session, request);
+      } else {
+        set_outcome(&reply, parts);
+      }
       session->reply(MessageKind::match_reply, message.tag, reply);
       count(OpKind::match, reply.outcome().code());
       return ok_status();

@@ -7,6 +7,15 @@
 #include "base/log.h"
 
 namespace terrace {
+namespace {
+
+/// Stores may fill three quarters of the node's places and prefetches seven eighths, so that a node
+/// with too much to do still serves the loads that somebody waits for.
+uint64_t operations_max(Lane lane, uint64_t places) {
+  constexpr std::array<uint64_t, kLanes> kEighths{8, 7, 6};
+  return std::max<uint64_t>(1, places * kEighths[static_cast<size_t>(lane)] / 8);
+}
+}  // namespace
 
 const char* name_of(OpKind kind) {
   switch (kind) {
@@ -26,10 +35,11 @@ const char* name_of(OpKind kind) {
   return "unknown";
 }
 
-Operation::Operation(NodeContext* context, Session* session, OpKind kind, uint64_t tag)
+Operation::Operation(NodeContext* context, Session* session, OpKind kind, Lane lane, uint64_t tag)
     : context_(context),
       session_(session),
       kind_(kind),
+      lane_(lane),
       tag_(tag),
       started_(context->loop->now()),
       deadline_([this] { cancel(StatusCode::kDeadlineExceeded); }) {
@@ -76,6 +86,7 @@ Session::~Session() {
 void Session::connected_as(PeerId peer) {
   peer_ = peer;
   connected_ = true;
+  was_connected_ = true;
 }
 
 const Namespace* Session::find_namespace(uint32_t id) const {
@@ -103,14 +114,17 @@ Status Session::start(std::unique_ptr<Operation> operation) {
     return error(StatusCode::kInvalidArgument,
                  "operation " + std::to_string(operation->tag()) + " is running already");
   }
-  if (operations_.size() >= kOperationsPerSessionMax ||
-      context_->counters->operations_in_flight.get() > context_->config->operations_in_flight_max) {
-    context_->counters->overload_refusals.add();
+  const Lane lane = operation->lane();
+  const uint64_t in_flight = context_->counters->operations_in_flight.get();
+  const uint64_t limit = operations_max(lane, context_->config->operations_in_flight_max);
+  if (operations_.size() >= kOperationsPerSessionMax || in_flight > limit) {
+    context_->counters->overload_refusals[static_cast<size_t>(lane)].add();
     return error(StatusCode::kResourceExhausted,
                  "overloaded: " + std::to_string(operations_.size()) +
-                     " operations of this session, " +
-                     std::to_string(context_->counters->operations_in_flight.get()) +
-                     " of the node in flight");
+                     " operations of this session (at most " +
+                     std::to_string(kOperationsPerSessionMax) + "), " + std::to_string(in_flight) +
+                     " of the node in flight (at most " + std::to_string(limit) + " for a " +
+                     name_of(lane) + ")");
   }
   Operation* started = operation.get();
   operations_.emplace(started->tag(), std::move(operation));

@@ -13,6 +13,7 @@
 #include "server/node/counters.h"
 #include "server/node/lease_table.h"
 #include "server/node/namespace_table.h"
+#include "server/node/pacer.h"
 #include "storage/chunk_store.h"
 #include "transport/transport.h"
 
@@ -30,6 +31,7 @@ struct NodeContext {
   Transport* transport = nullptr;
   NamespaceTable* namespaces = nullptr;
   NodeCounters* counters = nullptr;
+  Pacer* pacer = nullptr;
   bool draining = false;  // shutting down: new operations are refused
 };
 
@@ -40,7 +42,7 @@ class Session;
 /// when nothing it started is in flight, and is destroyed on a later turn.
 class Operation {
  public:
-  Operation(NodeContext* context, Session* session, OpKind kind, uint64_t tag);
+  Operation(NodeContext* context, Session* session, OpKind kind, Lane lane, uint64_t tag);
   virtual ~Operation();
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
@@ -49,6 +51,7 @@ class Operation {
   /// Ends early: starts nothing new; still replies and finishes. Repeating it changes nothing.
   virtual void cancel(StatusCode why) = 0;
   uint64_t tag() const { return tag_; }
+  Lane lane() const { return lane_; }
 
  protected:
   /// Calls cancel(kDeadlineExceeded) after `deadline_ms` (0: the node's longest).
@@ -62,6 +65,7 @@ class Operation {
 
  private:
   const OpKind kind_;
+  const Lane lane_;
   const uint64_t tag_;
   const Nanos started_;
   Timer deadline_;
@@ -77,6 +81,8 @@ class Session {
   const Secret& secret() const { return secret_; }
   PeerId peer() const { return peer_; }
   bool connected() const { return connected_; }
+  /// A secret opens one connection: it is used up even when that ended.
+  bool was_connected() const { return was_connected_; }
   void connected_as(PeerId peer);
   LeaseTable& leases() { return leases_; }
 
@@ -86,13 +92,17 @@ class Session {
 
   void reply(MessageKind kind, uint64_t tag, const google::protobuf::MessageLite& body);
   /// Starts `operation`. kInvalidArgument: its tag is in use; kResourceExhausted: too many of this
-  /// session or of the node. Then the caller replies.
+  /// session, or of the node for its lane: stores are refused first, then prefetches. Then the
+  /// caller replies.
   Status start(std::unique_ptr<Operation> operation);
   Operation* find_operation(uint64_t tag);
   void operation_finished(uint64_t tag);
   /// The peer is gone: ends every operation; `idle` runs once none is left (at once when none is).
   void disconnected(std::function<void()> idle);
   size_t operations() const { return operations_.size(); }
+  uint32_t puts() const { return puts_; }
+  void put_began() { ++puts_; }
+  void put_ended() { --puts_; }
 
  private:
   NodeContext* const context_;
@@ -101,9 +111,11 @@ class Session {
   const Secret secret_;
   PeerId peer_{};
   bool connected_ = false;
+  bool was_connected_ = false;
   LeaseTable leases_;
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;
+  uint32_t puts_ = 0;  // of the operations
   std::function<void()> idle_;
 };
 }  // namespace terrace

@@ -1,5 +1,6 @@
 #include "tests/crash/crash_run.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <vector>
@@ -115,8 +116,10 @@ class CrashRun {
     ChunkWriter writer;
     Waiting opened;
     Waiting committed;
+    Waiting erased;  // of an erase that the put did not wait for
     bool started = false;
     bool committing = false;
+    bool erasing = false;
   };
 
   /// One to four puts at once, so that their steps interleave.
@@ -130,6 +133,13 @@ class CrashRun {
       if (promises_[w.object.number] == Promise::erased) {
         promises_[w.object.number] = Promise::none;
       }
+      // Not when an earlier put of the group may be told of an object that this erase takes.
+      const bool first = std::none_of(group.begin(), group.end() - 1, [&](const auto& other) {
+        return other->object.number == w.object.number;
+      });
+      w.erasing = first && prng_.chance(25) &&
+                  world_.store->erase(world_.driver->ns, w.object.key, &w.erased).ok();
+      if (w.erasing) promises_[w.object.number] = Promise::none;
       w.started =
           world_.store
               ->open_writer(world_.driver->spec_of(w.object, w.durability), &w.writer, &w.opened)
@@ -137,7 +147,9 @@ class CrashRun {
     }
     world_.driver->until([&] {
       bool over = true;
-      for (const auto& w : group) over = advance(*w) && over;
+      for (const auto& w : group) {
+        over = advance(*w) && (!w->erasing || w->erased.over) && over;
+      }
       return over;
     });
   }

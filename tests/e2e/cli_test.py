@@ -177,6 +177,33 @@ class OwnNodeTest(unittest.TestCase):
             report = self.run_json("fsck", root / "data", node=False)
             self.assertEqual(report["objects_good"], 0)
 
+    def test_a_lost_index_comes_back_with_everybodys_own(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-fsck-") as scratch:
+            root = pathlib.Path(scratch)
+            for keep_names in (True, False):
+                data = root / ("kept" if keep_names else "lost")
+                self.node = Node(data)
+                content = os.urandom(300_000)
+                (root / "file").write_bytes(content)
+                self.run_terrace("--tenant", "alice", "put", root / "file", "--key", "secret",
+                                 "--durability", "nvme")
+                self.assertEqual(self.node.stop(), 0)
+                for manifest in (data / "index").glob("MANIFEST-*"):
+                    manifest.write_bytes(b"not a manifest")
+                if not keep_names:
+                    (data / "NAMESPACES").unlink()
+                self.run_terrace("fsck", data, "--rebuild", node=False, code=1)
+                self.node = Node(data)
+                (root / "other").write_bytes(b"bob's")
+                self.run_terrace("--tenant", "bob", "put", root / "other", "--key", "own")
+                listed = self.run_json("--tenant", "bob", "ls")
+                self.assertNotIn("secret", json.dumps(listed))
+                self.run_terrace("--tenant", "alice", "get", "secret", "-o", root / "back",
+                                 code=0 if keep_names else 1)
+                if keep_names:
+                    self.assertEqual((root / "back").read_bytes(), content)
+                self.node.stop()
+
     def test_a_small_demo(self):
         with tempfile.TemporaryDirectory(prefix="terrace-docs-") as scratch:
             words = "KV caches are kept in chunks; a chunk is an immutable object. " * 40

@@ -3,6 +3,7 @@
 // Method: one lie at a time over plain sockets against a real node; after each, and during the slow
 // ones, an honest client stores and fetches.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -211,6 +212,137 @@ TEST_F(HostileClientTest, OneThatStopsReadingHoldsUpNobody) {
     ++replies;
   }
   EXPECT_TRUE(replies == 8 || deaf.messages().closed_by_peer()) << replies;
+}
+
+TEST_F(HostileClientTest, ASecretOpensOneConnection) {
+  const SectionSpec section{SectionKind::raw, Codec::identity, 0, 200'000};
+  const Fragment whole{0, RegionId{1}, 0, 200'000};
+  const ChunkKey key = honest_.key("contended");
+  const auto ask = [&](RawClient& client) {
+    proto::PutRequest put;
+    put.set_namespace_id(client.ns());
+    put.set_key(pack_keys({&key, 1}));
+    put.set_sections(pack_sections({&section, 1}));
+    put.set_fragments(pack_fragments({&whole, 1}));
+    client.send(MessageKind::put_request, 3, put);
+  };
+  RawClient first = liar();
+  ask(first);
+  proto::PutAdmission admission;
+  ASSERT_TRUE(first.receive(MessageKind::put_admission, &admission));
+  auto second = std::make_unique<RawClient>(liar());
+  ask(*second);  // waits for the first, also when its connection is gone
+  const SessionSecret secret = second->secret();
+  ::usleep(100'000);
+  second.reset();
+  ::usleep(100'000);
+  RawConnection again(node_.data_port());
+  again.send_hello(secret, 0, 2);
+  EXPECT_TRUE(again.closed_by_peer());
+  first.send(MessageKind::cancel_request, 3, proto::CancelRequest());
+  proto::PutReply reply;
+  EXPECT_TRUE(first.receive(MessageKind::put_reply, &reply));
+}
+
+TEST_F(HostileClientTest, PartsWithoutEndAreRefusedBeforeTheyAreParsed) {
+  RawClient client = liar();
+  proto::MatchRequest request;
+  request.set_namespace_id(client.ns());
+  for (int i = 0; i < 1'000'000; ++i) request.add_groups();
+  client.send(MessageKind::match_request, 1, request);
+  proto::MatchReply reply;
+  ASSERT_TRUE(client.receive(MessageKind::match_reply, &reply));
+  EXPECT_EQ(status_code_of(reply.outcome().code()), StatusCode::kInvalidArgument);
+}
+
+TEST_F(HostileClientTest, OneSessionDoesNotTakeEveryPut) {
+  RawClient greedy = liar();
+  const SectionSpec section{SectionKind::raw, Codec::identity, 0, 1};
+  const Fragment whole{0, RegionId{1}, 0, 1};
+  int refused = 0;
+  for (uint64_t tag = 1; tag <= 1000; ++tag) {
+    const ChunkKey key = honest_.key("greedy" + std::to_string(tag));
+    proto::PutRequest put;
+    put.set_namespace_id(greedy.ns());
+    put.set_key(pack_keys({&key, 1}));
+    put.set_sections(pack_sections({&section, 1}));
+    put.set_fragments(pack_fragments({&whole, 1}));
+    greedy.send(MessageKind::put_request, tag, put);
+    proto::PutAdmission admission;
+    ASSERT_TRUE(greedy.receive(MessageKind::put_admission, &admission));
+    if (admission.outcome().code() != 0) ++refused;
+  }
+  EXPECT_EQ(refused, 1000 - 512);
+  EXPECT_EQ(honest_.put("beside the greedy one", 1000, Durability::memory), StatusCode::kOk);
+}
+
+TEST(DeafClientTest, HoldsUpNobodysReadsFromNvme) {
+  ScratchDirectory directory;
+  const std::vector<std::string> flags = {
+      "--data-directory", directory.path(), "--nvme-bytes",   "512MiB",
+      "--dram-bytes",     "64MiB",          "--promote-hits", "0"};
+  {
+    NodeProcess node(flags);
+    TestClient honest(node.endpoint());
+    ASSERT_EQ(honest.put("large", 32u << 20, Durability::nvme, 512), StatusCode::kOk);
+    ASSERT_EQ(honest.put("small", 1u << 20, Durability::nvme), StatusCode::kOk);
+    node.signal(SIGTERM);
+    node.wait();
+  }
+  NodeProcess node(flags);
+  TestClient honest(node.endpoint());
+  RawClient deaf(node.endpoint(), node.data_port());
+  const ChunkKey key = honest.key("large");
+  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
+  for (uint64_t tag = 1; tag <= 16; ++tag) {
+    proto::FetchRequest request;
+    request.set_namespace_id(deaf.ns());
+    auto* item = request.add_items();
+    item->set_key(pack_keys({&key, 1}));
+    item->set_fragments(pack_fragments({&whole, 1}));
+    deaf.send(MessageKind::fetch_request, tag, request);
+  }
+  ::usleep(300'000);
+  const SystemClock clock;
+  const Nanos begin = clock.now();
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(honest.fetch("small", 1u << 20), StatusCode::kOk);
+  EXPECT_LT(clock.now() - begin, seconds(3));
+}
+
+TEST(OverloadTest, StoresAreRefusedFirstThenPrefetches) {
+  NodeProcess node({"--operations-in-flight-max", "16"});
+  TestClient honest(node.endpoint());
+  ASSERT_EQ(honest.put("large", 32u << 20, Durability::memory), StatusCode::kOk);
+  RawClient greedy(node.endpoint(), node.data_port());
+  const ChunkKey key = honest.key("large");
+  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
+  proto::FetchRequest request;
+  request.set_namespace_id(greedy.ns());
+  auto* item = request.add_items();
+  item->set_key(pack_keys({&key, 1}));
+  item->set_fragments(pack_fragments({&whole, 1}));
+  uint64_t tag = 1;
+  const auto fill_to = [&](uint64_t operations) {  // nobody reads what they send
+    for (; tag <= operations; ++tag) greedy.send(MessageKind::fetch_request, tag, request);
+    ::usleep(100'000);
+  };
+  const auto fetch = [&](Priority priority) {
+    const Fragment here{0, honest.region(), 0, 1000};
+    const ChunkKey wanted = honest.key("large");
+    const FetchItem one{wanted, {&here, 1}};
+    FetchOptions options;
+    options.priority = priority;
+    const auto op = honest.sdk().fetch(honest.ns(), {&one, 1}, options);
+    return honest.sdk().wait(*op, std::chrono::seconds(20))->key_codes[0];
+  };
+  fill_to(12);
+  EXPECT_EQ(honest.put("refused", 1000, Durability::memory), StatusCode::kResourceExhausted);
+  EXPECT_EQ(fetch(Priority::prefetch), StatusCode::kOk);
+  fill_to(14);
+  EXPECT_EQ(fetch(Priority::prefetch), StatusCode::kResourceExhausted);
+  EXPECT_EQ(fetch(Priority::load), StatusCode::kOk);
+  fill_to(16);
+  EXPECT_EQ(fetch(Priority::load), StatusCode::kResourceExhausted);
 }
 
 TEST(OverloadTest, IsSaidWithinAMillisecond) {

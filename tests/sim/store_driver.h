@@ -112,7 +112,7 @@ class StoreDriver {
   Status get(const TestObject& object, Tier* tier = nullptr) {
     ChunkReader reader;
     Waiting opened;
-    TERRACE_RETURN_IF_ERROR(store_->open_reader(ns, object.key, &reader, &opened));
+    TERRACE_RETURN_IF_ERROR(store_->open_reader(ns, object.key, 1, &reader, &opened));
     TERRACE_RETURN_IF_ERROR(wait(&opened));
     if (reader.header().user_meta != "object " + std::to_string(object.number) ||
         reader.header().sections.size() != object.section_bytes.size()) {

@@ -225,6 +225,7 @@ Status FetchBench::proof_of_device() {
   TERRACE_ASSIGN_OR_RETURN(const uint64_t cached, cached_bytes(rig_.node->data_path()));
   report_.extra["page_cache_bytes"] = cached;
   report_.extra["device_read_bytes"] = read_after - read_before_;
+  fetched_ += layers_.bytes();
   report_.extra["fetched_bytes"] = fetched_;
   report_.bars.push_back(
       {"bytes read from the device / bytes fetched",

@@ -78,6 +78,7 @@ Status LayerBench::round(ChunkRig* rig, const ChunkBenchOptions& options, BenchS
   const double allowed = std::max(kMedianGapsMax * us(now.gaps_.percentile(500)),
                                   kRawGapsMax * us(now.raw_gaps_.percentile(990)));
   jitters_.push_back(ratio_of(us(now.gaps_.percentile(990)), allowed));
+  bytes_ += kTimesEach * (rig->chunk_bytes + rig->chunk_bytes / options.layers);
   alone_.merge(now.alone_);
   first_.merge(now.first_);
   gaps_.merge(now.gaps_);

@@ -16,6 +16,8 @@ class LayerBench {
   /// the rig's destination.
   Status round(ChunkRig* rig, const ChunkBenchOptions& options, BenchSession* session,
                std::span<const ChunkKey> keys);
+  /// Fetched in all rounds.
+  uint64_t bytes() const { return bytes_; }
   /// Times and, with `bars`, what must hold of them.
   void report(bool bars, BenchReport* report) const;
 
@@ -25,6 +27,7 @@ class LayerBench {
   Status whole(const ChunkRig& rig, uint32_t layers, BenchSession* session,
                std::span<const ChunkKey> keys);
 
+  uint64_t bytes_ = 0;
   Latencies alone_, first_, gaps_, raw_gaps_;  // of all rounds, for the percentiles printed
   std::vector<double> first_ratios_;           // a round's p50 of first / alone
   std::vector<double> jitters_;                // a round's p99 gap / what is allowed

@@ -13,6 +13,7 @@ Json json_of(const FsckReport& report) {
           {"rows", report.rows},
           {"objects_good", report.objects_good},
           {"bytes_checked", report.bytes_checked},
+          {"index_unreadable", report.index_unreadable},
           {"rows_undecodable", report.rows_undecodable},
           {"rows_out_of_range", report.rows_out_of_range},
           {"rows_overlapping", report.rows_overlapping},

@@ -1,0 +1,53 @@
+// Goal: a node's configuration is read from TOML as it is printed, and every mistake names its
+// option. Method: text in, text out.
+#include <gtest/gtest.h>
+
+#include "server/node/config.h"
+
+namespace terrace {
+namespace {
+
+Status apply_text(const std::string& text, NodeConfig* config) {
+  TERRACE_RETURN_IF_ERROR(apply_toml(text, "node.toml", config));
+  return config->validate();
+}
+
+TEST(NodeConfigTest, what_is_printed_reads_back) {
+  NodeConfig config;
+  config.dev = true;
+  ASSERT_TRUE(apply_text("node_id = \"n\"\nwire_window_bytes = 4194304\n"
+                         "[[tenant]]\nname = \"batch\"\nbytes_per_s_max = 500000000\n",
+                         &config)
+                  .ok());
+  EXPECT_EQ(config.wire_window_bytes, 4194304u);
+  ASSERT_EQ(config.tenants.size(), 1u);
+  EXPECT_EQ(config.tenants[0].name, "batch");
+  EXPECT_EQ(config.tenants[0].bytes_per_s_max, 500000000u);
+  NodeConfig again;
+  ASSERT_TRUE(apply_text(to_toml(config), &again).ok());
+  EXPECT_EQ(to_toml(again), to_toml(config));
+}
+
+TEST(NodeConfigTest, mistakes_name_their_option) {
+  const auto message = [](const std::string& text) {
+    NodeConfig config;
+    config.dev = true;
+    const Status status = apply_text(text, &config);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << text;
+    return std::string(status.message());
+  };
+  EXPECT_NE(message("wire_window_bytes = 1000").find("wire-window-bytes=1000"), std::string::npos);
+  EXPECT_NE(message("[[tenant]]\nname = \"t\"").find("bytes_per_s_max"), std::string::npos);
+  EXPECT_NE(message("[[tenant]]\nname = \"t\"\nbytes_per_s_max = -5").find("\"t\""),
+            std::string::npos);
+  EXPECT_NE(message("tenant = [1]").find("table"), std::string::npos);
+  EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
+  EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
+}
+
+TEST(NodeConfigTest, without_dev_there_must_be_tokens) {
+  NodeConfig config;
+  EXPECT_EQ(config.validate().code(), StatusCode::kInvalidArgument);
+}
+}  // namespace
+}  // namespace terrace
