@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kLowWaterMax = 256 * kKiB;
 constexpr size_t kDiscardBytes = 256 * kKiB;
-constexpr size_t kShareBytesMin = 256 * kKiB;  // of a turn; smaller sends cost too much CPU
+constexpr size_t kSendBytesMin = 256 * kKiB;  // of several frames; less costs too much CPU
 
 void set_option(int fd, int level, int name, int value) {
   // Tuning: a kernel that refuses it still carries the bytes.
@@ -75,14 +75,17 @@ void SendTurns::remove(TcpConnection* connection) {
 
 void SendTurns::run() {
   scheduled_ = false;
-  // The connections of a peer carry one layer's frames: one that sent all it could would have the
-  // layer's other half wait.
+  // The oldest frame first, whichever connection it is on: a layer's frames lie on several, and
+  // connections that took turns would finish all layers at once.
   const size_t turn = shared_->turn_bytes();
-  const size_t share = std::max(turn / std::max<size_t>(waiting_.size(), 1), kShareBytesMin);
   for (size_t bytes = 0; bytes < turn && !waiting_.empty();) {
-    TcpConnection* next = waiting_.front();
-    waiting_.pop_front();
-    bytes += next->send_now(share);
+    const auto oldest = std::min_element(
+        waiting_.begin(), waiting_.end(), [](const TcpConnection* a, const TcpConnection* b) {
+          return a->queue().front_order() < b->queue().front_order();
+        });
+    TcpConnection* const next = *oldest;
+    waiting_.erase(oldest);
+    bytes += next->send_now(std::min(std::max(next->queue().front_left(), kSendBytesMin), turn));
   }
   if (waiting_.empty()) return;
   scheduled_ = true;
@@ -217,6 +220,7 @@ Status TcpConnection::frame_ends(const FrameHeader& header, std::span<const std:
 void TcpConnection::push(OutFrame frame) {
   shared_->metrics.queued_bytes.add(frame.bytes());
   shared_->metrics.frames_out.add();
+  frame.order = ++shared_->frames;
   queue_.push(std::move(frame));
 }
 

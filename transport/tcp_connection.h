@@ -55,6 +55,7 @@ struct TcpShared {
   SendTurns turns;
   std::vector<std::byte> discard;  // where dropped payload goes; nobody reads it
   Nanos urgent_until{0};           // urgent messages are about
+  uint64_t frames = 0;             // that were ever queued
   /// Payload of one turn, now.
   uint32_t turn_bytes() const {
     return loop->now() < urgent_until ? options.turn_bytes_urgent : options.turn_bytes_max;

@@ -26,6 +26,7 @@ struct OutFrame {
   size_t payload_bytes = 0;
   Op* op = nullptr;                // done when the payload is free again
   std::vector<RemoteSpan> pinned;  // regions that the payload of a served read lies in
+  uint64_t order = 0;              // among the frames of all connections
   size_t sent = 0;                 // bytes of head and payload that the kernel has
   bool stop = false;               // its memory is wanted back
 
@@ -52,6 +53,11 @@ class TcpSendQueue {
   void push(OutFrame frame);
   bool empty() const { return frames_.empty(); }
   size_t frames() const { return frames_.size(); }
+  /// Of the frame to be sent next, and what is left of it; 0 when there is none.
+  uint64_t front_order() const { return frames_.empty() ? 0 : frames_.front().order; }
+  size_t front_left() const {
+    return frames_.empty() ? 0 : frames_.front().bytes() - frames_.front().sent;
+  }
   /// Not yet taken by the kernel, heads included.
   uint64_t bytes() const { return bytes_; }
   /// The part of bytes() that belongs to write frames.
