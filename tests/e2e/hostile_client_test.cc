@@ -14,6 +14,17 @@
 namespace terrace::e2e {
 namespace {
 
+/// A request for all of object `key`, into a region that nobody has.
+proto::FetchRequest fetch_of(const RawClient& client, const ChunkKey& key, uint64_t bytes) {
+  const Fragment whole{0, RegionId{1}, 0, bytes};
+  proto::FetchRequest request;
+  request.set_namespace_id(client.ns());
+  auto* item = request.add_items();
+  item->set_key(pack_keys({&key, 1}));
+  item->set_fragments(pack_fragments({&whole, 1}));
+  return request;
+}
+
 class HostileClientTest : public testing::Test {
  protected:
   HostileClientTest() : node_({}), honest_(node_.endpoint()) {
@@ -25,14 +36,7 @@ class HostileClientTest : public testing::Test {
   RawClient liar() { return {node_.endpoint(), node_.data_port()}; }
   /// A request for the honest object, into a region that nobody has.
   proto::FetchRequest good_fetch(const RawClient& client) {
-    const Fragment whole{0, RegionId{1}, 0, 3'000'000};
-    const ChunkKey key = honest_.key("honest");
-    proto::FetchRequest request;
-    request.set_namespace_id(client.ns());
-    auto* item = request.add_items();
-    item->set_key(pack_keys({&key, 1}));
-    item->set_fragments(pack_fragments({&whole, 1}));
-    return request;
+    return fetch_of(client, honest_.key("honest"), 3'000'000);
   }
   StatusCode fetch_code(RawClient* client, const proto::FetchRequest& request) {
     client->send(MessageKind::fetch_request, 7, request);
@@ -292,16 +296,8 @@ TEST(DeafClientTest, HoldsUpNobodysReadsFromNvme) {
   NodeProcess node(flags);
   TestClient honest(node.endpoint());
   RawClient deaf(node.endpoint(), node.data_port());
-  const ChunkKey key = honest.key("large");
-  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
-  for (uint64_t tag = 1; tag <= 16; ++tag) {
-    proto::FetchRequest request;
-    request.set_namespace_id(deaf.ns());
-    auto* item = request.add_items();
-    item->set_key(pack_keys({&key, 1}));
-    item->set_fragments(pack_fragments({&whole, 1}));
-    deaf.send(MessageKind::fetch_request, tag, request);
-  }
+  const proto::FetchRequest request = fetch_of(deaf, honest.key("large"), 32u << 20);
+  for (uint64_t tag = 1; tag <= 16; ++tag) deaf.send(MessageKind::fetch_request, tag, request);
   ::usleep(300'000);
   const SystemClock clock;
   const Nanos begin = clock.now();
@@ -314,13 +310,7 @@ TEST(OverloadTest, StoresAreRefusedFirstThenPrefetches) {
   TestClient honest(node.endpoint());
   ASSERT_EQ(honest.put("large", 32u << 20, Durability::memory), StatusCode::kOk);
   RawClient greedy(node.endpoint(), node.data_port());
-  const ChunkKey key = honest.key("large");
-  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
-  proto::FetchRequest request;
-  request.set_namespace_id(greedy.ns());
-  auto* item = request.add_items();
-  item->set_key(pack_keys({&key, 1}));
-  item->set_fragments(pack_fragments({&whole, 1}));
+  const proto::FetchRequest request = fetch_of(greedy, honest.key("large"), 32u << 20);
   uint64_t tag = 1;
   const auto fill_to = [&](uint64_t operations) {  // nobody reads what they send
     for (; tag <= operations; ++tag) greedy.send(MessageKind::fetch_request, tag, request);
@@ -350,13 +340,7 @@ TEST(OverloadTest, IsSaidWithinAMillisecond) {
   TestClient honest(node.endpoint());
   ASSERT_EQ(honest.put("large", 32u << 20, Durability::memory), StatusCode::kOk);
   RawClient greedy(node.endpoint(), node.data_port());
-  const ChunkKey key = honest.key("large");
-  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
-  proto::FetchRequest request;
-  request.set_namespace_id(greedy.ns());
-  auto* item = request.add_items();
-  item->set_key(pack_keys({&key, 1}));
-  item->set_fragments(pack_fragments({&whole, 1}));
+  const proto::FetchRequest request = fetch_of(greedy, honest.key("large"), 32u << 20);
   std::vector<Nanos> times;
   const SystemClock clock;
   int accepted = 0;
