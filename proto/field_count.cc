@@ -1,5 +1,6 @@
 #include "proto/field_count.h"
 
+#include <limits>
 #include <optional>
 
 namespace terrace {
@@ -37,12 +38,12 @@ size_t count_fields(std::span<const std::byte> body, uint32_t number) {
       case kFixed32:
         skip = 4;
         break;
-      default:
-        return count;
+      default:  // a group: the parser would go on behind it, and we have none
+        return std::numeric_limits<size_t>::max();
     }
     if (!skip || *skip > body.size()) return count;
     body = body.subspan(*skip);
-    if (*tag >> 3 == number) ++count;
+    if (static_cast<uint32_t>(*tag) >> 3 == number) ++count;  // the parser cuts tags to 32 bits
   }
   return count;
 }

@@ -7,6 +7,7 @@
 namespace terrace {
 
 /// How often field `number` stands at the top level of `body`. Bytes that are no message end the
-/// count: the parser refuses them.
+/// count: the parser refuses them. More than any limit when there is a group in it: no message of
+/// ours has one.
 size_t count_fields(std::span<const std::byte> body, uint32_t number);
 }  // namespace terrace

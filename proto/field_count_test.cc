@@ -35,6 +35,17 @@ TEST(FieldCountTest, empty_parts_count_too) {
       1000u);
 }
 
+TEST(FieldCountTest, nothing_hides_parts_from_the_count) {
+  const std::string part("\x12\x00", 2);
+  EXPECT_GT(count_fields(bytes_of("\x7b\x7c" + part + part), 2), 1'000'000u) << "behind a group";
+  const std::string long_tag("\x92\x80\x80\x80\x10\x00", 6);
+  proto::FetchRequest request;
+  if (request.ParseFromString(long_tag)) {
+    EXPECT_EQ(request.items_size(), 1);
+  }
+  EXPECT_EQ(count_fields(bytes_of(long_tag), 2), 1u) << "the same field in a longer tag";
+}
+
 TEST(FieldCountTest, a_message_cut_short_never_counts_more) {
   proto::FetchRequest request;
   for (int i = 0; i < 5; ++i) request.add_items()->set_key(std::string(32, 'k'));

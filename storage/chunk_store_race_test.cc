@@ -103,6 +103,7 @@ TEST_P(FullStoreTest, makes_room_for_the_new_when_it_holds_objects_max) {
   StoreWorld world(33);
   world.config.objects_max = 100;
   world.config.watermark_permille = 0;
+  world.config.write_through = GetParam() == Durability::nvme;  // else they are in dram only
   ASSERT_TRUE(world.start().ok());
   uint32_t refused = 0;
   for (uint64_t n = 0; n < 300; ++n) {

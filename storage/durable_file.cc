@@ -56,4 +56,13 @@ StatusOr<std::string> read_whole(const std::string& path, size_t bytes_max) {
   }
   return bytes;
 }
+
+StatusOr<std::string> move_aside(const std::string& path) {
+  std::string aside;
+  for (int n = 1; aside.empty() || ::access(aside.c_str(), F_OK) == 0; ++n) {
+    aside = path + ".damaged." + std::to_string(n);
+  }
+  if (std::rename(path.c_str(), aside.c_str()) == 0) return aside;
+  return errno_status(errno, "rename " + path + " to " + aside);
+}
 }  // namespace terrace

@@ -12,4 +12,6 @@ namespace terrace {
 Status write_durably(const std::string& directory, const std::string& name, std::string_view bytes);
 /// All of a file of at most `bytes_max`. kNotFound; kDataLoss when it is longer.
 StatusOr<std::string> read_whole(const std::string& path, size_t bytes_max);
+/// Renames `path` to the first free "path.damaged.N", and returns that.
+StatusOr<std::string> move_aside(const std::string& path);
 }  // namespace terrace

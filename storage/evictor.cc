@@ -24,13 +24,14 @@ void Evictor::step() {
   if (more_dram || more_nvme) kick();
 }
 
-EvictPlan Evictor::plan(Tier tier, uint64_t need, bool may_demote) const {
+EvictPlan Evictor::plan(Tier tier, uint64_t need, uint64_t victims_max, bool may_demote) const {
   const EvictionPolicy& policy = tier == Tier::dram ? *core_.dram_policy : *core_.nvme_policy;
   std::vector<uint32_t> ids;
   std::vector<EvictCandidate> candidates;
   uint64_t found = 0;
+  uint64_t free = 0;  // not pinned
   uint32_t after = kNoEntry;
-  while (candidates.size() < kScanMax && found < need) {
+  while (candidates.size() < kScanMax && found < need && free < victims_max) {
     ids.clear();
     policy.candidates(after, 64, &ids);
     if (ids.empty()) break;
@@ -47,7 +48,10 @@ EvictPlan Evictor::plan(Tier tier, uint64_t need, bool may_demote) const {
       } else {
         candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
       }
-      if (!candidate.pinned) found += candidate.bytes;
+      if (!candidate.pinned) {
+        found += candidate.bytes;
+        ++free;
+      }
       candidates.push_back(candidate);
     }
   }
@@ -64,7 +68,7 @@ uint64_t Evictor::surplus_objects() const {
 uint64_t Evictor::evict_dram(uint64_t need, bool may_demote, uint64_t victims_max) {
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
   if (victims_max == 0) return 0;
-  const EvictPlan victims = plan(Tier::dram, need, may_demote && core_.nvme_works());
+  const EvictPlan victims = plan(Tier::dram, need, victims_max, may_demote && core_.nvme_works());
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
     core_.metrics.evictions[kDram].add();
@@ -82,7 +86,7 @@ uint64_t Evictor::evict_dram(uint64_t need, bool may_demote, uint64_t victims_ma
 
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
-  const EvictPlan victims = plan(Tier::nvme, need, false);
+  const EvictPlan victims = plan(Tier::nvme, need, victims_max, false);
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
@@ -154,7 +158,10 @@ bool Evictor::step_nvme() {
   if (rows_pending_ >= kRowsMax) return false;
   uint64_t won = need > 0 ? evict_nvme(need, kRowsMax) : 0;
   if (const uint64_t surplus = surplus_objects(); surplus > 0) {
-    won += evict_nvme(~uint64_t{0}, surplus);
+    const uint64_t gone = evict_nvme(~uint64_t{0}, surplus);
+    won += gone;
+    // All of them only in dram: nobody has written them back, or nobody could.
+    if (gone == 0 && rows_pending_ == 0) evict_dram(~uint64_t{0}, false, surplus);
   }
   if (wanted == 0 || won > 0 || nvme_pending_ > 0) return false;
   core_.persister->give_up_first();

@@ -31,8 +31,9 @@ class Evictor {
   void step();
   bool step_dram();
   bool step_nvme();
-  /// Plans over the policy's order, at most kScanMax candidates.
-  EvictPlan plan(Tier tier, uint64_t need, bool may_demote) const;
+  /// Plans over the policy's order, at most kScanMax candidates, until they are worth `need` bytes
+  /// or `victims_max` of them could go.
+  EvictPlan plan(Tier tier, uint64_t need, uint64_t victims_max, bool may_demote) const;
   /// Return the bytes that are won, at once or when the rows are gone. Without `may_demote` what
   /// nvme has not got is dropped.
   uint64_t evict_dram(uint64_t need, bool may_demote, uint64_t victims_max = ~uint64_t{0});

@@ -15,6 +15,7 @@
 #include "base/handle.h"
 #include "base/loop.h"
 #include "storage/data_file.h"
+#include "storage/durable_file.h"
 #include "storage/metadata_store.h"
 #include "storage/namespace_file.h"
 #include "storage/nvme_space.h"
@@ -55,7 +56,7 @@ class Fsck {
   };
   Status open_device(const Uuid& directory);
   Status open_metadata();
-  Status restore_namespaces(MetadataStore* store);
+  Status restore_namespaces();
   Status check_rows();
   void check_row(const MetadataRow& row);
   /// The first thing wrong with an object, and the count it belongs to.
@@ -148,29 +149,33 @@ Status Fsck::open_metadata() {
   TERRACE_ASSIGN_OR_RETURN(loop_, Loop::create({}, &clock_));
   StatusOr<std::unique_ptr<MetadataStore>> store = MetadataStore::open(options, loop_.get());
   if (!store.ok() && options_.rebuild && store.status().code() == StatusCode::kDataLoss) {
-    std::error_code failed;
-    std::filesystem::rename(options.path, options.path + ".damaged", failed);
-    if (failed) return damaged("cannot move " + options.path + ": " + failed.message());
+    TERRACE_ASSIGN_OR_RETURN(const std::string aside, move_aside(options.path));
     report_.index_unreadable = true;
-    finding("the durable index was unreadable (" + store.status().message() +
-            "); it was moved aside");
+    finding("the durable index was unreadable (" + store.status().message() + "); it is now " +
+            aside);
     store = MetadataStore::open(options, loop_.get());
-    if (store.ok()) TERRACE_RETURN_IF_ERROR(restore_namespaces(store->get()));
   }
   if (!store.ok()) return store.status();
   metadata_ = std::move(*store);
-  return ok_status();
+  return options_.rebuild ? restore_namespaces() : ok_status();
 }
 
-Status Fsck::restore_namespaces(MetadataStore* store) {
-  const auto rows = read_namespaces(options_.data_directory);
-  if (!rows.ok()) {
-    // The node never gives the numbers in the headers to somebody else: such objects age out.
-    finding("whose the objects are is lost (" + rows.status().message() +
+/// Whatever became of the index, and however often this was tried before.
+Status Fsck::restore_namespaces() {
+  const auto known = metadata_->namespaces();
+  const auto copy = read_namespaces(options_.data_directory);
+  if (!copy.ok()) {
+    if (known.ok() && !known->empty()) return ok_status();
+    // The node gives the numbers in the rows to nobody else: such objects age out.
+    finding("whose the objects are is lost (" + copy.status().message() +
             "): namespaces must be opened anew, and nobody reaches the old objects");
     return ok_status();
   }
-  for (const NamespaceRow& row : *rows) TERRACE_RETURN_IF_ERROR(store->put_namespace(row));
+  for (const NamespaceRow& row : *copy) {
+    const bool there = known.ok() && std::any_of(known->begin(), known->end(),
+                                                 [&](const auto& k) { return k.id == row.id; });
+    if (!there) TERRACE_RETURN_IF_ERROR(metadata_->put_namespace(row));
+  }
   return ok_status();
 }
 

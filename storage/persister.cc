@@ -38,7 +38,9 @@ void Persister::write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t o
   transfer.holds = {early->source, early->space};
   transfer.done = [this, early](const Status& result) {
     --running_;
-    if (early->status.ok() && !result.ok()) give_up_space(early->space, result);
+    const bool first = result.code() == StatusCode::kDataLoss && !early->withheld;
+    if (first) give_up_space(early->space, result);
+    early->withheld |= first;
     early->status.update(result);
     if (--early->running == 0 && early->idle) std::exchange(early->idle, nullptr)();
   };

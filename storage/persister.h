@@ -29,6 +29,7 @@ struct EarlyWrite {
   std::shared_ptr<ArenaSpace> source;
   uint32_t running = 0;
   Status status;               // the first error
+  bool withheld = false;       // the medium refused some of its space
   std::function<void()> idle;  // runs once, when nothing runs any more
 };
 

@@ -19,6 +19,7 @@ struct NvmeRead {
   Op* op = nullptr;
   uint32_t id = 0;
   uint64_t owner = 0;   // of the staging buffer
+  Extent copy;          // where the copy that is read begins
   uint64_t offset = 0;  // in the stored object
   uint64_t bytes = 0;   // a multiple of 4 KiB, at most a staging buffer
   std::shared_ptr<StagingLease> lease;
@@ -34,12 +35,20 @@ void finish(const std::shared_ptr<NvmeRead>& read, Status result) {
   core->gate.leave();
 }
 
+/// The copy that was read is bad, unless another one took its place meanwhile.
+void condemn(const NvmeRead& read) {
+  const IndexEntry& entry = read.core->index[read.id];
+  const bool same = entry.has(IndexEntry::on_nvme) && entry.first_extent == read.copy;
+  if (same) read.core->quarantine(read.id, Tier::nvme);
+}
+
 void submit(const std::shared_ptr<NvmeRead>& read) {
   if (read->core->index.extents(read->id).empty()) {
     // Quarantined while it waited for a buffer.
     read->core->later([read] { finish(read, StatusCode::kDataLoss); });
     return;
   }
+  read->copy = read->core->index.extents(read->id)[0];
   TransferSpec transfer;
   transfer.kind = IoKind::read;
   const iovec memory{read->lease->buffer().data(), read->bytes};
@@ -47,7 +56,7 @@ void submit(const std::shared_ptr<NvmeRead>& read) {
   transfer.holds = {read->lease};
   transfer.done = [read](const Status& result) {
     // A medium error is as final as a failed checksum; a device that hangs says nothing.
-    if (result.code() == StatusCode::kDataLoss) read->core->quarantine(read->id, Tier::nvme);
+    if (result.code() == StatusCode::kDataLoss) condemn(*read);
     finish(read, result.ok() ? read->arrived(*read) : result);
   };
   read->core->queue->transfer(std::move(transfer));
@@ -134,7 +143,7 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
     StatusOr<ObjectHeader> header = decode_nvme_header(bytes, e);
     if (!header.ok()) {
       c.metrics.header_failures.add();
-      c.quarantine(done.id, Tier::nvme);
+      condemn(done);
       return header.status();
     }
     reader->layout_.emplace(done.bytes, header->sections);
@@ -216,7 +225,7 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
     if (Status bad = verify_units(*reader->header_, *reader->layout_, section, first_unit, bytes);
         !bad.ok()) {
       c.metrics.crc_failures_nvme.add();
-      c.quarantine(done.id, Tier::nvme);
+      condemn(done);
       return bad;
     }
     into->tier_ = Tier::nvme;

@@ -73,9 +73,10 @@ void FetchOp::start() {
 void FetchOp::open_more() {
   while (cancelled_ == StatusCode::kOk && opening_ < kOpeningMax && opening_next_ < items_.size()) {
     LayerSend::Item& item = *items_[opening_next_];
-    const Status started =
-        context_->store->open_reader(ns_, item.key, static_cast<uint64_t>(session_->peer()),
-                                     &item.reader, openings_[opening_next_].get());
+    const Status started = context_->store->open_reader(
+        ns_, item.key,
+        static_cast<uint64_t>(session_->peer()) * kLanes + static_cast<uint64_t>(lane()),
+        &item.reader, openings_[opening_next_].get());
     if (started.ok()) {
       ++opening_;
     } else {

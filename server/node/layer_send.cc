@@ -9,6 +9,7 @@ namespace terrace {
 namespace {
 
 constexpr uint64_t kFirstWindowBytes = kMiB;
+constexpr uint64_t kCombinedBytesMax = 128 * kKiB;  // of a frame of several slots
 constexpr Nanos kRetryPeriod = milliseconds(1);
 
 uint32_t first_unit(const Piece& piece) {
@@ -64,6 +65,13 @@ std::vector<uint32_t> crcs_of(const LayerSend::Item& item, const Piece& piece,
   return crcs;
 }
 
+template <class Slots>
+uint64_t bytes_of(const Slots& slots) {
+  uint64_t bytes = 0;
+  for (const auto* slot : slots) bytes += slot->piece.bytes;
+  return bytes;
+}
+
 std::vector<DeliveryCursor::Item> shapes_of(
     const std::vector<std::unique_ptr<LayerSend::Item>>& items) {
   std::vector<DeliveryCursor::Item> shapes;
@@ -105,7 +113,7 @@ void LayerSend::cancel() {
   cancelled_ = true;
   flow_.stop();
   for (const auto& slot : slots_) {
-    if (slot->state == Slot::State::writing) context_->transport->cancel(slot.get());
+    if (!slot->frame.empty()) context_->transport->cancel(slot.get());
   }
   pump();
 }
@@ -156,63 +164,98 @@ void LayerSend::slot_done(Slot* slot, Status result) {
     if (!result.ok()) fail_item(slot->piece.item, result.code());
     slot->state = Slot::State::ready;
     window_ = std::min(window_ + slot->piece.bytes, context_->config->fetch_window_bytes);
+    if (slot->piece.bytes < kCombinedBytesMax) {
+      // What else completes on this turn may leave in the same frame.
+      if (!retry_.armed()) context_->loop->arm(&retry_, context_->loop->now());
+      return;
+    }
   } else {
     TERRACE_CHECK(slot->state == Slot::State::writing);
-    if (!result.ok() && result.code() != StatusCode::kCancelled) {
-      fail_item(slot->piece.item, result.code());
+    for (Slot* sent : std::exchange(slot->frame, {})) {
+      if (!result.ok() && result.code() != StatusCode::kCancelled) {
+        fail_item(sent->piece.item, result.code());
+      }
+      flow_.give_back(sent->piece.bytes);
+      free_slot(sent);
     }
-    flow_.give_back(slot->piece.bytes);
-    free_slot(slot);
   }
   pump();
 }
 
 void LayerSend::send_ready() {
   while (!in_order_.empty() && in_order_.front()->state == Slot::State::ready) {
-    Slot* slot = in_order_.front();
-    if (!cancelled_ && (*items_)[slot->piece.item]->code == StatusCode::kOk) {
-      if (!flow_.take(slot->piece.bytes)) return;  // others first: pump() when it is our turn
-      const Status sent = send(slot);
-      if (!sent.ok()) flow_.give_back(slot->piece.bytes);
+    Slot* const first = in_order_.front();
+    std::vector<Slot*> frame = next_frame();
+    if (!frame.empty()) {
+      const size_t slots = frame.size();
+      const uint64_t bytes = bytes_of(frame);
+      if (!flow_.take(bytes)) return;  // others first: pump() when it is our turn
+      const Status sent = send(std::move(frame));
+      if (sent.ok()) {
+        in_order_.erase(in_order_.begin(), in_order_.begin() + static_cast<ptrdiff_t>(slots));
+        continue;
+      }
+      flow_.refund(bytes);
       if (sent.code() == StatusCode::kResourceExhausted) {  // the client is slower than we are
         context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
         return;
       }
-      if (sent.ok()) {
-        in_order_.pop_front();
-        continue;
-      }
-      fail_item(slot->piece.item, sent.code());
+      fail_item(first->piece.item, sent.code());
     }
     in_order_.pop_front();
-    free_slot(slot);
+    free_slot(first);
   }
 }
 
-Status LayerSend::send(Slot* slot) {
-  const Piece& piece = slot->piece;
-  const Item& item = *(*items_)[piece.item];
-  const uint64_t skip = piece.offset - uint64_t{first_unit(piece)} * kCrcUnitBytes;
-  const std::vector<iovec> from = trimmed(slot->buffer.pieces(), skip, piece.bytes);
-  Delivery delivery{piece.item,
-                    piece.section,
-                    piece.offset,
-                    piece.object_offset,
-                    piece.bytes,
-                    slot->buffer.tier(),
-                    {}};
-  delivery.crcs = crcs_of(item, piece, from);
-  const std::string body = pack_deliveries({&delivery, 1});
+/// The next slot and, as long as they are small, those behind it: a frame of its own costs a small
+/// one more than its bytes do. Empty when the next one is not wanted any more.
+std::vector<LayerSend::Slot*> LayerSend::next_frame() const {
+  std::vector<Slot*> frame;
+  uint64_t bytes = 0;
+  size_t targets = 0;
+  size_t pieces = 0;
+  for (Slot* slot : in_order_) {
+    const bool wanted = !cancelled_ && (*items_)[slot->piece.item]->code == StatusCode::kOk;
+    if (slot->state != Slot::State::ready || !wanted) break;
+    bytes += slot->piece.bytes;
+    targets += slot->piece.targets.size();
+    pieces += slot->buffer.pieces().size();
+    const bool fits = bytes <= kCombinedBytesMax && frame.size() < kDeliveriesPerFrameMax &&
+                      std::max(targets, pieces) <= kFramesFragmentsMax;
+    if (!frame.empty() && !fits) break;
+    frame.push_back(slot);
+  }
+  return frame;
+}
+
+Status LayerSend::send(std::vector<Slot*> frame) {
+  std::vector<Delivery> deliveries;
+  std::vector<RemoteSpan> targets;
+  std::vector<iovec> from;
+  for (const Slot* slot : frame) {
+    const Piece& piece = slot->piece;
+    const uint64_t skip = piece.offset - uint64_t{first_unit(piece)} * kCrcUnitBytes;
+    const std::vector<iovec> bytes = trimmed(slot->buffer.pieces(), skip, piece.bytes);
+    deliveries.push_back({piece.item, piece.section, piece.offset, piece.object_offset, piece.bytes,
+                          slot->buffer.tier(), crcs_of(*(*items_)[piece.item], piece, bytes)});
+    targets.insert(targets.end(), piece.targets.begin(), piece.targets.end());
+    from.insert(from.end(), bytes.begin(), bytes.end());
+  }
+  const std::string body = pack_deliveries(deliveries);
   Transport::Write write;
   write.tag = tag_;
   write.body = std::as_bytes(std::span(body.data(), body.size()));
-  write.targets = piece.targets;
+  write.targets = targets;
   write.from = from;
-  TERRACE_RETURN_IF_ERROR(context_->transport->write(peer_, write, slot));
-  slot->state = Slot::State::writing;
+  TERRACE_RETURN_IF_ERROR(context_->transport->write(peer_, write, frame.front()));
+  for (Slot* slot : frame) {
+    slot->state = Slot::State::writing;
+    tier_bytes_[static_cast<size_t>(slot->buffer.tier())] += slot->piece.bytes;
+  }
   ++busy_;
   ++frames_;
-  tier_bytes_[static_cast<size_t>(delivery.tier)] += piece.bytes;
+  Slot* const first = frame.front();
+  first->frame = std::move(frame);
   return ok_status();
 }
 

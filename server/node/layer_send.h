@@ -1,8 +1,8 @@
 // server/node/layer_send.h - streams sections from the tiers to a client's memory, layer by layer.
 //
 // Source: ChunkStore reads; sink: transport writes. A window of bytes, in slots of at most one
-// frame each, reads ahead of the wire; frames leave in layer order. The window opens as reads
-// complete, so that the first layer has the device for itself. Loop thread only.
+// frame each, reads ahead of the wire; frames leave in layer order, small ones together. The window
+// opens as reads complete, so that the first layer has the device for itself. Loop thread only.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -46,6 +46,7 @@ class LayerSend {
     State state = State::free;
     Piece piece;
     ReadBuffer buffer;
+    std::vector<Slot*> frame;  // writing: this one and the small ones that left with it
   };
   static constexpr size_t kSlotsMax =
       128;  // small sections: so many reads ahead, not a window full
@@ -54,7 +55,8 @@ class LayerSend {
   bool read_next(Slot* slot);
   void slot_done(Slot* slot, Status result);
   void send_ready();
-  Status send(Slot* slot);
+  std::vector<Slot*> next_frame() const;
+  Status send(std::vector<Slot*> frame);
   void free_slot(Slot* slot);
   void fail_item(uint32_t item, StatusCode code);
   void finish_when_idle();

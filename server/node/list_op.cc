@@ -44,8 +44,8 @@ void ListOp::next() {
   for (; at_ < scan_.found.size() && cancelled_ == StatusCode::kOk; ++at_) {
     reader_ = std::make_unique<ChunkReader>();
     if (context_->store
-            ->open_reader(ns_, scan_.found[at_].key, static_cast<uint64_t>(session_->peer()),
-                          reader_.get(), &opened_)
+            ->open_reader(ns_, scan_.found[at_].key,
+                          static_cast<uint64_t>(session_->peer()) * kLanes, reader_.get(), &opened_)
             .ok())
       return;
   }

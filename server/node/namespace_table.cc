@@ -40,8 +40,18 @@ void NamespaceTable::insert(std::shared_ptr<const Namespace> ns) {
 
 Status NamespaceTable::recover() {
   if (metadata_ == nullptr) return ok_status();
-  TERRACE_ASSIGN_OR_RETURN(const std::vector<NamespaceRow> rows, metadata_->namespaces());
+  TERRACE_ASSIGN_OR_RETURN(std::vector<NamespaceRow> rows, metadata_->namespaces());
   const auto copy = read_namespaces(directory_);
+  // An index that was lost, or made anew, knows less than the copy: nobody else may get the
+  // numbers.
+  for (const NamespaceRow& row : copy.ok() ? *copy : std::vector<NamespaceRow>()) {
+    const bool taken = std::any_of(rows.begin(), rows.end(), [&](const NamespaceRow& known) {
+      return known.id == row.id || (known.tenant == row.tenant && known.name == row.name);
+    });
+    if (taken) continue;
+    TERRACE_RETURN_IF_ERROR(metadata_->put_namespace(row));
+    rows.push_back(row);
+  }
   if (!rows.empty() && (!copy.ok() || *copy != rows)) {
     TERRACE_RETURN_IF_ERROR(write_namespaces(directory_, rows));
   }

@@ -30,7 +30,8 @@ class NamespaceTable {
   /// copy for a lost index goes (storage/namespace_file.h); empty without `metadata`.
   NamespaceTable(MetadataStore* metadata, std::string directory)
       : metadata_(metadata), directory_(std::move(directory)) {}
-  /// Reads what an earlier run opened. kDataLoss when a stored fingerprint does not parse.
+  /// Reads what an earlier run opened, from the index and from the copy. kDataLoss when a stored
+  /// fingerprint does not parse.
   Status recover();
   /// Numbers up to this one were given to somebody once: no new namespace gets them.
   void never_reuse(uint32_t highest);

@@ -138,11 +138,18 @@ PacedFlow* Pacer::next() {
   for (size_t i = 0; i < kLanes; ++i) order[i] = &lanes_[i];
   std::stable_sort(order.begin(), order.end(),
                    [](const LaneQueue* a, const LaneQueue* b) { return a->tag < b->tag; });
-  for (LaneQueue* lane : order) {
+  for (size_t i = 0; i < kLanes; ++i) {
+    LaneQueue* const lane = order[i];
     if (lane->lines.empty()) continue;
     const bool stores = lane == &lanes_[static_cast<size_t>(Lane::store)];
     if (stores && lane->in_flight >= options_.window_bytes / 2) continue;
-    if (PacedFlow* const flow = next_of(lane); flow != nullptr) return flow;
+    PacedFlow* const flow = next_of(lane);
+    if (flow == nullptr) continue;
+    // A lane whose flows may not go now does not save up what it misses.
+    for (size_t passed = 0; passed < i; ++passed) {
+      order[passed]->tag = std::max(order[passed]->tag, lane->tag);
+    }
+    return flow;
   }
   return nullptr;
 }
@@ -180,16 +187,30 @@ void Pacer::run() {
     flow->go_on_();
     if (flow->state_ == PacedFlow::State::granted) flow->stop();
   }
-  if (waiting_ > 0 && !tick_.armed()) loop_->arm(&tick_, loop_->now() + kTickPeriod);
+  if (waiting_ == 0 || tick_.armed()) return;
+  // Nobody waited for a while: what peers did then says nothing of how they share.
+  if (loop_->now() - ticked_ > options_.slow_after) begin_period();
+  loop_->arm(&tick_, loop_->now() + kTickPeriod);
 }
 
 /// While somebody waits: tenants earn, and peers are judged by how fast they are.
 void Pacer::tick() {
-  if (const Nanos now = loop_->now(); now - period_began_ >= options_.slow_after) {
-    period_began_ = now;
+  ticked_ = loop_->now();
+  if (ticked_ - period_began_ >= options_.slow_after) {
     judge_all();
+    period_began_ = ticked_;
   }
   run();
+}
+
+void Pacer::begin_period() {
+  for (auto& [id, peer] : peers_) {
+    account(&peer);
+    peer.moved = 0;
+    peer.byte_seconds = 0;
+  }
+  period_began_ = loop_->now();
+  ticked_ = period_began_;
 }
 
 void Pacer::account(Peer* peer) const {
@@ -207,12 +228,16 @@ void Pacer::judge_all() {
       fastest = std::min(fastest, peer.byte_seconds / static_cast<double>(peer.moved));
     }
   }
-  double limit = seconds_of(options_.slow_after);
-  if (fastest < kNever) limit = std::max(limit, kSlowerThanFastest * fastest);
+  const double floor = seconds_of(options_.slow_after);
+  const double limit =
+      fastest < kNever ? std::max(floor, kSlowerThanFastest * fastest) : kSlowerThanFastest * floor;
   for (auto& [id, peer] : peers_) {
-    const double took =
-        peer.moved > 0 ? peer.byte_seconds / static_cast<double>(peer.moved) : kNever;
-    if (peer.byte_seconds > 0) set_slow(&peer, took > limit);
+    if (peer.byte_seconds == 0) continue;
+    // Of one that moved nothing yet: how long its bytes are on their way so far. The next period
+    // knows more, and goes on counting.
+    const uint64_t bytes = peer.moved > 0 ? peer.moved : peer.total();
+    if (bytes > 0) set_slow(&peer, peer.byte_seconds / static_cast<double>(bytes) > limit);
+    if (peer.moved == 0 && bytes > 0) continue;
     peer.moved = 0;
     peer.byte_seconds = 0;
   }
@@ -233,17 +258,30 @@ void Pacer::set_slow(Peer* peer, bool slow) {
   for (PacedFlow* blocked : std::exchange(peer->blocked, {})) enqueue(blocked);
 }
 
-void Pacer::give_back(PacedFlow* flow, uint64_t bytes) {
+void Pacer::release(PacedFlow* flow, uint64_t bytes) {
   const auto l = static_cast<size_t>(flow->lane_);
   Peer& peer = peer_of(flow);
   TERRACE_CHECK(peer.in_flight[l] >= bytes);
   account(&peer);
   peer.in_flight[l] -= bytes;
-  peer.moved += bytes;
   if (!peer.slow) lanes_[l].in_flight -= bytes;
   for (PacedFlow* blocked : std::exchange(peer.blocked, {})) enqueue(blocked);
   metrics_.in_flight_bytes.set(in_flight());
   schedule();
+}
+
+void Pacer::give_back(PacedFlow* flow, uint64_t bytes) {
+  peer_of(flow).moved += bytes;
+  release(flow, bytes);
+}
+
+/// As if it had never been granted.
+void Pacer::refund(PacedFlow* flow, uint64_t bytes) {
+  const auto l = static_cast<size_t>(flow->lane_);
+  lanes_[l].tag -= static_cast<double>(bytes) / options_.weights[l];
+  metrics_.granted_bytes[l].sub(bytes);
+  if (flow->tenant_->bytes_per_s_max > 0) flow->tenant_->tokens += static_cast<double>(bytes);
+  release(flow, bytes);
 }
 
 PacedFlow::PacedFlow(Pacer* pacer, Lane lane, const std::string& tenant, PeerId peer,
@@ -298,6 +336,12 @@ void PacedFlow::give_back(uint64_t bytes) {
   pacer_->give_back(this, bytes);
 }
 
+void PacedFlow::refund(uint64_t bytes) {
+  TERRACE_CHECK(taken_ >= bytes);
+  taken_ -= bytes;
+  pacer_->refund(this, bytes);
+}
+
 void PacedFlow::stop() {
   if (state_ == State::idle) return;
   if (state_ != State::granted) {
@@ -305,6 +349,6 @@ void PacedFlow::stop() {
     return;
   }
   state_ = State::idle;
-  pacer_->give_back(this, wanted_);
+  pacer_->refund(this, wanted_);
 }
 }  // namespace terrace

@@ -96,8 +96,11 @@ class Pacer {
   PacedFlow* next_of(LaneQueue* lane);
   PacedFlow* next();
   void grant(PacedFlow* flow);
+  void release(PacedFlow* flow, uint64_t bytes);
   void give_back(PacedFlow* flow, uint64_t bytes);
+  void refund(PacedFlow* flow, uint64_t bytes);
   void tick();
+  void begin_period();
   void account(Peer* peer) const;
   void judge_all();
   void set_slow(Peer* peer, bool slow);
@@ -114,6 +117,7 @@ class Pacer {
   std::unordered_map<uint64_t, Peer> peers_;
   std::map<std::string, Tenant> tenants_;
   Nanos period_began_{0};
+  Nanos ticked_{0};
   Timer turn_;  // a run on the next turn of the loop
   Timer tick_;  // while somebody waits
 };
@@ -131,6 +135,8 @@ class PacedFlow {
   /// and a take() of as many bytes in it succeeds.
   bool take(uint64_t bytes);
   void give_back(uint64_t bytes);
+  /// Taken bytes that did not go after all: the transport refused them.
+  void refund(uint64_t bytes);
   /// Wants nothing more: out of the queue. What was taken stays taken.
   void stop();
 

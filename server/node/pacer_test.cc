@@ -158,12 +158,46 @@ TEST_F(PacerTest, a_peer_that_takes_nothing_lets_go_of_the_window) {
   go();
   for (int i = 0; i < 1000; ++i) tick(4);
   EXPECT_EQ(pacer->metrics().slow_peers.get(), 1u);
-  EXPECT_GE(honest->moved, 3800 * kFrame);
+  EXPECT_GE(honest->moved, 3200 * kFrame);
   deaf = 0;  // it reads again: back in the window with its weight
   const uint64_t before = honest->moved;
   for (int i = 0; i < 1000; ++i) tick(4);
   EXPECT_EQ(pacer->metrics().slow_peers.get(), 0u);
   EXPECT_LE(honest->moved - before, 1500 * kFrame);
+}
+
+TEST_F(PacerTest, many_clients_of_one_slow_wire_are_not_slow_clients) {
+  open({.window_bytes = 16 * kMiB});
+  for (uint64_t peer = 1; peer <= 100; ++peer) mover(Lane::load, "a", peer);
+  Mover* const store = mover(Lane::store, "a", 200);
+  go();
+  for (int i = 0; i < 3000; ++i) tick(1);  // 64 frames in the window: more than three periods
+  EXPECT_EQ(pacer->metrics().slow_peers.get(), 0u);
+  EXPECT_LE(store->moved, 250 * kFrame) << "its weight, a seventeenth";
+}
+
+TEST_F(PacerTest, a_lane_that_may_not_go_saves_nothing_up) {
+  open({.window_bytes = 4 * kMiB, .tenant_bytes_per_s_max = {{"capped", kMiB}}});
+  Mover* const load = mover(Lane::load, "a", 1);
+  mover(Lane::prefetch, "capped", 2);  // in debt nearly always
+  go();
+  for (int i = 0; i < 5000; ++i) tick(4);
+  mover(Lane::prefetch, "free", 3)->go_on();
+  const uint64_t before = load->moved;
+  for (int i = 0; i < 1000; ++i) tick(4);
+  EXPECT_GE(load->moved - before, 4000 * kFrame * 7 / 10) << "16 to 4";
+}
+
+TEST_F(PacerTest, what_the_transport_refused_costs_nothing) {
+  open({.window_bytes = 4 * kMiB, .tenant_bytes_per_s_max = {{"capped", 10 * kMiB}}});
+  Mover* const capped = mover(Lane::store, "capped", 1);
+  for (int i = 0; i < 1000; ++i) {
+    if (capped->flow.take(kFrame)) capped->flow.refund(kFrame);
+    loop->turn(Nanos(0));
+  }
+  EXPECT_EQ(pacer->metrics().granted_bytes[2].get(), 0u);
+  EXPECT_TRUE(capped->flow.take(kFrame));
+  capped->flow.give_back(kFrame);
 }
 
 TEST_F(PacerTest, a_slow_reader_does_not_hold_the_window) {
@@ -175,7 +209,7 @@ TEST_F(PacerTest, a_slow_reader_does_not_hold_the_window) {
     deaf = i % 25 == 0 ? 0 : 1;  // a frame or four now and then
     tick(4);
   }
-  EXPECT_GE(honest->moved, 6500 * kFrame);
+  EXPECT_GE(honest->moved, 6000 * kFrame);
 }
 
 TEST_F(PacerTest, who_stops_waits_no_longer_and_gives_a_grant_back) {

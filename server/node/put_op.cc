@@ -7,8 +7,11 @@
 namespace terrace {
 namespace {
 
-constexpr size_t kReadsInFlight = 8;   // groups of one put on their way
-constexpr uint32_t kSessionShare = 8;  // one session has this part of the node's puts at most
+constexpr size_t kReadsInFlight = 8;  // groups of one put on their way
+// One session has an eighth of the node's puts at most, but what our client sends at once, and some
+// that ended for it and not yet here, at least.
+constexpr uint32_t kSessionShare = 8;
+constexpr uint32_t kSessionPutsMin = kOperationsPerSessionMax / 2 + 64;
 constexpr Nanos kRetryPeriod = milliseconds(1);
 
 Status bad(const std::string& what) {
@@ -89,7 +92,8 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
 
 void PutOp::start() {
   arm_deadline(deadline_ms_);
-  const uint32_t share = std::max(1u, context_->config->store.puts_in_flight_max / kSessionShare);
+  const uint32_t share =
+      std::max(kSessionPutsMin, context_->config->store.puts_in_flight_max / kSessionShare);
   if (session_->puts() > share) {
     return end(
         error(StatusCode::kResourceExhausted,
@@ -162,7 +166,7 @@ void PutOp::pump() {
     if (!flow_.take(slot->reading)) break;  // others first: pump() when it is our turn
     const Status started = read_more(slot.get(), sources);
     if (started.ok()) continue;
-    flow_.give_back(slot->reading);
+    flow_.refund(slot->reading);
     if (started.code() != StatusCode::kResourceExhausted) return fail(started);
     context_->loop->arm(&retry_, context_->loop->now() + kRetryPeriod);
     break;

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -180,27 +181,31 @@ class OwnNodeTest(unittest.TestCase):
     def test_a_lost_index_comes_back_with_everybodys_own(self):
         with tempfile.TemporaryDirectory(prefix="terrace-fsck-") as scratch:
             root = pathlib.Path(scratch)
-            for keep_names in (True, False):
-                data = root / ("kept" if keep_names else "lost")
+            for loss in ("damaged", "deleted", "names too"):
+                data = root / loss
                 self.node = Node(data)
                 content = os.urandom(300_000)
                 (root / "file").write_bytes(content)
                 self.run_terrace("--tenant", "alice", "put", root / "file", "--key", "secret",
                                  "--durability", "nvme")
                 self.assertEqual(self.node.stop(), 0)
+                if loss == "deleted":
+                    shutil.rmtree(data / "index")
+                    self.node = Node(data)  # knows no object, but still whose the numbers are
+                    self.run_terrace("--tenant", "bob", "ls")  # opens a namespace of bob's
+                    self.node.stop()
                 for manifest in (data / "index").glob("MANIFEST-*"):
                     manifest.write_bytes(b"not a manifest")
-                if not keep_names:
+                if loss == "names too":
                     (data / "NAMESPACES").unlink()
                 self.run_terrace("fsck", data, "--rebuild", node=False, code=1)
                 self.node = Node(data)
                 (root / "other").write_bytes(b"bob's")
-                self.run_terrace("--tenant", "bob", "put", root / "other", "--key", "own")
-                listed = self.run_json("--tenant", "bob", "ls")
-                self.assertNotIn("secret", json.dumps(listed))
+                self.run_terrace("--tenant", "bob", "put", root / "other", "--key", "new")
+                self.assertNotIn("secret", json.dumps(self.run_json("--tenant", "bob", "ls")))
                 self.run_terrace("--tenant", "alice", "get", "secret", "-o", root / "back",
-                                 code=0 if keep_names else 1)
-                if keep_names:
+                                 code=1 if loss == "names too" else 0)
+                if loss != "names too":
                     self.assertEqual((root / "back").read_bytes(), content)
                 self.node.stop()
 

@@ -276,7 +276,7 @@ TEST_F(HostileClientTest, OneSessionDoesNotTakeEveryPut) {
     ASSERT_TRUE(greedy.receive(MessageKind::put_admission, &admission));
     if (admission.outcome().code() != 0) ++refused;
   }
-  EXPECT_EQ(refused, 1000 - 512);
+  EXPECT_EQ(refused, 1000 - 576);
   EXPECT_EQ(honest_.put("beside the greedy one", 1000, Durability::memory), StatusCode::kOk);
 }
 

@@ -230,7 +230,8 @@ TEST(TraceGenerator, HasTheShapeOfConversations) {
 
 TEST(Trace, RealTracesReadWhole) {
   const char* directory = std::getenv("TERRACE_TRACES");
-  if (directory == nullptr) GTEST_SKIP() << "TERRACE_TRACES is not set: generated traces only";
+  if (directory == nullptr || *directory == '\0')
+    GTEST_SKIP() << "TERRACE_TRACES is not set: generated traces only";
   const struct {
     const char* file;
     size_t requests;
