@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kLowWaterMax = 256 * kKiB;
 constexpr size_t kDiscardBytes = 256 * kKiB;
-constexpr size_t kSendBytesMin = 256 * kKiB;  // of several frames; less costs too much CPU
+constexpr size_t kSendBytesMin = 512 * kKiB;  // of several frames; less costs too much CPU
 
 void set_option(int fd, int level, int name, int value) {
   // Tuning: a kernel that refuses it still carries the bytes.
