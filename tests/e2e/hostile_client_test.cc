@@ -14,17 +14,6 @@
 namespace terrace::e2e {
 namespace {
 
-/// A request for all of object `key`, into a region that nobody has.
-proto::FetchRequest fetch_of(const RawClient& client, const ChunkKey& key, uint64_t bytes) {
-  const Fragment whole{0, RegionId{1}, 0, bytes};
-  proto::FetchRequest request;
-  request.set_namespace_id(client.ns());
-  auto* item = request.add_items();
-  item->set_key(pack_keys({&key, 1}));
-  item->set_fragments(pack_fragments({&whole, 1}));
-  return request;
-}
-
 class HostileClientTest : public testing::Test {
  protected:
   HostileClientTest() : node_({}), honest_(node_.endpoint()) {
@@ -146,17 +135,10 @@ TEST_F(HostileClientTest, RequestsThatDoNotAddUpAreRefusedByCode) {
 }
 
 TEST_F(HostileClientTest, APutThatLiesAboutItsSourceEndsAlone) {
-  const SectionSpec section{SectionKind::raw, Codec::identity, 0, 200'000};
-  const Fragment whole{0, RegionId{1}, 0, 200'000};
   const ChunkKey key = honest_.key("lie");
   const auto outcome = [&](const proto::PutSource& source, bool answer_reads) {
     RawClient client = liar();
-    proto::PutRequest put;
-    put.set_namespace_id(client.ns());
-    put.set_key(pack_keys({&key, 1}));
-    put.set_sections(pack_sections({&section, 1}));
-    put.set_fragments(pack_fragments({&whole, 1}));
-    client.send(MessageKind::put_request, 3, put);
+    client.send(MessageKind::put_request, 3, put_of(client, key, 200'000));
     proto::PutAdmission admission;
     EXPECT_TRUE(client.receive(MessageKind::put_admission, &admission));
     EXPECT_EQ(admission.outcome().code(), 0) << admission.outcome().message();
@@ -193,12 +175,8 @@ TEST_F(HostileClientTest, APutThatLiesAboutItsSourceEndsAlone) {
 TEST_F(HostileClientTest, OneThatStopsReadingHoldsUpNobody) {
   ASSERT_EQ(honest_.put("large", 32u << 20, Durability::memory), StatusCode::kOk);
   RawClient deaf = liar();
-  const ChunkKey key = honest_.key("large");
-  const Fragment whole{0, RegionId{1}, 0, 32u << 20};
   for (uint64_t tag = 1; tag <= 8; ++tag) {
-    proto::FetchRequest request = good_fetch(deaf);
-    request.mutable_items(0)->set_key(pack_keys({&key, 1}));
-    request.mutable_items(0)->set_fragments(pack_fragments({&whole, 1}));
+    proto::FetchRequest request = fetch_of(deaf, honest_.key("large"), 32u << 20);
     request.set_deadline_ms(2'000);
     deaf.send(MessageKind::fetch_request, tag, request);
   }
@@ -219,16 +197,9 @@ TEST_F(HostileClientTest, OneThatStopsReadingHoldsUpNobody) {
 }
 
 TEST_F(HostileClientTest, ASecretOpensOneConnection) {
-  const SectionSpec section{SectionKind::raw, Codec::identity, 0, 200'000};
-  const Fragment whole{0, RegionId{1}, 0, 200'000};
   const ChunkKey key = honest_.key("contended");
   const auto ask = [&](RawClient& client) {
-    proto::PutRequest put;
-    put.set_namespace_id(client.ns());
-    put.set_key(pack_keys({&key, 1}));
-    put.set_sections(pack_sections({&section, 1}));
-    put.set_fragments(pack_fragments({&whole, 1}));
-    client.send(MessageKind::put_request, 3, put);
+    client.send(MessageKind::put_request, 3, put_of(client, key, 200'000));
   };
   RawClient first = liar();
   ask(first);
@@ -261,17 +232,10 @@ TEST_F(HostileClientTest, PartsWithoutEndAreRefusedBeforeTheyAreParsed) {
 
 TEST_F(HostileClientTest, OneSessionDoesNotTakeEveryPut) {
   RawClient greedy = liar();
-  const SectionSpec section{SectionKind::raw, Codec::identity, 0, 1};
-  const Fragment whole{0, RegionId{1}, 0, 1};
   int refused = 0;
   for (uint64_t tag = 1; tag <= 1000; ++tag) {
     const ChunkKey key = honest_.key("greedy" + std::to_string(tag));
-    proto::PutRequest put;
-    put.set_namespace_id(greedy.ns());
-    put.set_key(pack_keys({&key, 1}));
-    put.set_sections(pack_sections({&section, 1}));
-    put.set_fragments(pack_fragments({&whole, 1}));
-    greedy.send(MessageKind::put_request, tag, put);
+    greedy.send(MessageKind::put_request, tag, put_of(greedy, key, 1));
     proto::PutAdmission admission;
     ASSERT_TRUE(greedy.receive(MessageKind::put_admission, &admission));
     if (admission.outcome().code() != 0) ++refused;

@@ -116,4 +116,25 @@ bool RawClient::receive(MessageKind kind, google::protobuf::MessageLite* body) {
   EXPECT_EQ(frame->header.kind, static_cast<uint16_t>(kind));
   return body->ParseFromArray(frame->body.data(), static_cast<int>(frame->body.size()));
 }
+
+proto::FetchRequest fetch_of(const RawClient& client, const ChunkKey& key, uint64_t bytes) {
+  const Fragment whole{0, RegionId{1}, 0, bytes};
+  proto::FetchRequest request;
+  request.set_namespace_id(client.ns());
+  auto* item = request.add_items();
+  item->set_key(pack_keys({&key, 1}));
+  item->set_fragments(pack_fragments({&whole, 1}));
+  return request;
+}
+
+proto::PutRequest put_of(const RawClient& client, const ChunkKey& key, uint64_t bytes) {
+  const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
+  const Fragment whole{0, RegionId{1}, 0, bytes};
+  proto::PutRequest put;
+  put.set_namespace_id(client.ns());
+  put.set_key(pack_keys({&key, 1}));
+  put.set_sections(pack_sections({&section, 1}));
+  put.set_fragments(pack_fragments({&whole, 1}));
+  return put;
+}
 }  // namespace terrace::e2e

@@ -10,12 +10,9 @@
 #include "base/handle.h"
 #include "base/status.h"
 #include "client/control_channel.h"
+#include "proto/data.pb.h"
 #include "proto/message_kind.h"
 #include "transport/wire_format.h"
-
-namespace google::protobuf {
-class MessageLite;
-}
 
 namespace terrace::e2e {
 
@@ -60,4 +57,9 @@ class RawClient {
   std::vector<std::unique_ptr<RawConnection>> connections_;
   uint32_t ns_ = 0;
 };
+
+/// A request for all of object `key`, into a region that nobody has.
+proto::FetchRequest fetch_of(const RawClient& client, const ChunkKey& key, uint64_t bytes);
+/// A request to store object `key` of one section, out of such a region.
+proto::PutRequest put_of(const RawClient& client, const ChunkKey& key, uint64_t bytes);
 }  // namespace terrace::e2e

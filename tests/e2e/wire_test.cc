@@ -21,13 +21,7 @@ TEST(WireTest, SmallSectionsTravelTogetherInOrder) {
   TestClient honest(node.endpoint());
   ASSERT_EQ(honest.put("planes", kBytes, Durability::memory, kSections), StatusCode::kOk);
   RawClient client(node.endpoint(), node.data_port());
-  const ChunkKey key = honest.key("planes");
-  const Fragment whole{0, RegionId{1}, 0, kBytes};
-  proto::FetchRequest request;
-  request.set_namespace_id(client.ns());
-  request.add_items()->set_key(pack_keys({&key, 1}));
-  request.mutable_items(0)->set_fragments(pack_fragments({&whole, 1}));
-  client.send(MessageKind::fetch_request, 1, request);
+  client.send(MessageKind::fetch_request, 1, fetch_of(client, honest.key("planes"), kBytes));
   const std::vector<std::byte> content = TestClient::content("planes", kBytes);
   uint32_t next = 0;
   uint64_t frames = 0;

@@ -6,6 +6,7 @@
 
 #include "base/prng.h"
 #include "tools/cli/bench_socket.h"
+#include "tools/cli/output.h"
 
 namespace terrace {
 namespace {
@@ -14,15 +15,6 @@ constexpr double kMedianGapsMax = 3;    // the p99 gap, in medians, or in ...
 constexpr double kRawGapsMax = 1.5;     // ... p99 gaps of the raw stream; the larger one
 constexpr milliseconds kTimeout{10'000};
 constexpr uint32_t kTimesEach = 64;  // fetches of a kind and round
-
-double us(Nanos duration) {
-  return static_cast<double>(duration.count()) / 1e3;
-}
-
-StatusOr<OpId> start(BenchSession* session, const ChunkKey& key, const Fragment& fragment) {
-  const FetchItem item{key, {&fragment, 1}};
-  return session->client().fetch(session->ns(), {&item, 1}, {});
-}
 
 Status take(BenchSession* session, OpId op) {
   TERRACE_ASSIGN_OR_RETURN(const Completion completion, session->client().wait(op, kTimeout));
@@ -35,10 +27,9 @@ Status LayerBench::alone(const ChunkRig& rig, uint32_t layers, BenchSession* ses
   const SystemClock clock;
   for (uint32_t n = 0; n < kTimesEach; ++n) {
     const uint64_t place = n % keys.size();
-    const Fragment fragment{0, session->region(), place * rig.chunk_bytes,
-                            rig.chunk_bytes / layers};
+    const Fragment layer{0, session->region(), place * rig.chunk_bytes, rig.chunk_bytes / layers};
     const Nanos begin = clock.now();
-    TERRACE_ASSIGN_OR_RETURN(const OpId op, start(session, keys[place], fragment));
+    TERRACE_ASSIGN_OR_RETURN(const OpId op, session->fetch(keys[place], {&layer, 1}));
     TERRACE_RETURN_IF_ERROR(session->client().wait_layer(op, 0, kTimeout));
     alone_.record(clock.now() - begin);
     TERRACE_RETURN_IF_ERROR(take(session, op));
@@ -51,9 +42,8 @@ Status LayerBench::whole(const ChunkRig& rig, uint32_t layers, BenchSession* ses
   const SystemClock clock;
   for (uint32_t n = 0; n < kTimesEach; ++n) {
     const uint64_t place = n % keys.size();
-    const Fragment fragment{0, session->region(), place * rig.chunk_bytes, rig.chunk_bytes};
     Nanos last = clock.now();
-    TERRACE_ASSIGN_OR_RETURN(const OpId op, start(session, keys[place], fragment));
+    TERRACE_ASSIGN_OR_RETURN(const OpId op, session->fetch(keys[place], place, rig.chunk_bytes));
     for (uint32_t layer = 0; layer < layers; ++layer) {
       TERRACE_RETURN_IF_ERROR(session->client().wait_layer(op, layer, kTimeout));
       const Nanos now = clock.now();
@@ -74,10 +64,11 @@ Status LayerBench::round(ChunkRig* rig, const ChunkBenchOptions& options, BenchS
   stream.piece_gaps = &now.raw_gaps_;
   TERRACE_RETURN_IF_ERROR(
       stream_over_sockets(stream, rig->source.span(), rig->destination.span()).status());
-  first_ratios_.push_back(ratio_of(us(now.first_.percentile(500)), us(now.alone_.percentile(500))));
-  const double allowed = std::max(kMedianGapsMax * us(now.gaps_.percentile(500)),
-                                  kRawGapsMax * us(now.raw_gaps_.percentile(990)));
-  jitters_.push_back(ratio_of(us(now.gaps_.percentile(990)), allowed));
+  first_ratios_.push_back(ratio_of(microseconds_of(now.first_.percentile(500)),
+                                   microseconds_of(now.alone_.percentile(500))));
+  const double allowed = std::max(kMedianGapsMax * microseconds_of(now.gaps_.percentile(500)),
+                                  kRawGapsMax * microseconds_of(now.raw_gaps_.percentile(990)));
+  jitters_.push_back(ratio_of(microseconds_of(now.gaps_.percentile(990)), allowed));
   bytes_ += kTimesEach * (rig->chunk_bytes + rig->chunk_bytes / options.layers);
   alone_.merge(now.alone_);
   first_.merge(now.first_);
@@ -87,12 +78,12 @@ Status LayerBench::round(ChunkRig* rig, const ChunkBenchOptions& options, BenchS
 }
 
 void LayerBench::report(bool bars, BenchReport* report) const {
-  report->extra["layer_alone_p50_us"] = us(alone_.percentile(500));
-  report->extra["first_layer_p50_us"] = us(first_.percentile(500));
-  report->extra["first_layer_p99_us"] = us(first_.percentile(990));
-  report->extra["layer_gap_p50_us"] = us(gaps_.percentile(500));
-  report->extra["layer_gap_p99_us"] = us(gaps_.percentile(990));
-  report->extra["raw_piece_gap_p99_us"] = us(raw_gaps_.percentile(990));
+  report->extra["layer_alone_p50_us"] = microseconds_of(alone_.percentile(500));
+  report->extra["first_layer_p50_us"] = microseconds_of(first_.percentile(500));
+  report->extra["first_layer_p99_us"] = microseconds_of(first_.percentile(990));
+  report->extra["layer_gap_p50_us"] = microseconds_of(gaps_.percentile(500));
+  report->extra["layer_gap_p99_us"] = microseconds_of(gaps_.percentile(990));
+  report->extra["raw_piece_gap_p99_us"] = microseconds_of(raw_gaps_.percentile(990));
   if (!bars) return;
   report->bars.push_back({"first layer / one layer alone, p50", median(first_ratios_),
                           Bar::Sense::at_most, kFirstLayerMax});
