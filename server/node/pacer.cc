@@ -64,12 +64,16 @@ uint64_t Pacer::in_flight() const {
   return bytes;
 }
 
+std::deque<Pacer::Line>::iterator Pacer::line_of(const PacedFlow* flow, LaneQueue* lane) {
+  return std::find_if(lane->lines.begin(), lane->lines.end(),
+                      [&](const Line& line) { return line.tenant == flow->tenant_; });
+}
+
 void Pacer::enqueue(PacedFlow* flow) {
   LaneQueue& lane = lanes_[static_cast<size_t>(flow->lane_)];
   // A lane that was idle starts now: it neither saves up what it did not use nor pays for it.
   if (lane.lines.empty()) lane.tag = std::max(lane.tag, virtual_time_);
-  const auto line = std::find_if(lane.lines.begin(), lane.lines.end(),
-                                 [&](const Line& l) { return l.tenant == flow->tenant_; });
+  const auto line = line_of(flow, &lane);
   if (line != lane.lines.end()) {
     auto place = line->flows.end();
     if (flow->lane_ == Lane::store) {
@@ -88,8 +92,7 @@ void Pacer::remove(PacedFlow* flow) {
     std::erase(peer_of(flow).blocked, flow);
   } else {
     LaneQueue& lane = lanes_[static_cast<size_t>(flow->lane_)];
-    const auto line = std::find_if(lane.lines.begin(), lane.lines.end(),
-                                   [&](const Line& l) { return l.tenant == flow->tenant_; });
+    const auto line = line_of(flow, &lane);
     TERRACE_CHECK(line != lane.lines.end());
     std::erase(line->flows, flow);
     if (line->flows.empty()) lane.lines.erase(line);

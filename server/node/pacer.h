@@ -87,6 +87,7 @@ class Pacer {
     uint64_t in_flight = 0;  // of peers that are not slow
     std::deque<Line> lines;
   };
+  static std::deque<Line>::iterator line_of(const PacedFlow* flow, LaneQueue* lane);
   void enqueue(PacedFlow* flow);
   void remove(PacedFlow* flow);
   uint64_t in_flight() const;
