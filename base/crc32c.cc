@@ -22,7 +22,36 @@ constexpr std::array<uint32_t, 256> make_table() {
   return table;
 }
 constexpr std::array<uint32_t, 256> kTable = make_table();
+
+/// a * b modulo the polynomial; bit 31 is the coefficient of x^0.
+constexpr uint32_t multiply(uint32_t a, uint32_t b) {
+  uint32_t product = 0;
+  for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+    if ((a & bit) != 0) product ^= b;
+    b = (b >> 1) ^ ((b & 1) ? kPolynomialReflected : 0);
+  }
+  return product;
+}
+
+/// [k]: x^(8 * 2^k).
+constexpr std::array<uint32_t, 64> make_powers() {
+  std::array<uint32_t, 64> powers{};
+  uint32_t power = 1u << 23;  // x^8
+  for (uint32_t& each : powers) {
+    each = power;
+    power = multiply(power, power);
+  }
+  return powers;
+}
+constexpr std::array<uint32_t, 64> kPowers = make_powers();
 }  // namespace
+
+uint32_t crc32c_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes) {
+  for (size_t k = 0; b_bytes != 0; ++k, b_bytes >>= 1) {
+    if ((b_bytes & 1) != 0) crc_a = multiply(kPowers[k], crc_a);
+  }
+  return crc_a ^ crc_b;
+}
 
 uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc) {
   uint32_t c = ~crc;

@@ -40,6 +40,8 @@ TEST(Crc32c, EqualsTheTableAndContinues) {
     const size_t cut = prng.below(bytes.size() + 1);
     const std::span<const std::byte> all(bytes);
     ASSERT_EQ(whole, crc32c(all.subspan(cut), crc32c(all.first(cut))));
+    ASSERT_EQ(whole,
+              crc32c_join(crc32c(all.first(cut)), crc32c(all.subspan(cut)), bytes.size() - cut));
   }
 }
 

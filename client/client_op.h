@@ -44,7 +44,7 @@ class ClientOp {
 
   /// `sub` is what the operation gave open_tag().
   virtual void on_message(uint32_t sub, const Message& message) = 0;
-  virtual bool accept_write(const IncomingWrite&) { return false; }
+  virtual bool accept_write(const IncomingWrite&, std::vector<uint32_t>*) { return false; }
   virtual void on_write(const IncomingWrite&) {}
   virtual Status accept_read(uint32_t sub, std::span<const RemoteSpan> spans);
   /// A bounded piece of computing; true when there is more.

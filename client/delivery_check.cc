@@ -16,6 +16,11 @@ Status wrong(const Delivery& d, const std::string& what) {
                                           std::to_string(d.item) + " (object offset " +
                                           std::to_string(d.object_offset) + "): " + what);
 }
+
+/// Bytes of the delivery in the unit that holds offset `at` of the section, from there on.
+uint64_t unit_bytes_at(const Delivery& d, uint64_t at) {
+  return std::min(kCrcUnitBytes - at % kCrcUnitBytes, d.offset + d.bytes - at);
+}
 }  // namespace
 
 bool RangeSet::insert(ByteRange range) {
@@ -125,29 +130,44 @@ Status DeliveryCheck::claim(std::span<const Delivery> deliveries,
   return ok_status();
 }
 
-bool DeliveryCheck::matches(const Delivery& d, const RegionUses& memory) const {
+void DeliveryCheck::unit_lengths(std::span<const Delivery> deliveries,
+                                 std::vector<uint32_t>* lengths) {
+  for (const Delivery& d : deliveries) {
+    for (uint64_t at = d.offset; at < d.offset + d.bytes;) {
+      const uint64_t bytes = unit_bytes_at(d, at);
+      lengths->push_back(static_cast<uint32_t>(bytes));
+      at += bytes;
+    }
+  }
+}
+
+bool DeliveryCheck::matches(const Delivery& d, const RegionUses& memory,
+                            std::span<const uint32_t> unit_sums) const {
   const Item& item = items_[d.item];
   std::vector<std::span<const std::byte>> pieces;
-  gather(item.map, {d.object_offset, d.bytes}, memory, &pieces);
+  if (unit_sums.empty()) gather(item.map, {d.object_offset, d.bytes}, memory, &pieces);
   PieceReader reader(pieces);
   uint64_t at = d.offset;
-  for (const uint32_t expected : d.crcs) {
+  for (size_t i = 0; i < d.crcs.size(); ++i) {
     const auto unit = static_cast<uint32_t>(at / kCrcUnitBytes);
     const auto in_unit = static_cast<uint32_t>(at % kCrcUnitBytes);
-    const uint64_t bytes = std::min<uint64_t>(kCrcUnitBytes - in_unit, d.offset + d.bytes - at);
-    const uint32_t crc =
-        reader.crc_of_next(bytes, unit_crc_seed(item.key, d.section, unit, in_unit));
-    if (crc != expected) return false;
+    const uint64_t bytes = unit_bytes_at(d, at);
+    const uint32_t seed = unit_crc_seed(item.key, d.section, unit, in_unit);
+    const uint32_t crc = unit_sums.empty() ? reader.crc_of_next(bytes, seed)
+                                           : crc32c_join(seed, unit_sums[i], bytes);
+    if (crc != d.crcs[i]) return false;
     at += bytes;
   }
   return true;
 }
 
 void DeliveryCheck::landed(std::span<const Delivery> deliveries, const RegionUses& memory,
-                           bool verify) {
+                           bool verify, std::span<const uint32_t> unit_sums) {
   for (const Delivery& d : deliveries) {
     ItemState& state = states_[d.item];
-    if (verify && !matches(d, memory)) {
+    const auto sums = unit_sums.first(unit_sums.empty() ? 0 : d.crcs.size());
+    unit_sums = unit_sums.subspan(sums.size());
+    if (verify && !matches(d, memory, sums)) {
       state.failed = true;
       ++crc_failures_;
       continue;

@@ -42,7 +42,12 @@ class DeliveryCheck {
   Status claim(std::span<const Delivery> deliveries, std::span<const RemoteSpan> targets);
   /// The bytes of claimed deliveries are in place: checks them there. A mismatch fails the item
   /// with kDataLoss and counts; the others go on. `verify` false skips only the checksums.
-  void landed(std::span<const Delivery> deliveries, const RegionUses& memory, bool verify);
+  /// `unit_sums`: CRC32C of the units as they were copied, one per length of unit_lengths(); empty:
+  /// the bytes are read again.
+  void landed(std::span<const Delivery> deliveries, const RegionUses& memory, bool verify,
+              std::span<const uint32_t> unit_sums);
+  /// Appends the lengths of the deliveries' units, and parts of units, in payload order.
+  static void unit_lengths(std::span<const Delivery> deliveries, std::vector<uint32_t>* lengths);
 
   /// Layers of the need order that are whole for every item. A failed item holds it where it is:
   /// no layer counts as ready while one of its keys holds wrong bytes there.
@@ -66,7 +71,8 @@ class DeliveryCheck {
     std::map<uint32_t, uint64_t> section_starts;  // raw objects: as the node first said
   };
   Status check_place(const Delivery& delivery);
-  bool matches(const Delivery& delivery, const RegionUses& memory) const;
+  bool matches(const Delivery& delivery, const RegionUses& memory,
+               std::span<const uint32_t> unit_sums) const;
   void add_needed(const FragmentMap& map);
   void advance();
 

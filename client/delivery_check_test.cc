@@ -115,6 +115,25 @@ struct World {
     return targets;
   }
 
+  /// What a transport that copies would say of the delivery's bytes; half of the time nothing.
+  std::vector<uint32_t> sums_of(const Delivery& d) {
+    std::vector<uint32_t> sums;
+    if (prng.chance(50)) return sums;
+    std::vector<std::byte> bytes;
+    for (const RemoteSpan& t : targets_of(d)) {
+      const auto piece = std::span(memory).subspan(t.offset, t.length);
+      bytes.insert(bytes.end(), piece.begin(), piece.end());
+    }
+    std::vector<uint32_t> lengths;
+    DeliveryCheck::unit_lengths({&d, 1}, &lengths);
+    std::span<const std::byte> rest(bytes);
+    for (const uint32_t length : lengths) {
+      sums.push_back(crc32c(rest.first(length)));
+      rest = rest.subspan(length);
+    }
+    EXPECT_TRUE(rest.empty());
+    return sums;
+  }
   void store(const Delivery& d) {
     uint64_t done = 0;
     for (const RemoteSpan& t : targets_of(d)) {
@@ -172,7 +191,7 @@ TEST(DeliveryCheck, HonestDeliveriesInAnyOrderMakeEveryItemWhole) {
       ASSERT_TRUE(check.claim({&d, 1}, world.targets_of(d)).ok());
       EXPECT_FALSE(check.whole(d.item));
       world.store(d);
-      check.landed({&d, 1}, world.uses, true);
+      check.landed({&d, 1}, world.uses, true, world.sums_of(d));
       std::fill_n(good[d.item].begin() + static_cast<ptrdiff_t>(d.object_offset), d.bytes, true);
       bytes += d.bytes;
       if (n % 4 == 0) {
@@ -203,7 +222,7 @@ TEST(DeliveryCheck, OneWrongBitOrAnotherKeysBytesFailOnlyTheirItem) {
         const RemoteSpan& t = targets[world.prng.below(targets.size())];
         world.memory[t.offset + world.prng.below(t.length)] ^= std::byte{1};
       }
-      check.landed({&d, 1}, world.uses, true);
+      check.landed({&d, 1}, world.uses, true, world.sums_of(d));
       if (n == spoiled) before_spoiled = check.layers_ready();
     }
     const Delivery& d = deliveries[spoiled];
@@ -279,7 +298,7 @@ TEST(DeliveryCheck, WithoutVerifyingOnlyTheChecksumIsSkipped) {
   for (const Delivery& d : world.honest()) {  // nothing is stored: the memory stays zero
     ASSERT_TRUE(check.claim({&d, 1}, world.targets_of(d)).ok());
     EXPECT_FALSE(check.claim({&d, 1}, world.targets_of(d)).ok());
-    check.landed({&d, 1}, world.uses, false);
+    check.landed({&d, 1}, world.uses, false, {});
   }
   for (size_t i = 0; i < world.items.size(); ++i) EXPECT_TRUE(check.whole(i));
   EXPECT_EQ(check.bytes_verified(), 0u);

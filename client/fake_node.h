@@ -52,7 +52,7 @@ class FakeNode final : public TransportHandler {
 
   void on_peer(PeerId peer, std::span<const std::byte, 16> secret) override;
   void on_message(PeerId peer, const Message& message) override;
-  bool accept_write(PeerId, const IncomingWrite&) override { return false; }
+  bool accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) override { return false; }
   void on_write(PeerId, const IncomingWrite&) override {}
   Status accept_read(PeerId, uint64_t, std::span<const RemoteSpan>) override {
     return StatusCode::kPermissionDenied;

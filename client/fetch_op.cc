@@ -31,7 +31,7 @@ void ClientFetch::refuse(Status why) {
   end_later(std::move(why));
 }
 
-bool ClientFetch::accept_write(const IncomingWrite& write) {
+bool ClientFetch::accept_write(const IncomingWrite& write, std::vector<uint32_t>* crc_runs) {
   if (ending() || refused_) return false;
   const StatusOr<std::vector<Delivery>> deliveries = unpack_deliveries(text_of(write.body));
   const Status claimed =
@@ -39,8 +39,12 @@ bool ClientFetch::accept_write(const IncomingWrite& write) {
           ? parts_.check->claim(*deliveries, write.targets)
           : error(StatusCode::kInternal,
                   "node sent a data frame that does not parse: " + deliveries.status().message());
-  if (!claimed.ok()) refuse(claimed);
-  return claimed.ok();
+  if (!claimed.ok()) {
+    refuse(claimed);
+    return false;
+  }
+  if (parts_.verify) DeliveryCheck::unit_lengths(*deliveries, crc_runs);
+  return true;
 }
 
 void ClientFetch::on_write(const IncomingWrite& write) {
@@ -50,7 +54,7 @@ void ClientFetch::on_write(const IncomingWrite& write) {
   DeliveryCheck& check = *parts_.check;
   const uint64_t verified = check.bytes_verified();
   const uint64_t failures = check.crc_failures();
-  check.landed(*deliveries, parts_.memory, parts_.verify);
+  check.landed(*deliveries, parts_.memory, parts_.verify, write.run_crcs);
   ClientCounters& counters = *operations()->counters();
   counters.bytes_verified.add(check.bytes_verified() - verified);
   counters.crc_failures.add(check.crc_failures() - failures);

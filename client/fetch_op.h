@@ -22,7 +22,7 @@ class ClientFetch final : public ClientOp {
   explicit ClientFetch(Parts parts) : parts_(std::move(parts)) {}
 
   void on_message(uint32_t sub, const Message& message) override;
-  bool accept_write(const IncomingWrite& write) override;
+  bool accept_write(const IncomingWrite& write, std::vector<uint32_t>* crc_runs) override;
   void on_write(const IncomingWrite& write) override;
 
  private:

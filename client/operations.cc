@@ -230,11 +230,12 @@ void Operations::on_message(PeerId peer, const Message& message) {
   if (place != nullptr) place->op->on_message(place->sub, message);
 }
 
-bool Operations::accept_write(PeerId peer, const IncomingWrite& write) {
+bool Operations::accept_write(PeerId peer, const IncomingWrite& write,
+                              std::vector<uint32_t>* crc_runs) {
   if (peer != session_->peer()) return false;
   session_->heard();
   const Place* place = find_tag(write.tag);
-  return place != nullptr && place->op->accept_write(write);
+  return place != nullptr && place->op->accept_write(write, crc_runs);
 }
 
 void Operations::on_write(PeerId peer, const IncomingWrite& write) {

@@ -39,6 +39,11 @@ Status RegionTable::remove(RegionId region) {
   return ok_status();
 }
 
+bool RegionTable::pinned(RegionId region) const {
+  const auto found = regions_.find(static_cast<uint64_t>(region));
+  return found != regions_.end() && found->second.pins > 0;
+}
+
 std::span<std::byte> RegionTable::find(RegionId region) const {
   const auto it = regions_.find(static_cast<uint64_t>(region));
   return it == regions_.end() ? std::span<std::byte>() : it->second.memory;

@@ -31,6 +31,7 @@ class RegionTable {
   /// While pinned, the regions of `spans` (which resolve() accepted) cannot be removed.
   void pin(std::span<const RemoteSpan> spans);
   void unpin(std::span<const RemoteSpan> spans);
+  bool pinned(RegionId region) const;
   size_t size() const { return regions_.size(); }
 
  private:

@@ -71,7 +71,7 @@ class Quiet : public TransportHandler {
  public:
   void on_peer(PeerId, std::span<const std::byte, 16>) override {}
   void on_message(PeerId, const Message&) override {}
-  bool accept_write(PeerId, const IncomingWrite&) override { return true; }
+  bool accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) override { return true; }
   void on_write(PeerId, const IncomingWrite&) override {}
   Status accept_read(PeerId, uint64_t, std::span<const RemoteSpan>) override {
     return StatusCode::kPermissionDenied;

@@ -53,6 +53,7 @@ struct TcpShared {
   TcpMetrics metrics;
   RegionTable regions;
   SendTurns turns;
+  std::vector<uint32_t> crc_runs;  // scratch
   std::vector<std::byte> discard;  // where dropped payload goes; nobody reads it
   Nanos urgent_until{0};           // urgent messages are about
   uint64_t frames = 0;             // that were ever queued

@@ -86,7 +86,8 @@ IncomingWrite TcpPeer::incoming_write(const Line& line, const FrameHeader& heade
           .immediate = header.immediate,
           .targets = line.incoming.targets,
           .body = body.subspan(header.kind * kRemoteSpanBytes),
-          .bytes = header.payload_bytes};
+          .bytes = header.payload_bytes,
+          .run_crcs = {}};
 }
 
 Status TcpPeer::write_begins(Line* line, const FrameHeader& header, std::span<const std::byte> body,
@@ -102,7 +103,9 @@ Status TcpPeer::write_begins(Line* line, const FrameHeader& header, std::span<co
   if (resolved.ok()) {
     shared_->regions.pin(incoming.targets);
     incoming.pinned = true;
-    const bool wanted = shared_->handler->accept_write(id_, incoming_write(*line, header, body));
+    shared_->crc_runs.clear();  // nobody's: the kernel copies
+    const bool wanted = shared_->handler->accept_write(id_, incoming_write(*line, header, body),
+                                                       &shared_->crc_runs);
     TERRACE_RETURN_IF_ERROR(still_open());
     if (!wanted) unpin(&incoming);
   }

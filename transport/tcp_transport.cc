@@ -42,6 +42,7 @@ class TcpTransport::Core final : public TcpPeer::Host, public TcpListener::Host 
     const auto it = peers_.find(static_cast<uint64_t>(id));
     return it == peers_.end() ? nullptr : it->second.peer.get();
   }
+  bool borrows(RegionId region) const;
   Status unregister_region(RegionId region);
   void cancel(Op* op);
   TcpShared& shared() { return shared_; }
@@ -74,7 +75,6 @@ class TcpTransport::Core final : public TcpPeer::Host, public TcpListener::Host 
   TcpListener listener_;
   std::function<bool(std::span<const std::byte, 16>)> secret_known_;
   std::unordered_map<uint64_t, Entry> peers_;
-  uint64_t next_peer_ = 1;
   std::vector<uint64_t> to_pump_;
   bool pump_scheduled_ = false;
   bool reap_scheduled_ = false;
@@ -94,11 +94,11 @@ StatusOr<uint16_t> TcpTransport::Core::listen(
 }
 
 PeerId TcpTransport::Core::add_peer(const SessionSecret& secret, bool accepted) {
-  const uint64_t id = next_peer_++;
-  peers_[id] = {.peer = std::make_unique<TcpPeer>(static_cast<PeerId>(id), &shared_, this),
-                .secret = secret,
-                .accepted = accepted};
-  return static_cast<PeerId>(id);
+  const PeerId id = make_peer_id(TransportKind::tcp);
+  peers_[static_cast<uint64_t>(id)] = {.peer = std::make_unique<TcpPeer>(id, &shared_, this),
+                                       .secret = secret,
+                                       .accepted = accepted};
+  return id;
 }
 
 StatusOr<PeerId> TcpTransport::Core::connect(const std::string& address,
@@ -191,14 +191,19 @@ void TcpTransport::Core::tick() {
   for (const auto& [id, entry] : peers_) entry.peer->tick(interval_);
 }
 
-Status TcpTransport::Core::unregister_region(RegionId region) {
+/// Of this side; the table knows of the other.
+bool TcpTransport::Core::borrows(RegionId region) const {
   const std::span<std::byte> memory = shared_.regions.find(region);
-  for (const auto& [id, entry] : peers_) {
-    if (!memory.empty() && entry.peer->borrows(memory)) {
-      return error(StatusCode::kFailedPrecondition,
-                   "region " + std::to_string(static_cast<uint64_t>(region)) +
-                       " is used by a transfer of ours; cancel it and wait");
-    }
+  return !memory.empty() && std::any_of(peers_.begin(), peers_.end(), [memory](const auto& entry) {
+    return entry.second.peer->borrows(memory);
+  });
+}
+
+Status TcpTransport::Core::unregister_region(RegionId region) {
+  if (borrows(region)) {
+    return error(StatusCode::kFailedPrecondition,
+                 "region " + std::to_string(static_cast<uint64_t>(region)) +
+                     " is used by a transfer of ours; cancel it and wait");
   }
   return shared_.regions.remove(region);
 }
@@ -255,6 +260,10 @@ StatusOr<RegionId> TcpTransport::register_region(std::span<std::byte> memory) {
 }
 Status TcpTransport::unregister_region(RegionId region) {
   return core_->unregister_region(region);
+}
+
+bool TcpTransport::region_in_use(RegionId region) const {
+  return core_->borrows(region) || core_->shared().regions.pinned(region);
 }
 
 Status TcpTransport::send_message(PeerId to, const Message& message) {

@@ -29,12 +29,13 @@ class TcpTransport final : public Transport {
   /// the return, for close_peer(); everything else answers kUnavailable until then.
   StatusOr<PeerId> connect(const std::string& address, std::array<std::byte, 16> secret,
                            uint32_t connections, Nanos deadline, Op* op);
-  /// Stops listening and closes every peer; `op` is done when nothing is in flight.
-  void close(Op* op);
   const TcpMetrics& metrics() const;
 
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
   Status unregister_region(RegionId region) override;
+  bool region_in_use(RegionId region) const override;
+  void expect_memory(std::span<std::byte>) override {}
+  void forget_memory(std::span<std::byte>) override {}
   Status send_message(PeerId to, const Message& message) override;
   Status write(PeerId to, const Write& write, Op* op) override;
   Status read(PeerId from, const Read& read, Op* op) override;
@@ -42,6 +43,7 @@ class TcpTransport final : public Transport {
   void quiesce(PeerId peer, uint64_t tag, Op* op) override;
   uint64_t queued_bytes(PeerId peer) const override;
   void close_peer(PeerId peer, Status why) override;
+  void close(Op* op) override;
 
  private:
   class Core;

@@ -40,7 +40,7 @@ struct TestOp final : Op {
 struct Recorder final : TransportHandler {
   void on_peer(PeerId id, std::span<const std::byte, 16>) override { peers.push_back(id); }
   void on_message(PeerId, const Message&) override { ++messages; }
-  bool accept_write(PeerId, const IncomingWrite&) override { return true; }
+  bool accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) override { return true; }
   void on_write(PeerId, const IncomingWrite&) override { ++writes; }
   Status accept_read(PeerId, uint64_t, std::span<const RemoteSpan>) override { return {}; }
   void on_peer_closed(PeerId, const Status& why) override { closed.push_back(why); }

@@ -1,5 +1,6 @@
 // transport/transport.h - moves bytes between registered memory here and there, and small messages.
-// Knows nothing of chunks. Implementations: tcp; all pass tests/contract/transport_contract.
+// Knows nothing of chunks. Implementations: tcp, and transport_set.h for several at once; all pass
+// tests/contract/transport_contract.
 //
 // One instance per loop; every method and every callback runs on that loop's thread and never
 // blocks. A call that returns non-OK was refused and its Op is untouched; OK means the Op is done
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/op.h"
 #include "base/region.h"
@@ -18,7 +20,13 @@
 
 namespace terrace {
 
-enum class PeerId : uint64_t {};  // never reused within a process
+enum class TransportKind : uint8_t { tcp = 1, shm = 2, rdma = 3 };
+inline constexpr size_t kTransportKinds = 4;  // 0 is none
+const char* name_of(TransportKind kind);
+
+enum class PeerId : uint64_t {};  // never reused within a process, whichever the transport
+PeerId make_peer_id(TransportKind kind);
+TransportKind kind_of(PeerId peer);
 
 /// A message as it arrived. `body` is valid during the callback only.
 struct Message {
@@ -37,6 +45,9 @@ struct IncomingWrite {
   std::span<const RemoteSpan> targets;  // all inside our regions: checked before the callback
   std::span<const std::byte> body;      // what the peer's upper layer sent along
   uint64_t bytes = 0;
+  /// As landed: the CRC32C of each run that accept_write() asked for. Empty when the bytes did not
+  /// pass through this CPU (a socket, a network card): then who wants to know reads them again.
+  std::span<const uint32_t> run_crcs;
 };
 
 /// What a transport tells the room above. The transport outlives no handler.
@@ -47,7 +58,10 @@ class TransportHandler {
   virtual void on_message(PeerId peer, const Message& message) = 0;
   /// Before the first payload byte of a write is stored. False: the payload is read and dropped,
   /// and on_write is not called. This is what makes "no further write to your memory" true.
-  virtual bool accept_write(PeerId peer, const IncomingWrite& write) = 0;
+  /// `crc_runs` (empty) may be filled with lengths, in payload order, of runs whose CRC32C on_write
+  /// wants; a transport that copies the payload itself computes them on the way.
+  virtual bool accept_write(PeerId peer, const IncomingWrite& write,
+                            std::vector<uint32_t>* crc_runs) = 0;
   /// All bytes of a write are in place. The transport touches them no more.
   virtual void on_write(PeerId peer, const IncomingWrite& write) = 0;
   /// Whether `peer` may read these spans of our regions for `tag` now; non-OK refuses the read with
@@ -68,6 +82,14 @@ class Transport {
   virtual StatusOr<RegionId> register_region(std::span<std::byte> memory) = 0;
   /// kFailedPrecondition while an operation of either side uses it; kNotFound.
   virtual Status unregister_region(RegionId region) = 0;
+  /// Whether unregister_region() would refuse it now for being used.
+  virtual bool region_in_use(RegionId region) const = 0;
+  /// Memory that many operations of this side will lie in (a slab, staging buffers), until
+  /// forget_memory() with the same span; peers cannot name it. A hint: what has to prepare memory
+  /// then does so once.
+  virtual void expect_memory(std::span<std::byte> memory) = 0;
+  /// No operation lies in it any more.
+  virtual void forget_memory(std::span<std::byte> memory) = 0;
 
   /// Sends one message; messages to one peer arrive in order. `body` is copied.
   /// kUnavailable (peer gone), kInvalidArgument (over kBodyBytesMax), kResourceExhausted (the
@@ -102,5 +124,7 @@ class Transport {
   virtual uint64_t queued_bytes(PeerId peer) const = 0;
   /// Ends the peer: all its operations are done with kUnavailable, then on_peer_closed. Later.
   virtual void close_peer(PeerId peer, Status why) = 0;
+  /// Stops listening and closes every peer; `op` is done when nothing is in flight. Once.
+  virtual void close(Op* op) = 0;
 };
 }  // namespace terrace

@@ -248,7 +248,7 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
   }
 }
 
-bool Router::accept_write(PeerId, const IncomingWrite&) {
+bool Router::accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) {
   return false;  // only the node moves data
 }
 void Router::on_write(PeerId, const IncomingWrite&) {}

@@ -27,7 +27,8 @@ class Router final : public TransportHandler {
 
   void on_peer(PeerId peer, std::span<const std::byte, 16> secret) override;
   void on_message(PeerId peer, const Message& message) override;
-  bool accept_write(PeerId peer, const IncomingWrite& write) override;
+  bool accept_write(PeerId peer, const IncomingWrite& write,
+                    std::vector<uint32_t>* crc_runs) override;
   void on_write(PeerId peer, const IncomingWrite& write) override;
   Status accept_read(PeerId peer, uint64_t tag, std::span<const RemoteSpan> spans) override;
   void on_peer_closed(PeerId peer, const Status& why) override;

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "tests/contract/transport_pair.h"
 #include "transport/tcp_transport.h"
+#include "transport/transport_set.h"
 
 namespace terrace {
 namespace {
@@ -37,10 +38,22 @@ TransportFactory tcp(uint32_t connections, bool zero_copy) {
     b->transport = std::move(server);
   };
   return {.name = "tcp" + std::to_string(connections) + (zero_copy ? "zc" : ""),
-          .connect = connect,
-          .close = [](Side* side, Op* op) {
-            static_cast<TcpTransport*>(side->transport.get())->close(op);
-          }};
+          .connect = connect};
+}
+
+/// The same as a member of a set.
+TransportFactory in_a_set(TransportKind kind, const TransportFactory& alone) {
+  const auto connect = [kind, alone](Side* a, Side* b, uint32_t queue_max) {
+    alone.connect(a, b, queue_max);
+    for (Side* side : {a, b}) {
+      if (side->transport == nullptr) return;  // the failure is on record
+      side->inner = std::move(side->transport);
+      auto set = std::make_unique<TransportSet>(side->loop.get());
+      set->add(kind, side->inner.get());
+      side->transport = std::move(set);
+    }
+  };
+  return {.name = "set_of_" + alone.name, .connect = connect};
 }
 
 TEST_P(TransportContract, MessagesArriveInOrderBothWays) {
@@ -72,7 +85,7 @@ TEST_P(TransportContract, RandomWritesAndReadsMoveEveryByteAndNoOther) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Prng prng(seed);
     std::vector<std::byte> at_b(6 * kMiB, kPoison);
-    const StatusOr<RegionId> region = b.transport->register_region(at_b);
+    const StatusOr<RegionId> region = b.register_region(at_b);
     ASSERT_TRUE(region.ok());
     std::vector<std::byte> model = at_b;
     std::vector<std::vector<std::byte>> local;
@@ -148,7 +161,7 @@ TEST_P(TransportContract, RefusedTransfersTouchNothing) {
   open();
   std::vector<std::byte> memory(kMiB, kPoison);
   std::vector<std::byte> local(kMiB);
-  const StatusOr<RegionId> region = b.transport->register_region(memory);
+  const StatusOr<RegionId> region = b.register_region(memory);
   ASSERT_TRUE(region.ok());
   b.refused = {7};
   const RemoteSpan span{*region, 0, kMiB};
@@ -173,7 +186,7 @@ TEST_P(TransportContract, RefusedTransfersTouchNothing) {
 TEST_P(TransportContract, LimitsAreRefusedAndTheOpIsUntouched) {
   open(4 * kMiB);
   std::vector<std::byte> memory(4 * kMiB);
-  const StatusOr<RegionId> region = b.transport->register_region(memory);
+  const StatusOr<RegionId> region = b.register_region(memory);
   ASSERT_TRUE(region.ok());
   CountingOp op;
   const auto write = [&](std::vector<RemoteSpan> targets, size_t bytes) {
@@ -199,7 +212,7 @@ TEST_P(TransportContract, LimitsAreRefusedAndTheOpIsUntouched) {
 TEST_P(TransportContract, ASlowReaderIsBackPressureNotMemory) {
   open(4 * kMiB);
   std::vector<std::byte> memory(kMiB);
-  const StatusOr<RegionId> region = b.transport->register_region(memory);
+  const StatusOr<RegionId> region = b.register_region(memory);
   ASSERT_TRUE(region.ok());
   const RemoteSpan target{*region, 0, kMiB};
   const iovec from{memory.data(), kMiB};
@@ -236,8 +249,8 @@ TEST_P(TransportContract, MemoryInUseCannotBeUnregistered) {
   open();
   std::vector<std::byte> at_a(8 * kMiB);
   std::vector<std::byte> at_b(kMiB);
-  const StatusOr<RegionId> ours = a.transport->register_region(at_a);
-  const StatusOr<RegionId> theirs = b.transport->register_region(at_b);
+  const StatusOr<RegionId> ours = a.register_region(at_a);
+  const StatusOr<RegionId> theirs = b.register_region(at_b);
   ASSERT_TRUE(ours.ok() && theirs.ok());
   std::vector<std::unique_ptr<CountingOp>> ops;
   const auto all_done = [&] {
@@ -267,7 +280,8 @@ TEST_P(TransportContract, MemoryInUseCannotBeUnregistered) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TransportContract,
-                         testing::Values(tcp(2, false), tcp(3, true), tcp(5, false)),
+                         testing::Values(tcp(2, false), tcp(3, true), tcp(5, false),
+                                         in_a_set(TransportKind::tcp, tcp(3, false))),
                          [](const auto& param_info) { return param_info.param.name; });
 }  // namespace
 }  // namespace terrace

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/crc32c.h"
 #include "base/loop.h"
 #include "base/prng.h"
 #include "transport/transport.h"
@@ -38,11 +39,16 @@ class Side final : public TransportHandler {
   void on_message(PeerId, const Message& message) override {
     messages.push_back({message.kind, message.tag, {message.body.begin(), message.body.end()}});
   }
-  bool accept_write(PeerId, const IncomingWrite& write) override {
+  bool accept_write(PeerId, const IncomingWrite& write, std::vector<uint32_t>* crc_runs) override {
+    // Runs that end in the middle of pieces; on_write() sees whether the sums are right.
+    for (uint64_t at = 0; at < write.bytes; at += kCrcRunBytes) {
+      crc_runs->push_back(static_cast<uint32_t>(std::min(kCrcRunBytes, write.bytes - at)));
+    }
     return !refused.contains(write.tag);
   }
   void on_write(PeerId, const IncomingWrite& write) override {
     EXPECT_FALSE(refused.contains(write.tag));
+    if (!write.run_crcs.empty()) expect_sums(write);
     ++writes[write.tag];
     write_bodies[write.tag].assign(write.body.begin(), write.body.end());
     immediates[write.tag] = write.immediate;
@@ -67,12 +73,36 @@ class Side final : public TransportHandler {
     return transport->write(peer, {.tag = tag, .body = {}, .targets = {}, .from = {}}, op);
   }
 
+  /// What the transport says of the bytes is so of those that lie in our regions.
+  void expect_sums(const IncomingWrite& write) {
+    std::vector<std::byte> bytes;
+    for (const RemoteSpan& span : write.targets) {
+      const auto piece = regions.at(span.region).subspan(span.offset, span.length);
+      bytes.insert(bytes.end(), piece.begin(), piece.end());
+    }
+    const size_t runs = (bytes.size() + kCrcRunBytes - 1) / kCrcRunBytes;
+    ASSERT_EQ(write.run_crcs.size(), runs);
+    for (size_t i = 0; i < runs; ++i) {
+      const auto rest = std::span(bytes).subspan(i * kCrcRunBytes);
+      EXPECT_EQ(write.run_crcs[i], crc32c(rest.first(std::min(kCrcRunBytes, rest.size()))));
+    }
+    ++summed;
+  }
+  /// Registers, and remembers where.
+  StatusOr<RegionId> register_region(std::span<std::byte> memory) {
+    StatusOr<RegionId> region = transport->register_region(memory);
+    if (region.ok()) regions[*region] = memory;
+    return region;
+  }
+
+  static constexpr uint64_t kCrcRunBytes = 40'000;
   struct Got {
     uint16_t kind;
     uint64_t tag;
     std::vector<std::byte> body;
   };
   std::unique_ptr<Loop> loop;
+  std::unique_ptr<Transport> inner;  // of a set
   std::unique_ptr<Transport> transport;
   PeerId peer{};
   std::vector<Got> messages;
@@ -80,6 +110,8 @@ class Side final : public TransportHandler {
   std::map<uint64_t, int> writes;
   std::map<uint64_t, std::vector<std::byte>> write_bodies;
   std::map<uint64_t, uint32_t> immediates;
+  std::map<RegionId, std::span<std::byte>> regions;
+  uint64_t summed = 0;  // writes that came with their sums
   int closes = 0;
   std::function<void()> on_close;
 };
@@ -87,10 +119,9 @@ class Side final : public TransportHandler {
 /// What an implementation provides to be tested.
 struct TransportFactory {
   std::string name;
-  /// Sets up both transports and connects them; queue bound: `send_queue_bytes_max`.
+  /// Sets up both transports and connects them, whichever side calls; the side that called knows
+  /// its peer then. Queue bound: `send_queue_bytes_max`.
   std::function<void(Side* a, Side* b, uint32_t send_queue_bytes_max)> connect;
-  /// Starts closing the side's transport; the op is done when it may be destroyed.
-  std::function<void(Side*, Op*)> close;
 };
 
 inline void PrintTo(const TransportFactory& factory, std::ostream* out) {
@@ -101,17 +132,19 @@ class TransportContract : public testing::TestWithParam<TransportFactory> {
  protected:
   void open(uint32_t send_queue_bytes_max = 64u << 20) {
     GetParam().connect(&a, &b, send_queue_bytes_max);
-    ASSERT_TRUE(turn_until([this] { return b.peer != PeerId{}; }));
+    ASSERT_TRUE(turn_until([this] { return a.peer != PeerId{} && b.peer != PeerId{}; }));
   }
   void TearDown() override {
     if (!a.transport) return;
     CountingOp closed_a;
     CountingOp closed_b;
-    GetParam().close(&a, &closed_a);
-    GetParam().close(&b, &closed_b);
+    a.transport->close(&closed_a);
+    b.transport->close(&closed_b);
     EXPECT_TRUE(turn_until([&] { return closed_a.runs == 1 && closed_b.runs == 1; }));
     a.transport.reset();
     b.transport.reset();
+    a.inner.reset();
+    b.inner.reset();
   }
   void turn() {
     a.loop->turn(Nanos(0));

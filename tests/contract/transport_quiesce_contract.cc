@@ -14,7 +14,7 @@ TEST_P(TransportContract, ACancelledWriteFreesItsMemoryThoughThePeerIsFrozen) {
   open();
   Prng prng(3);
   std::vector<std::byte> at_b(40 * kMiB, kPoison);
-  const StatusOr<RegionId> region = b.transport->register_region(at_b);
+  const StatusOr<RegionId> region = b.register_region(at_b);
   ASSERT_TRUE(region.ok());
   const std::vector<std::byte> truth = random_bytes(&prng, kMiB);
   std::vector<std::vector<std::byte>> local;
@@ -66,7 +66,7 @@ TEST_P(TransportContract, ACancelledWriteFreesItsMemoryThoughThePeerIsFrozen) {
 TEST_P(TransportContract, ACancelledReadTouchesItsMemoryNoMore) {
   open();
   std::vector<std::byte> at_b(kMiB, std::byte{1});
-  const StatusOr<RegionId> region = b.transport->register_region(at_b);
+  const StatusOr<RegionId> region = b.register_region(at_b);
   ASSERT_TRUE(region.ok());
   int cancelled = 0;
   for (uint64_t seed = 1; seed <= 200; ++seed) {
@@ -107,7 +107,7 @@ TEST_P(TransportContract, AfterAQuiesceNoByteIsWritten) {
     Prng prng(seed);
     std::vector<std::byte> memory(2 * kMiB);
     std::vector<std::byte> local(kMiB, std::byte{1});
-    const StatusOr<RegionId> region = a.transport->register_region(memory);
+    const StatusOr<RegionId> region = a.register_region(memory);
     ASSERT_TRUE(region.ok());
     std::vector<std::unique_ptr<CountingOp>> ops;
     for (uint64_t i = 0; i < 6; ++i) {
@@ -151,7 +151,7 @@ TEST_P(TransportContract, APeersEndFailsEverythingOnceAndIsToldLast) {
     a.peer = b.peer = PeerId{};
     open();
     std::vector<std::byte> memory(kMiB);
-    const StatusOr<RegionId> region = b.transport->register_region(memory);
+    const StatusOr<RegionId> region = b.register_region(memory);
     ASSERT_TRUE(region.ok());
     const RemoteSpan span{*region, 0, kMiB};
     const iovec piece{memory.data(), kMiB};

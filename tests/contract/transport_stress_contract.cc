@@ -130,7 +130,7 @@ class Stress {
 TEST_P(TransportContract, ManyTransfersCancelledAtRandomMoveTheirBytesAndNoOther) {
   open();
   std::vector<std::byte> at_b(kSlots * kStride, kPoison);
-  const StatusOr<RegionId> region = b.transport->register_region(at_b);
+  const StatusOr<RegionId> region = b.register_region(at_b);
   ASSERT_TRUE(region.ok());
   Stress stress(&a, &b, &at_b, *region, 20);
   Prng prng(21);

@@ -1,0 +1,118 @@
+#include "transport/transport_set.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "base/check.h"
+
+namespace terrace {
+
+/// Done when the last of them is closed; the first failure is the result. Owned by the last.
+struct TransportSet::Closing {
+  struct Each final : Op {
+    void done(Status result) override {
+      const std::shared_ptr<Closing> all = std::move(closing);
+      all->first_failure.update(result);
+      if (--all->left == 0) all->op->done(all->first_failure);
+    }
+    std::shared_ptr<Closing> closing;
+  };
+  std::vector<std::unique_ptr<Each>> each;
+  size_t left = 0;
+  Status first_failure;
+  Op* op = nullptr;
+};
+
+void TransportSet::add(TransportKind kind, Transport* transport) {
+  TERRACE_CHECK(by_kind_[static_cast<size_t>(kind)] == nullptr);
+  by_kind_[static_cast<size_t>(kind)] = transport;
+  all_.push_back(transport);
+}
+
+Transport* TransportSet::of(PeerId peer) const {
+  const auto kind = static_cast<size_t>(kind_of(peer));
+  return kind < by_kind_.size() ? by_kind_[kind] : nullptr;
+}
+
+StatusOr<RegionId> TransportSet::register_region(std::span<std::byte> memory) {
+  StatusOr<RegionId> region = error(StatusCode::kUnavailable, "no transport");
+  for (size_t i = 0; i < all_.size(); ++i) {
+    StatusOr<RegionId> each = all_[i]->register_region(memory);
+    if (!each.ok()) {  // what the others have already goes again: nobody knows it yet
+      for (size_t j = 0; j < i; ++j) TERRACE_CHECK(all_[j]->unregister_region(*region).ok());
+      return each;
+    }
+    TERRACE_CHECK(i == 0 || *each == *region);  // their tables saw the same calls
+    region = std::move(each);
+  }
+  return region;
+}
+
+Status TransportSet::unregister_region(RegionId region) {
+  if (region_in_use(region)) {
+    return error(StatusCode::kFailedPrecondition,
+                 "region " + std::to_string(static_cast<uint64_t>(region)) +
+                     " is used by a transfer; cancel it and wait");
+  }
+  Status result;
+  for (Transport* transport : all_) result.update(transport->unregister_region(region));
+  return result;
+}
+
+bool TransportSet::region_in_use(RegionId region) const {
+  return std::any_of(all_.begin(), all_.end(), [region](const Transport* transport) {
+    return transport->region_in_use(region);
+  });
+}
+
+void TransportSet::expect_memory(std::span<std::byte> memory) {
+  for (Transport* transport : all_) transport->expect_memory(memory);
+}
+void TransportSet::forget_memory(std::span<std::byte> memory) {
+  for (Transport* transport : all_) transport->forget_memory(memory);
+}
+
+Status TransportSet::send_message(PeerId to, const Message& message) {
+  Transport* transport = of(to);
+  return transport == nullptr ? Status(StatusCode::kUnavailable)
+                              : transport->send_message(to, message);
+}
+Status TransportSet::write(PeerId to, const Write& write, Op* op) {
+  Transport* transport = of(to);
+  return transport == nullptr ? Status(StatusCode::kUnavailable) : transport->write(to, write, op);
+}
+Status TransportSet::read(PeerId from, const Read& read, Op* op) {
+  Transport* transport = of(from);
+  return transport == nullptr ? Status(StatusCode::kUnavailable) : transport->read(from, read, op);
+}
+
+void TransportSet::cancel(Op* op) {
+  for (Transport* transport : all_) transport->cancel(op);  // those that do not have it do nothing
+}
+
+void TransportSet::quiesce(PeerId peer, uint64_t tag, Op* op) {
+  if (Transport* transport = of(peer)) return transport->quiesce(peer, tag, op);
+  loop_->defer(op, ok_status());
+}
+
+uint64_t TransportSet::queued_bytes(PeerId peer) const {
+  const Transport* transport = of(peer);
+  return transport == nullptr ? 0 : transport->queued_bytes(peer);
+}
+
+void TransportSet::close_peer(PeerId peer, Status why) {
+  if (Transport* transport = of(peer)) transport->close_peer(peer, std::move(why));
+}
+
+void TransportSet::close(Op* op) {
+  auto closing = std::make_shared<Closing>();
+  closing->op = op;
+  closing->left = all_.size();
+  for (Transport* transport : all_) {
+    closing->each.push_back(std::make_unique<Closing::Each>());
+    closing->each.back()->closing = closing;
+    transport->close(closing->each.back().get());
+  }
+}
+}  // namespace terrace
