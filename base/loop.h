@@ -49,6 +49,17 @@ class IoOp {
   bool zero_copy_copied() const { return zero_copy_copied_; }
 };
 
+/// An IoOp that calls a method of its owner.
+template <class T, void (T::*Method)(int32_t)>
+class MethodOp final : public IoOp {
+ public:
+  explicit MethodOp(T* owner) : owner_(owner) {}
+  void io_done(int32_t result) override { (owner_->*Method)(result); }
+
+ private:
+  T* const owner_;
+};
+
 /// A deadline. Owned by its user; disarmed on destruction by its user.
 class Timer {
  public:

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "transport/shm_format.h"
 
 namespace terrace {
 namespace {
@@ -29,9 +30,25 @@ Status check_spans(const FrameHeader& header) {
   return ok_status();
 }
 
+/// The same for the frames of a shared-memory session.
+Status check_shm_shape(const FrameHeader& header) {
+  if (header.payload_bytes != 0) return misplaced(header, "payload over shared memory");
+  switch (header.type) {
+    case FrameType::shm_write:
+    case FrameType::shm_read:
+    case FrameType::shm_read_data:
+      return ok_status();
+    case FrameType::shm_map:
+      if (header.body_bytes != kShmFileFactsBytes) return misplaced(header, "bad size");
+      return ok_status();
+    default:
+      return header.body_bytes != 0 ? misplaced(header, "bad size") : ok_status();
+  }
+}
+
 /// What can be told from the header alone, before anything is allocated for the frame.
 Status check_shape(const FrameHeader& header, Lane lane) {
-  const bool messages = lane == Lane::messages;
+  const bool messages = lane == Lane::messages || lane == Lane::shm;
   const bool data = lane == Lane::data;
   const bool has_payload = header.payload_bytes != 0;
   switch (header.type) {
@@ -65,6 +82,15 @@ Status check_shape(const FrameHeader& header, Lane lane) {
         return misplaced(header, "bad size or code");
       }
       return ok_status();
+    case FrameType::shm_write:
+    case FrameType::shm_read:
+    case FrameType::shm_read_data:
+    case FrameType::shm_read_error:
+    case FrameType::shm_done:
+    case FrameType::shm_cancel:
+    case FrameType::shm_map:
+    case FrameType::shm_unmap:
+      return lane == Lane::shm ? check_shm_shape(header) : misplaced(header, "out of place");
   }
   return misplaced(header, "unknown");
 }
@@ -78,7 +104,7 @@ FrameReceiver::FrameReceiver(FrameSink* sink, std::span<std::byte> discard)
 /// How much to read beyond what is placed already: on the data lane just the next header and a body
 /// like the last one, because payload read too early has to be copied once more.
 size_t FrameReceiver::ahead_bytes() const {
-  if (lane_ == Lane::messages) return kMessagesAheadBytes;
+  if (lane_ == Lane::messages || lane_ == Lane::shm) return kMessagesAheadBytes;
   if (frame_number_ <= 1) return kDataAheadBytesFirst;
   return std::min(kFrameHeaderBytes + header_.body_bytes, kDataAheadBytesMax);
 }

@@ -23,6 +23,7 @@ enum class Lane : uint8_t {
   paused,    // keeps what came, parses nothing, asks for nothing
   messages,
   data,
+  shm,  // messages, and transfers that carry no payload
 };
 
 /// What to do with frames. A non-OK answer ends the connection. Calls come from received() only.

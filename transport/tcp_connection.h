@@ -63,17 +63,6 @@ struct TcpShared {
   }
 };
 
-/// An IoOp that calls a method of its owner.
-template <class T, void (T::*Method)(int32_t)>
-class MethodOp final : public IoOp {
- public:
-  explicit MethodOp(T* owner) : owner_(owner) {}
-  void io_done(int32_t result) override { (owner_->*Method)(result); }
-
- private:
-  T* const owner_;
-};
-
 class TcpConnection final : private FrameSink {
  public:
   /// Calls never come from inside a method of the connection, except where said.

@@ -70,6 +70,9 @@ TcpListener::Stranger* TcpListener::find(const TcpConnection* connection) {
 Status TcpListener::frame_begins(TcpConnection* connection, const FrameHeader&,
                                  std::span<const std::byte> body, std::vector<iovec>*) {
   TERRACE_ASSIGN_OR_RETURN(const Hello hello, decode_hello(body));
+  if (hello.connections < 2) {
+    return error(StatusCode::kInvalidArgument, "a session over TCP has at least 2 connections");
+  }
   Stranger* stranger = find(connection);
   if (!host_->secret_known(hello.secret)) {
     turn_away(stranger, CloseReason::secret);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/counter.h"
+#include "transport/close_reason.h"
 
 namespace terrace {
 
@@ -32,18 +33,6 @@ struct TcpOptions {
   uint32_t turn_bytes_urgent = 256u << 10;
   Nanos urgent_time = milliseconds(10);  // after an urgent message
 };
-
-/// Why a connection group ended.
-enum class CloseReason : uint8_t {
-  asked,        // close_peer() or close()
-  peer_closed,  // the peer closed, or the network did
-  bad_frame,    // the peer sent what it must not
-  stalled,      // the peer stopped reading, or stopped in the middle of a frame
-  handshake,    // no session within the handshake timeout, or a half-made one was broken
-  secret,       // a secret that nobody gave out
-  full,         // over a bound of ours
-};
-inline constexpr size_t kCloseReasons = 7;
 
 /// Written by the loop; a scraper may read from any thread.
 struct TcpMetrics {

@@ -39,10 +39,10 @@ Status TcpPeer::frame_begins(TcpConnection* connection, const FrameHeader& heade
       return read_data_begins(line, header, places);
     case FrameType::read_error:
       return read_refused(line, header);
-    case FrameType::hello:
+    default:
       break;
   }
-  return broken("a hello out of place");
+  return broken("a frame out of place");
 }
 
 Status TcpPeer::frame_ends(TcpConnection* connection, const FrameHeader& header,

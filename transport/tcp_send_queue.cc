@@ -69,13 +69,6 @@ OutFrame make_frame(const FrameHeader& header, std::span<const RemoteSpan> spans
   return frame;
 }
 
-bool overlaps(std::span<const iovec> pieces, std::span<const std::byte> memory) {
-  return std::any_of(pieces.begin(), pieces.end(), [memory](const iovec& piece) {
-    const auto* base = static_cast<const std::byte*>(piece.iov_base);
-    return base < memory.data() + memory.size() && memory.data() < base + piece.iov_len;
-  });
-}
-
 void TcpSendQueue::push(OutFrame frame) {
   bytes_ += frame.bytes();
   if (frame.type == FrameType::write) write_bytes_ += frame.bytes();

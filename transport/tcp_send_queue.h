@@ -13,6 +13,7 @@
 
 #include "base/op.h"
 #include "base/region.h"
+#include "transport/transfer_check.h"
 #include "transport/wire_format.h"
 
 namespace terrace {
@@ -36,9 +37,6 @@ struct OutFrame {
 /// A frame with `body`, and nothing yet for the payload that `header` announces.
 OutFrame make_frame(const FrameHeader& header, std::span<const RemoteSpan> spans,
                     std::span<const std::byte> body);
-
-/// Whether a piece lies in `memory`, even in part.
-bool overlaps(std::span<const iovec> pieces, std::span<const std::byte> memory);
 
 /// The end of a frame, or of its hold on borrowed memory.
 struct EndedFrame {

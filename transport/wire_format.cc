@@ -72,7 +72,7 @@ StatusOr<FrameHeader> decode_header(std::span<const std::byte, kFrameHeaderBytes
   }
   const auto type = load<uint8_t>(at + kTypeAt);
   if (type < static_cast<uint8_t>(FrameType::hello) ||
-      type > static_cast<uint8_t>(FrameType::read_error)) {
+      type > static_cast<uint8_t>(FrameType::shm_unmap)) {
     return error(StatusCode::kInvalidArgument, "unknown frame type " + std::to_string(type));
   }
   FrameHeader header{.type = static_cast<FrameType>(type),
@@ -107,11 +107,10 @@ StatusOr<Hello> decode_hello(std::span<const std::byte> body) {
   std::memcpy(hello.secret.data(), body.data(), hello.secret.size());
   hello.connection = load<uint32_t>(body.data() + 16);
   hello.connections = load<uint32_t>(body.data() + 20);
-  if (hello.connections < 2 || hello.connections > kConnectionsPerSessionMax ||
-      hello.connection >= hello.connections) {
+  if (hello.connections > kConnectionsPerSessionMax || hello.connection >= hello.connections) {
     return error(StatusCode::kInvalidArgument,
                  "hello for connection " + std::to_string(hello.connection) + " of " +
-                     std::to_string(hello.connections) + "; a session has 2 to " +
+                     std::to_string(hello.connections) + "; a session has 1 to " +
                      std::to_string(kConnectionsPerSessionMax));
   }
   return hello;

@@ -20,6 +20,15 @@ enum class FrameType : uint8_t {
   read = 5,        // body: fragment table; asks the peer for those bytes
   read_data = 6,   // answers a read, possibly in several frames; payload: the next bytes
   read_error = 7,  // answers a read that cannot be served; `immediate` is the status code
+  // Of a shared-memory session, transport/shm_format.h; `tag` of the last five is a ref or a file:
+  shm_write = 8,
+  shm_read = 9,
+  shm_read_data = 10,
+  shm_read_error = 11,  // `immediate` is the status code
+  shm_done = 12,        // the pieces are free; `immediate` is the status code of a write
+  shm_cancel = 13,      // of a write
+  shm_map = 14,         // with the file's descriptor
+  shm_unmap = 15,
 };
 
 //  offset  size  field              offset  size  field

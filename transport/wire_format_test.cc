@@ -72,7 +72,7 @@ TEST(WireFormat, RefusalsNameTheReason) {
   EXPECT_NE(version.message().find('9'), std::string::npos);
   EXPECT_NE(version.message().find('1'), std::string::npos);
 
-  for (const int type : {0, 8, 255}) {
+  for (const int type : {0, 16, 255}) {
     bytes = encode(kGolden);
     bytes[5] = static_cast<std::byte>(type);
     seal(&bytes);
@@ -103,7 +103,7 @@ TEST(WireFormat, HelloRoundTripsAndIsChecked) {
   EXPECT_EQ(back->connections, 4u);
   EXPECT_FALSE(decode_hello(std::span(bytes).first(23)).ok());
   for (const auto& [connection, connections] : std::vector<std::pair<uint32_t, uint32_t>>{
-           {0, 0}, {0, 1}, {4, 4}, {0, 17}, {9, 0xFFFFFFFF}}) {
+           {0, 0}, {1, 1}, {4, 4}, {0, 17}, {9, 0xFFFFFFFF}}) {
     hello.connection = connection;
     hello.connections = connections;
     EXPECT_FALSE(decode_hello(encode(hello)).ok()) << connection << " of " << connections;

@@ -4,6 +4,7 @@
 // transfers from seeds, every byte compared; memory poisoned the moment it is said to be free.
 #include "base/limits.h"
 #include "tests/contract/transport_pair.h"
+#include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
 #include "transport/transport_set.h"
 
@@ -39,6 +40,39 @@ TransportFactory tcp(uint32_t connections, bool zero_copy) {
   };
   return {.name = "tcp" + std::to_string(connections) + (zero_copy ? "zc" : ""),
           .connect = connect};
+}
+
+/// `node_is_a`: the side that writes is the one that listens, as a node does; else the one that
+/// called.
+TransportFactory shm(bool node_is_a) {
+  const auto connect = [node_is_a](Side* a, Side* b, uint32_t queue_max) {
+    static int sockets = 0;
+    ShmOptions options;
+    options.send_queue_bytes_max = queue_max;
+    options.same_user_allowed = true;
+    Side* const node = node_is_a ? a : b;
+    Side* const caller = node_is_a ? b : a;
+    auto server = std::make_unique<ShmTransport>(node->loop.get(), node, options, nullptr);
+    auto client = std::make_unique<ShmTransport>(caller->loop.get(), caller, options, nullptr);
+    const std::string name =
+        "@terrace-contract-" + std::to_string(::getpid()) + "-" + std::to_string(++sockets);
+    const Status listens =
+        server->listen(name, [](std::span<const std::byte, 16>) { return true; });
+    ASSERT_TRUE(listens.ok()) << listens.to_string();
+    CountingOp connected;
+    const StatusOr<PeerId> peer =
+        client->connect(name, {}, caller->loop->now() + seconds(5), &connected);
+    ASSERT_TRUE(peer.ok()) << peer.status().to_string();
+    while (connected.runs == 0) {
+      a->loop->turn(microseconds(50));
+      b->loop->turn(microseconds(50));
+    }
+    ASSERT_TRUE(connected.result.ok()) << connected.result.to_string();
+    caller->peer = *peer;
+    node->transport = std::move(server);
+    caller->transport = std::move(client);
+  };
+  return {.name = node_is_a ? "shm_node" : "shm_caller", .connect = connect};
 }
 
 /// The same as a member of a set.
@@ -280,8 +314,8 @@ TEST_P(TransportContract, MemoryInUseCannotBeUnregistered) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TransportContract,
-                         testing::Values(tcp(2, false), tcp(3, true), tcp(5, false),
-                                         in_a_set(TransportKind::tcp, tcp(3, false))),
+                         testing::Values(tcp(2, false), tcp(3, true), tcp(5, false), shm(true),
+                                         shm(false), in_a_set(TransportKind::tcp, tcp(3, false))),
                          [](const auto& param_info) { return param_info.param.name; });
 }  // namespace
 }  // namespace terrace

@@ -15,6 +15,7 @@
 #include "base/prng.h"
 #include "transport/frame_receiver.h"
 #include "transport/region_table.h"
+#include "transport/shm_format.h"
 #include "transport/wire_format.h"
 
 namespace terrace {
@@ -23,6 +24,7 @@ namespace {
 constexpr size_t kGuardBytes = 64;
 constexpr size_t kRegionBytes = 4096;
 constexpr std::byte kGuard{0xA5};
+constexpr uint32_t kTransferBytes = 32 + 24 + 24;  // one span, one piece
 
 /// Does with frames what a peer does: every span is decoded and resolved before a byte lands.
 class Landing final : public FrameSink {
@@ -38,6 +40,10 @@ class Landing final : public FrameSink {
     TERRACE_CHECK(header.payload_bytes <= kFramePayloadBytesMax);
     if (header.type == FrameType::hello)
       return decode_hello(body).ok() ? ok_status() : Status(StatusCode::kInvalidArgument);
+    if (header.type >= FrameType::shm_write && header.type <= FrameType::shm_read_data) {
+      return shm_transfer(header.type, body);
+    }
+    if (header.type == FrameType::shm_map) return decode_shm_file(body).status();
     const bool read = header.type == FrameType::read;
     if (header.type != FrameType::write && !read) return ok_status();
     TERRACE_CHECK(header.kind <= kFramesFragmentsMax);
@@ -63,6 +69,17 @@ class Landing final : public FrameSink {
   }
 
  private:
+  Status shm_transfer(FrameType type, std::span<const std::byte> body) {
+    TERRACE_ASSIGN_OR_RETURN(const ShmTransfer transfer, decode_shm_transfer(type, body));
+    TERRACE_CHECK(transfer.bytes <= kFramePayloadBytesMax);
+    TERRACE_CHECK(transfer.pieces.size() <= kShmPiecesMax);
+    for (const ShmPiece& piece : transfer.pieces) {
+      TERRACE_CHECK(piece.length <= transfer.bytes && piece.offset + piece.length > piece.offset);
+    }
+    std::vector<iovec> memory;
+    return regions_.resolve(transfer.spans, &memory);
+  }
+
   std::vector<std::byte> memory_;
   RegionTable regions_;
   std::vector<RemoteSpan> spans_;
@@ -106,7 +123,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace terrace;
   if (size < 2) return 0;
   constexpr Lane kLanes[] = {Lane::hello,    Lane::hello_ok, Lane::nothing,
-                             Lane::messages, Lane::data,     Lane::data};
+                             Lane::messages, Lane::data,     Lane::shm};
   std::vector<std::byte> stream(size - 2);
   if (size > 2) std::memcpy(stream.data(), data + 2, size - 2);
   // As it is: the decoders alone.
@@ -114,6 +131,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)decode_header(std::span(stream).first<kFrameHeaderBytes>());
   }
   (void)decode_hello(stream);
+  (void)decode_shm_file(stream);
   std::vector<RemoteSpan> spans(data[0] % 8);
   (void)decode_spans(stream, spans, data[1]);
   // As a stream.
@@ -145,6 +163,9 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
       {4, {.type = read, .kind = 1, .body_bytes = 24, .immediate = 100}},
       {4, {.type = read_data, .payload_bytes = 50}},
       {4, {.type = read_error, .immediate = 5}},
+      {5, {.type = shm_write, .body_bytes = kTransferBytes}},
+      {5, {.type = shm_map, .tag = 4, .body_bytes = kShmFileFactsBytes}},
+      {5, {.type = shm_done, .tag = 4}},
   };
   if (i >= std::size(kSeeds)) return 0;
   const FrameHeader& header = kSeeds[i].header;
@@ -152,6 +173,12 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   if (header.type == hello) {
     const auto hello_bytes = encode(Hello{.secret = {}, .connection = 1, .connections = 2});
     std::copy(hello_bytes.begin(), hello_bytes.end(), body.begin());
+  } else if (header.type == shm_write) {
+    body = encode(ShmTransfer{
+        .ref = 1, .bytes = 9, .spans = {{RegionId{1}, 16, 9}}, .pieces = {{kAreaFile, 5, 9}}});
+    TERRACE_CHECK(body.size() == kTransferBytes);
+  } else if (header.type == shm_map) {
+    body = encode(ShmFileFacts{4096, kRegionBytes});
   } else if (header.kind > 0 && header.type != message) {
     const uint64_t wanted = header.type == read ? header.immediate : header.payload_bytes;
     std::vector<RemoteSpan> spans(header.kind, {RegionId{1}, 16, wanted / header.kind});
