@@ -20,6 +20,7 @@ using SessionSecret = std::array<std::byte, 16>;
 struct SessionOffer {
   SessionSecret secret{};
   std::string data_address;  // host:port
+  std::string shm_socket;    // on the node's host; empty: none
   NodeInfo node;
 };
 

@@ -64,14 +64,13 @@ void Client::Core::run(std::promise<Status>* started) {
   {
     Operations operations({loop_, &completions_, &namespaces_, &counters_,
                            [this](Status result) { first_attempt_.set_value(std::move(result)); }});
-    TcpTransport transport(loop_, &operations, {});
+    Links links(loop_, &operations);
     NodeSession session(
-        {loop_, &transport, control_.get(), &worker_, &namespaces_, &counters_, &operations},
-        config_);
-    operations.bind(&transport, &session);
+        {loop_, &links, control_.get(), &worker_, &namespaces_, &counters_, &operations}, config_);
+    operations.bind(&links.all, &session);
     operations_ = &operations;
     session_ = &session;
-    transport_ = &transport;
+    links_ = &links;
     started->set_value(ok_status());
     loop_->run();
     farewell_.get_future().wait();  // stop() may still be waking the loop
@@ -111,7 +110,7 @@ void Client::Core::close() {
 
 void Client::Core::close_on_loop(std::promise<void>* closed) {
   session_->close();
-  operations_->close([this, closed] { transport_->close(new CloseOp(closed)); });
+  operations_->close([this, closed] { links_->all.close(new CloseOp(closed)); });
 }
 
 void Client::Core::post_surely(Task task) {
@@ -188,7 +187,7 @@ StatusOr<RegionId> Client::Core::register_memory(std::span<std::byte> memory) {
                  "regions of one client: at most " + std::to_string(kRegionsPerSessionMax));
   }
   return on_loop([this, memory]() -> StatusOr<RegionId> {
-    TERRACE_ASSIGN_OR_RETURN(const RegionId region, transport_->register_region(memory));
+    TERRACE_ASSIGN_OR_RETURN(const RegionId region, links_->all.register_region(memory));
     regions_.add(region, memory);
     return region;
   });
@@ -198,7 +197,7 @@ Status Client::Core::unregister_memory(RegionId region) {
   TERRACE_RETURN_IF_ERROR(check_usable());
   TERRACE_RETURN_IF_ERROR(regions_.begin_remove(region));
   const Status asked = on_loop([this, region]() -> Status {
-    const Status status = transport_->unregister_region(region);
+    const Status status = links_->all.unregister_region(region);
     status.ok() ? regions_.remove(region) : regions_.keep(region);
     return status;
   });

@@ -91,7 +91,7 @@ class Client::Core {
   Loop* loop_ = nullptr;
   Operations* operations_ = nullptr;
   NodeSession* session_ = nullptr;
-  TcpTransport* transport_ = nullptr;
+  Links* links_ = nullptr;
   std::thread thread_;
 };
 }  // namespace terrace

@@ -46,7 +46,8 @@ class GrpcControl final : public ControlChannel {
     std::memcpy(offer.secret.data(), reply.secret().data(), offer.secret.size());
     offer.data_address =
         endpoint_.substr(0, endpoint_.rfind(':')) + ":" + std::to_string(reply.data_port());
-    offer.node = {reply.node_id(), reply.version(), reply.boot_id()};
+    offer.shm_socket = reply.shm_socket();
+    offer.node = {reply.node_id(), reply.version(), reply.boot_id(), DataPath::automatic};
     return offer;
   }
 

@@ -68,22 +68,58 @@ StatusOr<SessionOffer> NodeSession::open_all(Nanos timeout) {
 void NodeSession::offered(StatusOr<SessionOffer> offer) {
   if (state() == State::closed) return;
   if (!offer.ok()) return failed(offer.status());
-  {
-    const std::lock_guard lock(mutex_);
-    node_ = offer->node;
-  }
+  offer_ = *std::move(offer);
   Nanos timeout = config_.open_timeout;
   if (!first_) timeout = std::min(timeout, kProbeTimeout);
-  const StatusOr<PeerId> peer =
-      parts_.transport->connect(offer->data_address, offer->secret, config_.data_connections + 1,
-                                parts_.loop->now() + timeout, &connected_op_);
-  if (!peer.ok()) return failed(peer.status());
-  peer_ = *peer;
+  connect_by_ = parts_.loop->now() + timeout;
+  const bool shm = config_.data_path == DataPath::shm ||
+                   (config_.data_path == DataPath::automatic && !offer_.shm_socket.empty());
+  trying_ = shm ? DataPath::shm : DataPath::tcp;
+  connect_data();
+}
+
+StatusOr<PeerId> NodeSession::connect_by(DataPath path) {
+  if (path == DataPath::tcp) {
+    return parts_.links->tcp.connect(offer_.data_address, offer_.secret,
+                                     config_.data_connections + 1, connect_by_, &connected_op_);
+  }
+  if (offer_.shm_socket.empty()) {
+    return error(StatusCode::kFailedPrecondition,
+                 "node " + config_.endpoint + " offers no shared memory: see its option shm");
+  }
+  // Half of the time, so that there is some left for the other way.
+  const Nanos left = connect_by_ - parts_.loop->now();
+  const bool last = config_.data_path == DataPath::shm;
+  return parts_.links->shm.connect(offer_.shm_socket, offer_.secret,
+                                   last ? connect_by_ : connect_by_ - left / 2, &connected_op_);
+}
+
+void NodeSession::connect_data() {
+  const StatusOr<PeerId> peer = connect_by(trying_);
+  if (peer.ok()) {
+    peer_ = *peer;
+    return;
+  }
+  connect_failed(peer.status());
+}
+
+/// The node may be on another host, or its socket in another name space.
+void NodeSession::connect_failed(const Status& why) {
+  if (trying_ == DataPath::shm && config_.data_path == DataPath::automatic) {
+    trying_ = DataPath::tcp;
+    return connect_data();
+  }
+  failed(why);
 }
 
 void NodeSession::connected(Status result) {
   if (state() == State::closed) return;
-  if (!result.ok()) return failed(result);
+  if (!result.ok()) return connect_failed(result);
+  {
+    const std::lock_guard lock(mutex_);
+    node_ = offer_.node;
+    node_.data_path = trying_;
+  }
   has_peer_ = true;
   if (epoch_ > 0) parts_.counters->reconnects.add();
   ++epoch_;
@@ -144,7 +180,7 @@ void NodeSession::expired(Nanos begun) {
                                std::to_string(silent_expiries_) + " operations in a row");
   failures_ = kFailuresMax;
   set_state(State::skipped);
-  parts_.transport->close_peer(peer_, why);
+  parts_.links->all.close_peer(peer_, why);
   parts_.listener->session_skipped(why);
 }
 

@@ -8,9 +8,9 @@
 #include "base/prng.h"
 #include "client/control_channel.h"
 #include "client/counters.h"
+#include "client/links.h"
 #include "client/namespaces.h"
 #include "client/worker.h"
-#include "transport/tcp_transport.h"
 
 namespace terrace {
 
@@ -40,7 +40,7 @@ class NodeSession {
   };
   struct Parts {
     Loop* loop;
-    TcpTransport* transport;
+    Links* links;
     ControlChannel* control;
     Worker* worker;
     NamespaceBook* namespaces;
@@ -82,6 +82,10 @@ class NodeSession {
   void negotiate(Nanos timeout);  // worker thread
   StatusOr<SessionOffer> open_all(Nanos timeout);
   void offered(StatusOr<SessionOffer> offer);
+  /// Over shared memory when that may work, else TCP.
+  void connect_data();
+  StatusOr<PeerId> connect_by(DataPath path);
+  void connect_failed(const Status& why);
   void connected(Status result);
   void failed(const Status& why);
   void retry_later();
@@ -102,6 +106,9 @@ class NodeSession {
   Nanos last_heard_{0};
   uint16_t epoch_ = 0;
   SessionSecret secret_{};  // worker thread
+  SessionOffer offer_;      // of this attempt
+  Nanos connect_by_{0};     // when this attempt ends
+  DataPath trying_ = DataPath::tcp;
   mutable std::mutex mutex_;
   NodeInfo node_;  // guarded by mutex_
 };

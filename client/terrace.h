@@ -45,11 +45,16 @@ inline constexpr LeaseId kNoLease{0};
 /// Lanes of the node, most urgent first.
 enum class Priority : uint8_t { load = 0, prefetch = 1, store = 2 };
 
+/// How bytes travel. `automatic`: shared memory when the node is on this host and offers it, else
+/// TCP; a path that fails falls back. The others: that one or none.
+enum class DataPath : uint8_t { automatic, tcp, shm };
+
 struct ClientConfig {
   std::string endpoint = "127.0.0.1:7410";  // the node's control port, host:port
   std::string tenant = "default";
-  std::string token;              // empty only against a node in --dev
-  uint32_t data_connections = 2;  // per node, 1 to 15
+  std::string token;  // empty only against a node in --dev
+  DataPath data_path = DataPath::automatic;
+  uint32_t data_connections = 2;  // per node, 1 to 15; of TCP
   std::chrono::milliseconds open_timeout{5'000};
   std::chrono::milliseconds default_deadline{10'000};  // for operations that name none
   uint32_t operations_max = 1024;  // in flight; one more is refused, kResourceExhausted
@@ -143,6 +148,7 @@ struct NodeInfo {
   std::string node_id;
   std::string version;
   uint64_t boot_id = 0;
+  DataPath data_path = DataPath::automatic;  // of the present session; automatic: none yet
 };
 
 class ControlChannel;  // client/control_channel.h

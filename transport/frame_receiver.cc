@@ -47,17 +47,17 @@ Status check_shm_shape(const FrameHeader& header) {
 }
 
 /// What can be told from the header alone, before anything is allocated for the frame.
-Status check_shape(const FrameHeader& header, Lane lane) {
-  const bool messages = lane == Lane::messages || lane == Lane::shm;
-  const bool data = lane == Lane::data;
+Status check_shape(const FrameHeader& header, FrameLane lane) {
+  const bool messages = lane == FrameLane::messages || lane == FrameLane::shm;
+  const bool data = lane == FrameLane::data;
   const bool has_payload = header.payload_bytes != 0;
   switch (header.type) {
     case FrameType::hello:
-      if (lane != Lane::hello) return misplaced(header, "out of place");
+      if (lane != FrameLane::hello) return misplaced(header, "out of place");
       if (header.body_bytes != kHelloBytes || has_payload) return misplaced(header, "bad size");
       return ok_status();
     case FrameType::hello_ok:
-      if (lane != Lane::hello_ok) return misplaced(header, "out of place");
+      if (lane != FrameLane::hello_ok) return misplaced(header, "out of place");
       if (header.body_bytes != 0 || has_payload) return misplaced(header, "bad size");
       return ok_status();
     case FrameType::message:
@@ -90,7 +90,7 @@ Status check_shape(const FrameHeader& header, Lane lane) {
     case FrameType::shm_cancel:
     case FrameType::shm_map:
     case FrameType::shm_unmap:
-      return lane == Lane::shm ? check_shm_shape(header) : misplaced(header, "out of place");
+      return lane == FrameLane::shm ? check_shm_shape(header) : misplaced(header, "out of place");
   }
   return misplaced(header, "unknown");
 }
@@ -104,13 +104,13 @@ FrameReceiver::FrameReceiver(FrameSink* sink, std::span<std::byte> discard)
 /// How much to read beyond what is placed already: on the data lane just the next header and a body
 /// like the last one, because payload read too early has to be copied once more.
 size_t FrameReceiver::ahead_bytes() const {
-  if (lane_ == Lane::messages || lane_ == Lane::shm) return kMessagesAheadBytes;
+  if (lane_ == FrameLane::messages || lane_ == FrameLane::shm) return kMessagesAheadBytes;
   if (frame_number_ <= 1) return kDataAheadBytesFirst;
   return std::min(kFrameHeaderBytes + header_.body_bytes, kDataAheadBytesMax);
 }
 
 std::span<iovec> FrameReceiver::want(size_t bytes_max) {
-  TERRACE_CHECK(lane_ != Lane::paused && bytes_max > 0);
+  TERRACE_CHECK(lane_ != FrameLane::paused && bytes_max > 0);
   wanted_.clear();
   if (state_ == State::body) {
     wanted_.push_back(
@@ -158,8 +158,8 @@ Status FrameReceiver::parse() {
   while (true) {
     switch (state_) {
       case State::header:
-        if (lane_ == Lane::paused || end_ - begin_ < kFrameHeaderBytes) {
-          if (lane_ == Lane::nothing && end_ > begin_) {
+        if (lane_ == FrameLane::paused || end_ - begin_ < kFrameHeaderBytes) {
+          if (lane_ == FrameLane::nothing && end_ > begin_) {
             return error(StatusCode::kInvalidArgument, "bytes before the session was agreed");
           }
           return ok_status();

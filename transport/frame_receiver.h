@@ -16,7 +16,7 @@
 namespace terrace {
 
 /// What a connection may carry now.
-enum class Lane : uint8_t {
+enum class FrameLane : uint8_t {
   hello,     // one hello
   hello_ok,  // one hello_ok
   nothing,   // any byte is a mistake
@@ -46,8 +46,8 @@ class FrameReceiver {
   FrameReceiver(FrameSink* sink, std::span<std::byte> discard);
 
   /// Takes effect with the next frame; after paused call received(0) to go on.
-  void set_lane(Lane lane) { lane_ = lane; }
-  Lane lane() const { return lane_; }
+  void set_lane(FrameLane lane) { lane_ = lane; }
+  FrameLane lane() const { return lane_; }
   /// Where the next bytes go: about `bytes_max` at most, never nothing. Valid until the next call
   /// of any method. Not while paused.
   std::span<iovec> want(size_t bytes_max);
@@ -78,7 +78,7 @@ class FrameReceiver {
 
   FrameSink* const sink_;
   const std::span<std::byte> discard_;
-  Lane lane_ = Lane::nothing;
+  FrameLane lane_ = FrameLane::nothing;
   State state_ = State::header;
   FrameHeader header_;
   uint64_t frame_number_ = 0;

@@ -116,7 +116,7 @@ TEST(FrameReceiver, EveryByteArrivesHoweverTheStreamIsCut) {
     std::vector<std::byte> discard(1000);
     Collector sink(&prng);
     FrameReceiver receiver(&sink, discard);
-    receiver.set_lane(messages ? Lane::messages : Lane::data);
+    receiver.set_lane(messages ? FrameLane::messages : FrameLane::data);
     const size_t piece_max = prng.chance(30) ? 700 : 500'000;
     const Status status = feed(&receiver, stream, piece_max, &prng);
     ASSERT_TRUE(status.ok()) << status.to_string();
@@ -140,7 +140,7 @@ TEST(FrameReceiver, APayloadGivenUpHalfwayKeepsTheStreamInStep) {
     Collector sink(&prng);
     sink.drop_percent = 0;
     FrameReceiver receiver(&sink, discard);
-    receiver.set_lane(Lane::data);
+    receiver.set_lane(FrameLane::data);
     const size_t bytes = 2 + prng.below(100'000);
     const FrameHeader header{.type = FrameType::write,
                              .payload_bytes = static_cast<uint32_t>(bytes)};
@@ -161,7 +161,7 @@ TEST(FrameReceiver, APayloadGivenUpHalfwayKeepsTheStreamInStep) {
 }
 
 TEST(FrameReceiver, WrongFramesAreRefusedBeforeTheirBody) {
-  const auto code = [](Lane lane, FrameHeader header) {
+  const auto code = [](FrameLane lane, FrameHeader header) {
     Prng prng(1);
     std::vector<std::byte> discard(10);
     Collector sink(&prng);
@@ -173,23 +173,24 @@ TEST(FrameReceiver, WrongFramesAreRefusedBeforeTheirBody) {
   };
   using enum FrameType;
   constexpr StatusCode kBad = StatusCode::kInvalidArgument;
-  EXPECT_EQ(code(Lane::messages, {.type = message}), StatusCode::kOk);
-  EXPECT_EQ(code(Lane::messages, {.type = message, .payload_bytes = 1}), kBad);
-  EXPECT_EQ(code(Lane::messages, {.type = write}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = message}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = hello, .body_bytes = kHelloBytes}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = write, .kind = 257, .body_bytes = 257 * 24}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = write, .kind = 2, .body_bytes = 47}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = read, .kind = 0}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = read, .kind = 1, .body_bytes = 25}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = read, .kind = 1, .body_bytes = 24, .immediate = 2u << 20}),
-            kBad);
-  EXPECT_EQ(code(Lane::data, {.type = read_data}), kBad);
-  EXPECT_EQ(code(Lane::data, {.type = read_error, .immediate = 0}), kBad);
-  EXPECT_EQ(code(Lane::hello, {.type = message}), kBad);
-  EXPECT_EQ(code(Lane::hello, {.type = hello, .body_bytes = 25}), kBad);
-  EXPECT_EQ(code(Lane::hello_ok, {.type = hello_ok, .body_bytes = 1}), kBad);
-  EXPECT_EQ(code(Lane::nothing, {.type = message}), kBad);
+  EXPECT_EQ(code(FrameLane::messages, {.type = message}), StatusCode::kOk);
+  EXPECT_EQ(code(FrameLane::messages, {.type = message, .payload_bytes = 1}), kBad);
+  EXPECT_EQ(code(FrameLane::messages, {.type = write}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = message}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = hello, .body_bytes = kHelloBytes}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = write, .kind = 257, .body_bytes = 257 * 24}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = write, .kind = 2, .body_bytes = 47}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = read, .kind = 0}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = read, .kind = 1, .body_bytes = 25}), kBad);
+  EXPECT_EQ(
+      code(FrameLane::data, {.type = read, .kind = 1, .body_bytes = 24, .immediate = 2u << 20}),
+      kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = read_data}), kBad);
+  EXPECT_EQ(code(FrameLane::data, {.type = read_error, .immediate = 0}), kBad);
+  EXPECT_EQ(code(FrameLane::hello, {.type = message}), kBad);
+  EXPECT_EQ(code(FrameLane::hello, {.type = hello, .body_bytes = 25}), kBad);
+  EXPECT_EQ(code(FrameLane::hello_ok, {.type = hello_ok, .body_bytes = 1}), kBad);
+  EXPECT_EQ(code(FrameLane::nothing, {.type = message}), kBad);
 }
 
 TEST(FrameReceiver, APausedLaneKeepsWhatCame) {
@@ -197,16 +198,16 @@ TEST(FrameReceiver, APausedLaneKeepsWhatCame) {
   std::vector<std::byte> discard(10);
   Collector sink(&prng);
   FrameReceiver receiver(&sink, discard);
-  receiver.set_lane(Lane::messages);
+  receiver.set_lane(FrameLane::messages);
   std::vector<std::byte> stream;
   append(&stream, encode(FrameHeader{.type = FrameType::message, .tag = 1}));
   append(&stream, encode(FrameHeader{.type = FrameType::message, .tag = 2}));
   const std::span<iovec> place = receiver.want(1000);
   std::memcpy(place[0].iov_base, stream.data(), stream.size());
-  receiver.set_lane(Lane::paused);
+  receiver.set_lane(FrameLane::paused);
   ASSERT_TRUE(receiver.received(stream.size()).ok());
   EXPECT_TRUE(sink.seen.empty());
-  receiver.set_lane(Lane::messages);
+  receiver.set_lane(FrameLane::messages);
   ASSERT_TRUE(receiver.received(0).ok());
   EXPECT_EQ(sink.seen.size(), 2u);
 }

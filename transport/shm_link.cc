@@ -71,8 +71,8 @@ void ShmLink::on_connected(int32_t result) {
                  error(StatusCode::kUnavailable, errno_status(-result, "connect").message()));
 }
 
-void ShmLink::receive(Lane lane) {
-  const bool was_paused = receiver_.lane() == Lane::paused;
+void ShmLink::receive(FrameLane lane) {
+  const bool was_paused = receiver_.lane() == FrameLane::paused;
   receiver_.set_lane(lane);
   if (was_paused) {
     const Status status = receiver_.received(0);
@@ -83,7 +83,7 @@ void ShmLink::receive(Lane lane) {
 }
 
 void ShmLink::arm_receive() {
-  if (closing_ || receive_.in_flight() || receiver_.lane() == Lane::paused) return;
+  if (closing_ || receive_.in_flight() || receiver_.lane() == FrameLane::paused) return;
   const std::span<iovec> pieces = receiver_.want(kReceiveBytes);
   receive_message_ = {};
   receive_message_.msg_iov = pieces.data();

@@ -49,9 +49,9 @@ class ShmLink final : private FrameSink {
   /// Then connected() or failed().
   void connect(const SocketAddress& address);
   /// Starts, or after a pause goes on, receiving frames of `lane`.
-  void receive(Lane lane);
+  void receive(FrameLane lane);
   /// For use inside frame_arrived().
-  void set_lane(Lane lane) { receiver_.set_lane(lane); }
+  void set_lane(FrameLane lane) { receiver_.set_lane(lane); }
   /// Queues a frame, with descriptors, which are closed when they are sent; flush() sends.
   void push(const FrameHeader& header, std::span<const std::byte> body, std::vector<Fd> files = {});
   void flush();

@@ -72,7 +72,7 @@ void ShmListener::on_accepted(int32_t result) {
     } else {
       auto link = std::make_unique<ShmLink>(shared_->loop, std::move(fd), false, this);
       strangers_.push_back({.link = std::move(link), .since = shared_->loop->now()});
-      strangers_.back().link->receive(Lane::hello);
+      strangers_.back().link->receive(FrameLane::hello);
     }
   }
   // Out of descriptors or memory: asking again at once would spin.
@@ -105,7 +105,7 @@ Status ShmListener::frame_arrived(ShmLink* link, const FrameHeader&,
   }
   stranger->known = true;
   stranger->secret = hello.secret;
-  link->set_lane(Lane::paused);
+  link->set_lane(FrameLane::paused);
   host_->schedule_reap();
   return ok_status();
 }

@@ -56,7 +56,7 @@ void ShmPeer::connected(ShmLink* link) {
   const Hello hello{.secret = secret_, .connection = 0, .connections = 1};
   link->push(header_of(FrameType::hello, 0, kHelloBytes), encode(hello));
   link->flush();
-  link->receive(Lane::hello_ok);
+  link->receive(FrameLane::hello_ok);
 }
 
 Status ShmPeer::map_file(Fd file, const ShmFileFacts& facts, bool writable, ShmMapping* into) {

@@ -36,7 +36,7 @@ Status ShmPeer::frame_arrived(ShmLink* link, const FrameHeader& header,
   switch (header.type) {
     case FrameType::hello_ok:
       TERRACE_RETURN_IF_ERROR(areas_arrived());
-      link->set_lane(Lane::shm);
+      link->set_lane(FrameLane::shm);
       return ok_status();
     case FrameType::message:
       return message_arrived(header, body);

@@ -105,7 +105,7 @@ Status ShmTransport::Core::link_complete(const std::array<std::byte, 16>& secret
     peer->close(CloseReason::full, opened);
     return ok_status();
   }
-  if (find(id) != nullptr) raw->receive(Lane::shm);
+  if (find(id) != nullptr) raw->receive(FrameLane::shm);
   return ok_status();
 }
 

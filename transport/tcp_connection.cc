@@ -128,8 +128,8 @@ void TcpConnection::on_connected(int32_t result) {
   owner_->failed(this, CloseReason::peer_closed, std::move(why));
 }
 
-void TcpConnection::receive(Lane lane) {
-  const bool was_paused = receiver_.lane() == Lane::paused;
+void TcpConnection::receive(FrameLane lane) {
+  const bool was_paused = receiver_.lane() == FrameLane::paused;
   receiver_.set_lane(lane);
   if (was_paused) {
     const Status status = receiver_.received(0);
@@ -140,7 +140,7 @@ void TcpConnection::receive(Lane lane) {
 }
 
 void TcpConnection::arm_receive() {
-  if (closing_ || receive_.in_flight() || receiver_.lane() == Lane::paused) return;
+  if (closing_ || receive_.in_flight() || receiver_.lane() == FrameLane::paused) return;
   const std::span<iovec> pieces = receiver_.want(shared_->turn_bytes());
   receive_message_ = {};
   receive_message_.msg_iov = pieces.data();

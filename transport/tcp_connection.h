@@ -99,9 +99,9 @@ class TcpConnection final : private FrameSink {
   /// Then connected() or failed().
   void connect(const SocketAddress& address);
   /// Starts, or after a pause goes on, receiving frames of `lane`.
-  void receive(Lane lane);
+  void receive(FrameLane lane);
   /// For use inside frame_begins() and frame_ends(): what the next frames may be.
-  void set_lane(Lane lane) { receiver_.set_lane(lane); }
+  void set_lane(FrameLane lane) { receiver_.set_lane(lane); }
 
   const TcpSendQueue& queue() const { return queue_; }
   /// Queues a frame; pump() sends it.

@@ -50,7 +50,7 @@ void TcpListener::on_accepted(int32_t result) {
     } else {
       strangers_.push_back(
           {.connection = std::make_unique<TcpConnection>(shared_, std::move(fd), 0u, this)});
-      strangers_.back().connection->receive(Lane::hello);
+      strangers_.back().connection->receive(FrameLane::hello);
     }
   }
   // Out of descriptors or memory: asking again at once would spin.
@@ -89,7 +89,7 @@ Status TcpListener::frame_begins(TcpConnection* connection, const FrameHeader&,
   stranger->grouped = true;
   stranger->secret = hello.secret;
   connection->set_index(hello.connection);
-  connection->set_lane(Lane::nothing);
+  connection->set_lane(FrameLane::nothing);
   return ok_status();
 }
 

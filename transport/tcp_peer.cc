@@ -58,7 +58,7 @@ void TcpPeer::connected(TcpConnection* connection) {
   connection->push(
       make_frame({.type = FrameType::hello, .body_bytes = kHelloBytes}, {}, encode(hello)));
   connection->pump();
-  connection->receive(Lane::hello_ok);
+  connection->receive(FrameLane::hello_ok);
 }
 
 void TcpPeer::open(Connections connections) {
@@ -69,7 +69,7 @@ void TcpPeer::open(Connections connections) {
     lines_[i].connection = std::move(connections[i]);
     TcpConnection& connection = *lines_[i].connection;
     connection.set_owner(this);
-    connection.set_lane(i == 0 ? Lane::messages : Lane::data);
+    connection.set_lane(i == 0 ? FrameLane::messages : FrameLane::data);
     connection.push(make_frame({.type = FrameType::hello_ok}, {}, {}));
   }
   schedule_pump();

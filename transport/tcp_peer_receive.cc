@@ -55,7 +55,7 @@ Status TcpPeer::frame_ends(TcpConnection* connection, const FrameHeader& header,
 
 /// Nothing is delivered before all hellos were answered and the caller of connect() knows.
 Status TcpPeer::hello_answered(TcpConnection* connection) {
-  connection->set_lane(Lane::paused);
+  connection->set_lane(FrameLane::paused);
   if (++answered_ < lines_.size()) return ok_status();
   state_ = State::open;
   was_open_ = true;
@@ -63,7 +63,7 @@ Status TcpPeer::hello_answered(TcpConnection* connection) {
   for (Line& line : lines_) {
     if (state_ != State::open) break;
     TcpConnection* each = line.connection.get();
-    const Lane lane = each->index() == 0 ? Lane::messages : Lane::data;
+    const FrameLane lane = each->index() == 0 ? FrameLane::messages : FrameLane::data;
     // This connection is in the middle of its own receive and goes on by itself.
     if (each == connection) {
       each->set_lane(lane);

@@ -93,6 +93,7 @@ class ControlService final : public proto::Control::Service {
     TERRACE_ASSIGN_OR_RETURN(const Secret secret, *std::move(opened));
     reply->set_secret(secret.data(), secret.size());
     reply->set_data_port(facts_.data_port);
+    reply->set_shm_socket(facts_.shm_socket);
     reply->set_node_id(facts_.node_id);
     reply->set_version(kVersion);
     reply->set_boot_id(facts_.boot_id);

@@ -17,6 +17,7 @@ class ControlServer {
     std::string node_id;
     uint64_t boot_id = 0;
     uint16_t data_port = 0;
+    std::string shm_socket;  // empty: none
     Nanos started{0};
   };
   /// Listens at once. kUnavailable: the port cannot be had. All pointers outlive the server.

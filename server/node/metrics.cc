@@ -198,40 +198,70 @@ void add_store(const StoreMetrics& m, Families* out) {
            static_cast<double>(m.recovery_us.get()) * 1e-6);
 }
 
-void add_transport(const TcpMetrics& m, Families* out) {
-  const std::vector<std::tuple<const char*, const char*, const Counter*>> counters = {
-      {"received_bytes", "Bytes received.", &m.bytes_in},
-      {"sent_bytes", "Bytes sent.", &m.bytes_out},
-      {"received_messages", "Messages received.", &m.messages_in},
-      {"sent_messages", "Messages sent.", &m.messages_out},
-      {"accepted_connections", "Connections since the start.", &m.accepted},
-      {"zero_copy_sends", "Sends that asked the kernel not to copy.", &m.zero_copy_sends},
-      {"zero_copy_fallbacks", "Connections on which it copied all the same.",
-       &m.zero_copy_fallbacks}};
-  for (const auto& [name, help, count] : counters) {
-    out->counter(std::string("terrace_transport_") + name + "_total", help, *count);
+using CounterList = std::vector<std::tuple<const char*, const char*, const Counter*>>;
+
+/// What all transports count, told apart by a label.
+void add_transport(const std::string& name, const CounterList& counters, const CounterList& gauges,
+                   const std::array<Counter, kCloseReasons>& closes, Families* out) {
+  for (const auto& [what, help, count] : counters) {
+    out->counter(std::string("terrace_transport_") + what + "_total", help, *count,
+                 {{"transport", name}});
   }
-  out->gauge("terrace_transport_queued_bytes", "Bytes accepted and not yet sent.", m.queued_bytes);
-  out->gauge("terrace_transport_connections", "Connections now.", m.connections);
+  for (const auto& [what, help, value] : gauges) {
+    out->gauge(std::string("terrace_transport_") + what, help, *value, {{"transport", name}});
+  }
   static constexpr const char* kReasons[kCloseReasons] = {
       "asked", "peer_closed", "bad_frame", "stalled", "handshake", "secret", "full"};
   for (size_t i = 0; i < kCloseReasons; ++i) {
     out->counter("terrace_transport_closes_total", "Peers and strangers that went, by reason.",
-                 m.closes[i], {{"reason", kReasons[i]}});
+                 closes[i], {{"transport", name}, {"reason", kReasons[i]}});
   }
+}
+
+void add_tcp(const TcpMetrics& m, Families* out) {
+  add_transport(
+      "tcp",
+      {{"received_bytes", "Bytes received.", &m.bytes_in},
+       {"sent_bytes", "Bytes sent.", &m.bytes_out},
+       {"received_messages", "Messages received.", &m.messages_in},
+       {"sent_messages", "Messages sent.", &m.messages_out},
+       {"accepted_connections", "Connections since the start.", &m.accepted},
+       {"zero_copy_sends", "Sends that asked the kernel not to copy.", &m.zero_copy_sends},
+       {"zero_copy_fallbacks", "Connections on which it copied all the same.",
+        &m.zero_copy_fallbacks}},
+      {{"queued_bytes", "Bytes accepted and not yet sent.", &m.queued_bytes},
+       {"connections", "Connections now.", &m.connections},
+       {"peers", "Clients connected now.", &m.peers}},
+      m.closes, out);
+}
+
+void add_shm(const ShmMetrics& m, Families* out) {
+  add_transport(
+      "shm",
+      {{"received_bytes", "Bytes received.", &m.bytes_in},
+       {"sent_bytes", "Bytes sent.", &m.bytes_out},
+       {"received_messages", "Messages received.", &m.messages_in},
+       {"sent_messages", "Messages sent.", &m.messages_out},
+       {"accepted_connections", "Connections since the start.", &m.accepted},
+       {"bounced_bytes", "Of the bytes sent: copied for the client first.", &m.bytes_bounced},
+       {"files_lent", "Slabs that clients were given to map.", &m.files_shared}},
+      {{"peers", "Clients connected now.", &m.peers},
+       {"area_bytes", "Memory that sessions share with their clients.", &m.area_bytes}},
+      m.closes, out);
 }
 
 class Collector final : public prometheus::Collectable {
  public:
-  Collector(const NodeContext* context, const TcpMetrics* transport)
-      : context_(context), transport_(transport), started_(context->loop->now()) {}
+  Collector(const NodeContext* context, const TransportMetrics& transports)
+      : context_(context), transports_(transports), started_(context->loop->now()) {}
   std::vector<MetricFamily> Collect() const override {
     Families out;
     add_operations(*context_->counters, &out);
     add_pacing(context_->pacer->metrics(), &out);
     add_tiers(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
-    add_transport(*transport_, &out);
+    add_tcp(*transports_.tcp, &out);
+    if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
     const Nanos up = context_->loop->now() - started_;
     out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},
             static_cast<double>(up.count()) * 1e-9);
@@ -242,15 +272,15 @@ class Collector final : public prometheus::Collectable {
 
  private:
   const NodeContext* const context_;
-  const TcpMetrics* const transport_;
+  const TransportMetrics transports_;
   const Nanos started_;
 };
 }  // namespace
 
 class MetricsServer::Core {
  public:
-  Core(const NodeContext* context, const TcpMetrics* transport, const std::string& address)
-      : collector_(std::make_shared<Collector>(context, transport)), exposer_(address, 1) {
+  Core(const NodeContext* context, const TransportMetrics& transports, const std::string& address)
+      : collector_(std::make_shared<Collector>(context, transports)), exposer_(address, 1) {
     exposer_.RegisterCollectable(collector_);
   }
   uint16_t port() const { return static_cast<uint16_t>(exposer_.GetListeningPorts().at(0)); }
@@ -261,12 +291,12 @@ class MetricsServer::Core {
 };
 
 StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::start(const NodeContext* context,
-                                                              const TcpMetrics* transport) {
+                                                              const TransportMetrics& transports) {
   const std::string address =
       context->config->listen_host + ":" + std::to_string(context->config->metrics_port);
   try {  // the library reports a taken port by throwing
     return std::unique_ptr<MetricsServer>(
-        new MetricsServer(std::make_unique<Core>(context, transport, address)));
+        new MetricsServer(std::make_unique<Core>(context, transports, address)));
   } catch (const std::exception& failed) {
     return error(StatusCode::kUnavailable,
                  "metrics cannot listen on " + address + ": " + failed.what());

@@ -5,16 +5,23 @@
 
 #include "base/status.h"
 #include "server/node/session.h"
+#include "transport/shm_options.h"
 #include "transport/tcp_options.h"
 
 namespace terrace {
+
+/// Of each transport; null: the node has not got it.
+struct TransportMetrics {
+  const TcpMetrics* tcp = nullptr;
+  const ShmMetrics* shm = nullptr;
+};
 
 class MetricsServer {
  public:
   /// Serves http://host:port/metrics on threads of its own; every pointer outlives it.
   /// kUnavailable: the port cannot be had.
   static StatusOr<std::unique_ptr<MetricsServer>> start(const NodeContext* context,
-                                                        const TcpMetrics* transport);
+                                                        const TransportMetrics& transports);
   ~MetricsServer();
   uint16_t port() const;
 

@@ -12,7 +12,9 @@
 #include "server/node/router.h"
 #include "storage/data_file.h"
 #include "storage/uring_device.h"
+#include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
+#include "transport/transport_set.h"
 
 namespace terrace {
 namespace {
@@ -78,7 +80,9 @@ class Node::Core {
   std::unique_ptr<ChunkStore> store;
   std::unique_ptr<Pacer> pacer;
   std::unique_ptr<Router> router;
-  std::unique_ptr<TcpTransport> transport;
+  std::unique_ptr<TcpTransport> tcp;
+  std::unique_ptr<ShmTransport> shm;  // null without shared memory
+  std::unique_ptr<TransportSet> transports;
   std::unique_ptr<ControlServer> control;
   std::unique_ptr<MetricsServer> metrics;
   uint16_t data_port = 0;
@@ -86,6 +90,12 @@ class Node::Core {
  private:
   Status open_media();
   Status open_ports();
+  TransportMetrics transport_metrics() const {
+    return {&tcp->metrics(), shm == nullptr ? nullptr : &shm->metrics()};
+  }
+  /// The name of its socket.
+  StatusOr<std::string> open_shm(uint64_t boot_id,
+                                 std::function<bool(std::span<const std::byte, 16>)> expected);
   void drain();
   void close_control();
   void wait_for(Step* step, Nanos timeout, const char* what);
@@ -137,22 +147,39 @@ Status Node::Core::open_media() {
 
 Status Node::Core::open_ports() {
   router = std::make_unique<Router>(&context);
-  transport = std::make_unique<TcpTransport>(loop.get(), router.get(), TcpOptions());
-  context.transport = transport.get();
+  transports = std::make_unique<TransportSet>(loop.get());
+  context.transport = transports.get();
+  const auto expected = [this](std::span<const std::byte, 16> s) { return router->expects(s); };
+  tcp = std::make_unique<TcpTransport>(loop.get(), router.get(), TcpOptions());
+  transports->add(TransportKind::tcp, tcp.get());
   TERRACE_ASSIGN_OR_RETURN(
       data_port,
-      transport->listen(config.listen_host + ":" + std::to_string(config.data_port),
-                        [this](std::span<const std::byte, 16> s) { return router->expects(s); }));
+      tcp->listen(config.listen_host + ":" + std::to_string(config.data_port), expected));
   ControlServer::Facts facts;
   facts.node_id = config.node_id;
   secure_random(std::as_writable_bytes(std::span(&facts.boot_id, 1)));
   facts.data_port = data_port;
+  if (config.shm) {
+    TERRACE_ASSIGN_OR_RETURN(facts.shm_socket, open_shm(facts.boot_id, expected));
+  }
   facts.started = loop->now();
   TERRACE_ASSIGN_OR_RETURN(control, ControlServer::start(&context, router.get(), facts));
   if (config.metrics) {
-    TERRACE_ASSIGN_OR_RETURN(metrics, MetricsServer::start(&context, &transport->metrics()));
+    TERRACE_ASSIGN_OR_RETURN(metrics, MetricsServer::start(&context, transport_metrics()));
   }
   return ok_status();
+}
+
+StatusOr<std::string> Node::Core::open_shm(
+    uint64_t boot_id, std::function<bool(std::span<const std::byte, 16>)> expected) {
+  ShmOptions options;
+  options.same_user_allowed = config.dev;
+  shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, nullptr);
+  transports->add(TransportKind::shm, shm.get());
+  std::string name = config.shm_socket;
+  if (name.empty()) name = "@terrace-" + std::to_string(boot_id);
+  TERRACE_RETURN_IF_ERROR(shm->listen(name, std::move(expected)));
+  return name;
 }
 
 void Node::Core::run() {
@@ -193,17 +220,19 @@ void Node::Core::shut_down() {
   context.draining = true;
   metrics.reset();
   if (control != nullptr) close_control();
-  if (transport != nullptr) {
+  if (transports != nullptr) {
     Step closed;
-    transport->close(&closed);
-    wait_for(&closed, kCloseTimeout, "transport");
+    transports->close(&closed);
+    wait_for(&closed, kCloseTimeout, "transports");
   }
   if (router != nullptr) {
     Step closed;
     router->close(&closed);
     wait_for(&closed, kCloseTimeout, "sessions");
   }
-  transport.reset();
+  transports.reset();
+  tcp.reset();
+  shm.reset();
   router.reset();
   pacer.reset();
   if (store != nullptr) {

@@ -92,9 +92,19 @@ Fingerprint TestClient::raw_fingerprint() {
   return fingerprint;
 }
 
+DataPath& OverEachPath::path() {
+  static DataPath path = DataPath::automatic;
+  return path;
+}
+
+std::string name_of_path(const testing::TestParamInfo<DataPath>& info) {
+  return info.param == DataPath::tcp ? "tcp" : "shm";
+}
+
 ClientConfig TestClient::config(const std::string& endpoint) {
   ClientConfig config;
   config.endpoint = endpoint;
+  config.data_path = OverEachPath::path();
   return config;
 }
 
@@ -111,6 +121,8 @@ TestClient::TestClient(const std::string& endpoint, uint64_t memory_bytes,
   if (!ns.ok()) std::fprintf(stderr, "%s\n", ns.status().to_string().c_str());
   TERRACE_CHECK(ns.ok());
   ns_ = *ns;
+  const DataPath wanted = OverEachPath::path();
+  TERRACE_CHECK(wanted == DataPath::automatic || client_->node().data_path == wanted);
   auto region = client_->register_memory(memory_.span());
   TERRACE_CHECK(region.ok());
   region_ = *region;

@@ -1,6 +1,7 @@
 // tests/e2e/harness.h - a real node process on free loopback ports, its directory, and a client
 // with registered memory. Everything ends with the object.
 #pragma once
+#include <gtest/gtest.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -48,6 +49,18 @@ class NodeProcess {
   uint16_t data_port_ = 0;
   uint16_t metrics_port_ = 0;
 };
+
+/// How the clients of the running test reach their node.
+class OverEachPath : public testing::TestWithParam<DataPath> {
+ protected:
+  void SetUp() override { path() = GetParam(); }
+  void TearDown() override { path() = DataPath::automatic; }
+
+ private:
+  friend class TestClient;
+  static DataPath& path();
+};
+std::string name_of_path(const testing::TestParamInfo<DataPath>& info);
 
 /// A client in namespace "test" (raw objects, unless a fingerprint is given) with one region.
 class TestClient {

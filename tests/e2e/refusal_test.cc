@@ -27,7 +27,9 @@ Status put_status(TestClient* client, const PutItem& item) {
   return done.ok() ? done->status : done.status();
 }
 
-TEST(Refusal, AnotherFingerprintNamesTheFieldAndBothValues) {
+class Refusal : public OverEachPath {};
+
+TEST_P(Refusal, AnotherFingerprintNamesTheFieldAndBothValues) {
   NodeProcess node({});
   TestClient first(node.endpoint(), 1u << 20, model());
   auto second = Client::open(TestClient::config(node.endpoint()));
@@ -42,7 +44,7 @@ TEST(Refusal, AnotherFingerprintNamesTheFieldAndBothValues) {
   EXPECT_TRUE((*second)->open_namespace("test", model()).ok());
 }
 
-TEST(Refusal, TenantsDoNotShareNamespaces) {
+TEST_P(Refusal, TenantsDoNotShareNamespaces) {
   NodeProcess node({});
   TestClient mine(node.endpoint());
   ASSERT_EQ(mine.put("secret", 100, Durability::memory), StatusCode::kOk);
@@ -62,7 +64,7 @@ TEST(Refusal, TenantsDoNotShareNamespaces) {
   EXPECT_EQ(done->keys.at(0).code, StatusCode::kNotFound);
 }
 
-TEST(Refusal, WrongDtypeLengthOrLayerNamesBothSides) {
+TEST_P(Refusal, WrongDtypeLengthOrLayerNamesBothSides) {
   NodeProcess node({});
   TestClient client(node.endpoint(), 4u << 20, model());
   std::vector<SectionSpec> sections = sections_of(model().geometry, 16);
@@ -85,7 +87,7 @@ TEST(Refusal, WrongDtypeLengthOrLayerNamesBothSides) {
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused.to_string();
 }
 
-TEST(Refusal, RangesOutsideTheObjectOrTheRegion) {
+TEST_P(Refusal, RangesOutsideTheObjectOrTheRegion) {
   NodeProcess node({});
   TestClient client(node.endpoint(), 1u << 20);
   ASSERT_EQ(client.put("short", 1000, Durability::memory), StatusCode::kOk);
@@ -102,7 +104,7 @@ TEST(Refusal, RangesOutsideTheObjectOrTheRegion) {
             StatusCode::kInvalidArgument);
 }
 
-TEST(Refusal, LimitsAreNamed) {
+TEST_P(Refusal, LimitsAreNamed) {
   NodeProcess node({});
   TestClient client(node.endpoint(), 1u << 20);
   const std::vector<ChunkKey> many(kKeysPerRequestMax + 1);
@@ -114,7 +116,7 @@ TEST(Refusal, LimitsAreNamed) {
             StatusCode::kInvalidArgument);
 }
 
-TEST(Refusal, MoreThanTheTierHoldsIsShedAndTheRestStillWorks) {
+TEST_P(Refusal, MoreThanTheTierHoldsIsShedAndTheRestStillWorks) {
   NodeProcess node({"--dram-bytes", "64MiB", "--slab-bytes", "64MiB"});
   TestClient client(node.endpoint(), 128u << 20);
   EXPECT_EQ(client.put("too large", 100u << 20, Durability::memory),
@@ -123,5 +125,8 @@ TEST(Refusal, MoreThanTheTierHoldsIsShedAndTheRestStillWorks) {
   EXPECT_EQ(client.put("fits", 1u << 20, Durability::memory), StatusCode::kOk);
   EXPECT_EQ(client.fetch("fits", 1u << 20), StatusCode::kOk);
 }
+
+INSTANTIATE_TEST_SUITE_P(Paths, Refusal, testing::Values(DataPath::tcp, DataPath::shm),
+                         name_of_path);
 }  // namespace
 }  // namespace terrace::e2e

@@ -17,7 +17,9 @@ std::vector<std::string> two_tiers(const ScratchDirectory& scratch) {
           "--dram-bytes",     "128MiB",       "--slab-bytes", "64MiB"};
 }
 
-TEST(RoundTrip, SizesFromOneByteToManyMegabytes) {
+class RoundTrip : public OverEachPath {};
+
+TEST_P(RoundTrip, SizesFromOneByteToManyMegabytes) {
   ScratchDirectory scratch;
   NodeProcess node(two_tiers(scratch));
   TestClient client(node.endpoint());
@@ -32,7 +34,7 @@ TEST(RoundTrip, SizesFromOneByteToManyMegabytes) {
   EXPECT_EQ(client.fetch("never stored", 10), StatusCode::kNotFound);
 }
 
-TEST(RoundTrip, ServesFromNvmeWhatDramNoLongerHolds) {
+TEST_P(RoundTrip, ServesFromNvmeWhatDramNoLongerHolds) {
   ScratchDirectory scratch;
   auto flags = two_tiers(scratch);
   flags.insert(flags.end(), {"--promote-hits", "0"});
@@ -52,7 +54,7 @@ TEST(RoundTrip, ServesFromNvmeWhatDramNoLongerHolds) {
   EXPECT_GT(nvme_bytes, 0u);
 }
 
-TEST(RoundTrip, FragmentsScatterAndPartsOfObjectsWork) {
+TEST_P(RoundTrip, FragmentsScatterAndPartsOfObjectsWork) {
   NodeProcess node({});
   TestClient client(node.endpoint());
   constexpr uint64_t kBytes = 1'000'000;
@@ -88,7 +90,7 @@ TEST(RoundTrip, FragmentsScatterAndPartsOfObjectsWork) {
   }
 }
 
-TEST(RoundTrip, LookupMatchLeaseListAndErase) {
+TEST_P(RoundTrip, LookupMatchLeaseListAndErase) {
   NodeProcess node({});
   TestClient client(node.endpoint());
   std::vector<ChunkKey> keys;
@@ -140,7 +142,7 @@ TEST(RoundTrip, LookupMatchLeaseListAndErase) {
   EXPECT_EQ(client.fetch("chunk-0", 5000), StatusCode::kNotFound);
 }
 
-TEST(RoundTrip, LayersBecomeReadyInOrderAndTheEventFdTells) {
+TEST_P(RoundTrip, LayersBecomeReadyInOrderAndTheEventFdTells) {
   Fingerprint model;
   model.model_id = "tiny";
   model.geometry.tokens_per_chunk = 64;
@@ -185,5 +187,8 @@ TEST(RoundTrip, LayersBecomeReadyInOrderAndTheEventFdTells) {
   EXPECT_EQ(out[0].op, *op);
   EXPECT_EQ(out[0].bytes, bytes);
 }
+
+INSTANTIATE_TEST_SUITE_P(Paths, RoundTrip, testing::Values(DataPath::tcp, DataPath::shm),
+                         name_of_path);
 }  // namespace
 }  // namespace terrace::e2e

@@ -77,7 +77,9 @@ class Load {
   TestClient* const client_;
 };
 
-TEST(Survival, FiftyKillsUnderLoadLoseNothingAcknowledged) {
+class Survival : public OverEachPath {};
+
+TEST_P(Survival, FiftyKillsUnderLoadLoseNothingAcknowledged) {
   ScratchDirectory scratch;
   std::map<std::string, uint64_t> durable;
   for (int round = 0; round < 50; ++round) {
@@ -108,7 +110,7 @@ TEST(Survival, FiftyKillsUnderLoadLoseNothingAcknowledged) {
   EXPECT_FALSE(durable.empty());
 }
 
-TEST(Survival, AFrozenNodeCostsDeadlinesNotHangs) {
+TEST_P(Survival, AFrozenNodeCostsDeadlinesNotHangs) {
   NodeProcess node({});
   TestClient client(node.endpoint());
   ASSERT_EQ(client.put("a", 8u << 20, Durability::memory), StatusCode::kOk);
@@ -158,7 +160,7 @@ TEST(Survival, AFrozenNodeCostsDeadlinesNotHangs) {
   EXPECT_EQ(client.fetch("a", 8u << 20), StatusCode::kOk);
 }
 
-TEST(Survival, AFlippedByteOnDiskIsACountedMiss) {
+TEST_P(Survival, AFlippedByteOnDiskIsACountedMiss) {
   ScratchDirectory scratch;
   const std::string name = "precious";
   constexpr uint64_t kBytes = 3u << 20;
@@ -194,7 +196,7 @@ TEST(Survival, AFlippedByteOnDiskIsACountedMiss) {
   EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kOk);
 }
 
-TEST(Survival, TwoNodesNeverShareADirectory) {
+TEST_P(Survival, TwoNodesNeverShareADirectory) {
   ScratchDirectory scratch;
   NodeProcess node(flags_for(scratch));
   std::string command =
@@ -204,5 +206,8 @@ TEST(Survival, TwoNodesNeverShareADirectory) {
   node.signal(SIGTERM);
   EXPECT_EQ(node.wait(), 0);  // a clean shutdown
 }
+
+INSTANTIATE_TEST_SUITE_P(Paths, Survival, testing::Values(DataPath::tcp, DataPath::shm),
+                         name_of_path);
 }  // namespace
 }  // namespace terrace::e2e

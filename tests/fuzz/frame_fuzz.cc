@@ -122,8 +122,8 @@ Status feed(FrameReceiver* receiver, std::span<const std::byte> stream, uint8_t 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace terrace;
   if (size < 2) return 0;
-  constexpr Lane kLanes[] = {Lane::hello,    Lane::hello_ok, Lane::nothing,
-                             Lane::messages, Lane::data,     Lane::shm};
+  constexpr FrameLane kLanes[] = {FrameLane::hello,    FrameLane::hello_ok, FrameLane::nothing,
+                                  FrameLane::messages, FrameLane::data,     FrameLane::shm};
   std::vector<std::byte> stream(size - 2);
   if (size > 2) std::memcpy(stream.data(), data + 2, size - 2);
   // As it is: the decoders alone.

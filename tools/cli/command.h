@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "client/terrace.h"
 
 namespace terrace {
 
@@ -22,6 +23,7 @@ struct Globals {
   bool node_given = false;
   std::string tenant = "default";
   std::string token_file;
+  DataPath data_path = DataPath::automatic;
   bool json = false;
   int64_t timeout_ms = 10'000;
 };

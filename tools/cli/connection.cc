@@ -67,6 +67,7 @@ StatusOr<ClientConfig> client_config(const Globals& globals) {
   ClientConfig config;
   config.endpoint = globals.node;
   config.tenant = globals.tenant;
+  config.data_path = globals.data_path;
   TERRACE_ASSIGN_OR_RETURN(config.token, read_token(globals.token_file));
   config.default_deadline = milliseconds(globals.timeout_ms);
   config.open_timeout = std::min(milliseconds(globals.timeout_ms), config.open_timeout);

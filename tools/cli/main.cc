@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <map>
 
 #include "base/log.h"
 #include "base/version.h"
@@ -11,12 +12,19 @@ namespace {
 using terrace::Globals;
 using terrace::Invocation;
 
+const std::map<std::string, terrace::DataPath> kDataPaths = {{"auto", terrace::DataPath::automatic},
+                                                             {"tcp", terrace::DataPath::tcp},
+                                                             {"shm", terrace::DataPath::shm}};
+
 void add_globals(CLI::App* app, Globals* globals) {
   app->add_option("--node", globals->node, "The node's control port, HOST:PORT")
       ->each([globals](const std::string&) { globals->node_given = true; })
       ->capture_default_str();
   app->add_option("--tenant", globals->tenant, "Whose namespaces")->capture_default_str();
   app->add_option("--token-file", globals->token_file, "File that holds the tenant's token");
+  app->add_option("--transport", globals->data_path, "How bytes travel (default auto)")
+      ->transform(CLI::CheckedTransformer(kDataPaths).description(""))
+      ->type_name("auto|tcp|shm");
   app->add_flag("--json", globals->json, "Print one JSON object instead of text");
   app->add_option("--timeout-ms", globals->timeout_ms, "How long an operation may take")
       ->check(CLI::Range(int64_t{1}, int64_t{3'600'000}))
