@@ -15,9 +15,6 @@ Status check(const ChunkBenchOptions& options) {
   const auto bad = [](const std::string& what) {
     return error(StatusCode::kInvalidArgument, what);
   };
-  if (options.transport != "tcp") {
-    return bad("--transport " + options.transport + ": this build moves bytes over tcp");
-  }
   if (options.tier != Tier::dram && options.tier != Tier::nvme) {
     return bad(std::string("--tier ") + name_of(options.tier) + ": want dram or nvme");
   }
@@ -58,7 +55,9 @@ StatusOr<std::unique_ptr<BenchSession>> open_session(const ChunkRig& rig,
   session.connections = options.connections;
   session.verify = verify;
   session.memory = memory;
-  return BenchSession::open(rig.node->globals(), session);
+  Globals globals = rig.node->globals();
+  globals.data_path = options.transport == "shm" ? DataPath::shm : DataPath::tcp;
+  return BenchSession::open(globals, session);
 }
 
 Figure figure_of(const LoopResult& result, Nanos cpu) {

@@ -43,7 +43,8 @@ void run_when_chosen(CLI::App* command, Invocation* invocation, std::shared_ptr<
 
 void add_chunk_options(CLI::App* command, ChunkBenchOptions* options) {
   add_common(command, options);
-  command->add_option("--transport", options->transport, "How bytes travel: tcp")
+  command->add_option("--transport", options->transport, "How bytes travel")
+      ->check(CLI::IsMember({"tcp", "shm"}))
       ->capture_default_str();
   command->add_option("--tier", options->tier, "Where the chunks lie (default dram)")
       ->transform(CLI::CheckedTransformer(kTiers).description(""))

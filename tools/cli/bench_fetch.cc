@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 
+#include "base/copy_crc32c.h"
 #include "tools/cli/bench.h"
 #include "tools/cli/bench_chunks.h"
 #include "tools/cli/bench_fio.h"
 #include "tools/cli/bench_layers.h"
+#include "tools/cli/bench_memcpy.h"
 #include "tools/cli/bench_process.h"
 #include "tools/cli/bench_redis.h"
 #include "tools/cli/bench_socket.h"
@@ -16,6 +18,8 @@
 namespace terrace {
 namespace {
 constexpr double kRatioMin = 0.85;
+constexpr double kCopyRatioMin = 0.9;
+constexpr double kCopyRatioMinUnfused = 0.75;
 constexpr double kCpuRatioMax = 1.3;
 constexpr double kRedisRatioMin = 1.5;
 constexpr double kCrcCostMax = 0.10;
@@ -32,6 +36,10 @@ class FetchBench {
   StatusOr<BenchReport> run();
 
  private:
+  bool shm() const { return options_.transport == "shm"; }
+  /// What the transport's ceiling is called.
+  std::string bare_name() const { return shm() ? "memcpy" : "raw socket"; }
+  StatusOr<Figure> bare_round();
   bool nvme() const { return options_.tier == Tier::nvme; }
   Status set_up();
   Status load();
@@ -57,7 +65,8 @@ class FetchBench {
   uint64_t read_before_ = 0;
   uint64_t fetched_ = 0;  // by both sessions, since read_before_
   LoopResult total_;      // of the verified rounds
-  std::vector<Figure> ours_, bare_, paged_, socket_, redis_rounds_, hiredis_rounds_, disk_;
+  std::vector<Figure> ours_, unverified_rounds_, paged_, bare_, redis_rounds_, hiredis_rounds_,
+      disk_;
   std::vector<std::vector<Fragment>> places_;  // of each chunk in the paged cache
   LayerBench layers_;
   BenchReport report_;
@@ -94,7 +103,7 @@ Status FetchBench::set_up() {
     TERRACE_ASSIGN_OR_RETURN(
         FioFile file, FioFile::create(rig_.node->directory(), bytes, FioFile::Content::noise));
     fio_.emplace(std::move(file));
-  } else if (options_.redis) {
+  } else if (options_.redis && !shm()) {
     RedisOptions redis;
     redis.connections = options_.connections;
     TERRACE_ASSIGN_OR_RETURN(RedisPeer peer, RedisPeer::start(redis, rig_.source.span()));
@@ -180,22 +189,26 @@ StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, const Submit& su
   return figure;
 }
 
+StatusOr<Figure> FetchBench::bare_round() {
+  if (shm()) return copy_for(rig_.duration, rig_.source.span(), rig_.destination.span());
+  const StreamOptions stream{options_.connections, rig_.duration};
+  return stream_over_sockets(stream, rig_.source.span(), rig_.destination.span());
+}
+
 Status FetchBench::round(uint32_t number) {
   Json json = {{"round", number}};
   const auto keep = [&json](const char* name, const Figure& figure, std::vector<Figure>* to) {
     to->push_back(figure);
     json[name] = json_of(figure);
   };
-  const StreamOptions stream{options_.connections, rig_.duration};
-  TERRACE_ASSIGN_OR_RETURN(const Figure socket, stream_over_sockets(stream, rig_.source.span(),
-                                                                    rig_.destination.span()));
-  keep("raw_socket", socket, &socket_);
+  TERRACE_ASSIGN_OR_RETURN(const Figure bare, bare_round());
+  keep(shm() ? "memcpy" : "raw_socket", bare, &bare_);
   TERRACE_ASSIGN_OR_RETURN(const Figure ours,
                            fetch_round(verified_.get(), contiguous(verified_.get()), &total_));
   keep("terrace", ours, &ours_);
-  TERRACE_ASSIGN_OR_RETURN(const Figure bare,
+  TERRACE_ASSIGN_OR_RETURN(const Figure unverified,
                            fetch_round(unverified_.get(), contiguous(unverified_.get()), nullptr));
-  keep("terrace_unverified", bare, &bare_);
+  keep("terrace_unverified", unverified, &unverified_rounds_);
   TERRACE_ASSIGN_OR_RETURN(const Figure blocks,
                            fetch_round(verified_.get(), paged(verified_.get()), nullptr));
   keep("terrace_paged", blocks, &paged_);
@@ -238,39 +251,42 @@ Status FetchBench::proof_of_device() {
 
 void FetchBench::set_bars() {
   report_.ours = median(ours_);
-  const Figure socket = median(socket_);
-  report_.ceiling = socket;
-  report_.ceiling_name = "raw socket";
-  report_.competitors.push_back({"raw socket", socket});
+  const Figure bare = median(bare_);
+  report_.ceiling = bare;
+  report_.ceiling_name = bare_name();
+  report_.competitors.push_back({bare_name(), bare});
   if (nvme()) {
     const Figure disk = median(disk_);
     report_.competitors.push_back({"fio 1 MiB read", disk});
-    if (disk.gb_per_s < socket.gb_per_s) {
+    if (disk.gb_per_s < bare.gb_per_s) {
       report_.ceiling = disk;
       report_.ceiling_name = "fio 1 MiB read";
     }
   }
-  const Figure bare = median(bare_);
-  report_.competitors.push_back({"terrace, CRC off", bare});
+  report_.competitors.push_back({"terrace, CRC off", median(unverified_rounds_)});
   report_.competitors.push_back(
       {"terrace, paged, " + std::to_string(options_.block_tokens) + " tokens", median(paged_)});
   layers_.report(!nvme(), &report_);
-  const bool by_disk = nvme() && report_.ceiling_name != "raw socket";
+  const bool by_disk = nvme() && report_.ceiling_name != bare_name();
+  const double copies_min = has_fused_copy() ? kCopyRatioMin : kCopyRatioMinUnfused;
   report_.bars.push_back({"GB/s / " + report_.ceiling_name,
-                          median_ratio(ours_, by_disk ? disk_ : socket_).gb_per_s,
-                          Bar::Sense::at_least, kRatioMin});
+                          median_ratio(ours_, by_disk ? disk_ : bare_).gb_per_s,
+                          Bar::Sense::at_least, shm() && !by_disk ? copies_min : kRatioMin});
   if (nvme()) return;
-  if (rig_.node->own()) {
-    report_.bars.push_back({"CPU s/GB / raw socket", median_ratio(ours_, socket_).cpu_s_per_gb,
-                            Bar::Sense::at_most, kCpuRatioMax});
+  const double cpu = median_ratio(ours_, bare_).cpu_s_per_gb;
+  if (rig_.node->own() && !shm()) {
+    report_.bars.push_back({"CPU s/GB / " + bare_name(), cpu, Bar::Sense::at_most, kCpuRatioMax});
+  } else if (rig_.node->own()) {
+    report_.extra["cpu_ratio"] = cpu;
   } else {
     report_.unmeasured.push_back("CPU seconds of a node that is not ours");
   }
   report_.bars.push_back({"GB/s paged / contiguous", median_ratio(paged_, ours_).gb_per_s,
                           Bar::Sense::at_least, kPagedMin});
-  const double crc_cost = 1 - median_ratio(ours_, bare_).gb_per_s;
+  const double crc_cost = 1 - median_ratio(ours_, unverified_rounds_).gb_per_s;
   report_.extra["crc_cost"] = crc_cost;
   report_.bars.push_back({"CRC's share of throughput", crc_cost, Bar::Sense::at_most, kCrcCostMax});
+  if (shm()) return;
   if (!redis_) {
     report_.unmeasured.push_back("Redis (--no-redis)");
     return;
