@@ -13,6 +13,7 @@ constexpr Nanos kAskAgain = milliseconds(20);  // looking for a victim costs a l
 constexpr Nanos kStepPeriod = microseconds(200);
 constexpr Nanos kIdlePeriod = milliseconds(5);  // when all that is left is in use
 constexpr size_t kUsesMax = 1024;               // before idle domains are forgotten
+constexpr Nanos kForgetPeriod = seconds(1);     // which costs a look at all
 }  // namespace
 
 SlabBalancer::SlabBalancer(ChunkStore::Core& core) : core_(core), timer_([this] { step(); }) {}
@@ -22,14 +23,16 @@ void SlabBalancer::stop() {
 }
 
 void SlabBalancer::used(DomainId domain) {
-  if (uses_.size() >= kUsesMax) forget_idle();
-  uses_[static_cast<uint32_t>(domain)].last = core_.loop->now();
+  const Nanos now = core_.loop->now();
+  if (uses_.size() >= kUsesMax && now - forgot_ >= kForgetPeriod) forget_idle();
+  uses_[static_cast<uint32_t>(domain)].last = now;
 }
 
 /// Domains without slabs come and go; those with slabs keep their record, it says how long they
 /// have been idle.
 void SlabBalancer::forget_idle() {
-  const Nanos before = core_.loop->now() - kActiveFor;
+  forgot_ = core_.loop->now();
+  const Nanos before = forgot_ - kActiveFor;
   std::erase_if(uses_, [&](const auto& use) {
     return use.second.last < before && core_.arena->holding(DomainId{use.first}).slabs.empty();
   });
@@ -85,9 +88,11 @@ bool SlabBalancer::may_move(uint32_t slab) const {
 }
 
 std::optional<uint32_t> SlabBalancer::empty_slab_for(DomainId taker) const {
+  const size_t fair = share();
   for (const auto& [domain, holding] : core_.arena->holdings()) {
     if (DomainId{domain} == taker) continue;
-    if (holding.slabs.size() == 1 && active(DomainId{domain})) continue;
+    // One that just arrived is empty too.
+    if (holding.slabs.size() <= fair && active(DomainId{domain})) continue;
     for (uint32_t slab : holding.slabs) {
       if (core_.arena->empty(slab) && may_move(slab)) return slab;
     }

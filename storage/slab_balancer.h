@@ -6,7 +6,8 @@
 // no slab that belongs to nobody, and has fewer slabs than its share, takes one over: from the
 // domain with the most, when that keeps as many as the taker then has; else from the one that was
 // not used for longest, when it is not active. Any domain under pressure may take a slab that is
-// empty, unless it is the last of an active one. Everybody else makes room among its own objects.
+// empty, of one that is not active or has more than its share. Everybody else makes room among its
+// own objects.
 // So slabs move towards equal numbers and then rest: no two domains take from each other in turn.
 #pragma once
 #include <cstdint>
@@ -67,6 +68,7 @@ class SlabBalancer {
 
   ChunkStore::Core& core_;
   std::unordered_map<uint32_t, Use> uses_;  // by domain, those used lately
+  Nanos forgot_{0};
   std::vector<Move> moves_;
   std::unordered_map<uint32_t, Nanos> resting_;  // slabs that could not be emptied: until when
   Timer timer_;

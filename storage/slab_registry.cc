@@ -51,6 +51,7 @@ void SlabRegistry::replace(uint32_t slab, DomainId next) {
 }
 
 void SlabRegistry::look() {
+  if (core_.closing()) return;  // who closes waits for all that was started
   Arena& arena = *core_.arena;
   const uint32_t populated = arena.slabs_populated();
   std::vector<uint32_t> fresh;
@@ -67,7 +68,6 @@ void SlabRegistry::look() {
   }
   if (!fresh.empty()) core_.evictor.kick();
   if (!moving_.empty() && step(moving_.front())) moving_.erase(moving_.begin());
-  if (core_.closing()) return;
   Nanos wait = Nanos::max();
   if (populated < arena.slab_count()) wait = kPopulatePeriod;
   if (arena.replacing() > 0) wait = kReplacePeriod;
