@@ -212,6 +212,10 @@ StatusOr<int> Loop::register_buffer(std::span<std::byte> memory) {
   return ring_->register_buffer(memory);
 }
 
+void Loop::unregister_buffer(int index) {
+  ring_->unregister_buffer(index);
+}
+
 void Loop::arm(Timer* timer, Nanos at) {
   disarm(timer);
   timer->at_ = at;

@@ -119,10 +119,13 @@ class Loop {
   void poll_readable(int fd, IoOp* op);
   /// Asks the kernel to end `op` early. It still completes once: -ECANCELED, or what it had.
   void cancel(IoOp* op);
-  /// Registers memory (at most 1 GiB, the kernel's bound) for read() and write(), for as long as
-  /// the loop lives, and returns its index. kResourceExhausted: over the memlock limit, or too
-  /// many; go on unregistered.
+  /// Registers memory (at most 1 GiB, the kernel's bound) for read() and write() and returns its
+  /// index. The kernel keeps the pages that lie there now: memory that is mapped anew at the same
+  /// address is other memory. kResourceExhausted: over the memlock limit, or too many; go on
+  /// unregistered.
   StatusOr<int> register_buffer(std::span<std::byte> memory);
+  /// `index` came from register_buffer(); nothing that runs or starts later names it.
+  void unregister_buffer(int index);
 
   /// Re-arming moves the deadline.
   void arm(Timer* timer, Nanos at);

@@ -17,8 +17,8 @@
 namespace terrace {
 namespace {
 
-constexpr unsigned kBuffersMax = 1024;
-constexpr uint64_t kNobody = 0;  // user_data of requests whose result nobody wants
+constexpr unsigned kBuffersMax = 16384;  // the kernel's own limit
+constexpr uint64_t kNobody = 0;          // user_data of requests whose result nobody wants
 
 /// Debian 12's liburing declares io_uring_enable_rings and does not export it.
 void enable(const io_uring& ring) {
@@ -104,16 +104,33 @@ StatusOr<int> Ring::register_buffer(std::span<std::byte> memory) {
     if (rc < 0) return errno_status(-rc, "io_uring_register_buffers_sparse");
     buffers_ = 0;
   }
-  if (buffers_ == static_cast<int>(kBuffersMax)) {
+  if (buffers_free_.empty() && buffers_ == static_cast<int>(kBuffersMax)) {
     return error(StatusCode::kResourceExhausted,
                  std::to_string(kBuffersMax) + " buffers are registered, the limit");
   }
+  const int slot = buffers_free_.empty() ? buffers_ : buffers_free_.back();
   const iovec buffer{memory.data(), memory.size()};
-  const int rc = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(buffers_),
-                                                      &buffer, nullptr, 1);
-  if (rc == 1) return buffers_++;
+  const int rc = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(slot), &buffer,
+                                                      nullptr, 1);
+  if (rc == 1) {
+    if (buffers_free_.empty()) {
+      ++buffers_;
+    } else {
+      buffers_free_.pop_back();
+    }
+    return slot;
+  }
   return errno_status(rc < 0 ? -rc : EIO, "registering " + std::to_string(memory.size()) +
                                               " bytes with io_uring (RLIMIT_MEMLOCK)");
+}
+
+void Ring::unregister_buffer(int index) {
+  const iovec nothing{nullptr, 0};
+  const int rc = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(index),
+                                                      &nothing, nullptr, 1);
+  // A slot that kept its pages must not be used again: I/O there would miss the mapped memory.
+  TERRACE_CHECK(rc == 1);
+  buffers_free_.push_back(index);
 }
 
 size_t Ring::turn(Nanos wait_max) {

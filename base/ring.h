@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/loop.h"
@@ -26,6 +27,7 @@ class Ring {
   void track_zero_copy(io_uring_sqe* sqe, IoOp* op);
   void cancel(IoOp* op);
   StatusOr<int> register_buffer(std::span<std::byte> memory);
+  void unregister_buffer(int index);
   /// Submits, waits at most `wait_max` for one completion, runs those that are there.
   size_t turn(Nanos wait_max);
   bool has_zero_copy() const { return has_zero_copy_; }
@@ -40,6 +42,7 @@ class Ring {
   bool enabled_ = true;  // false until the first turn when the ring was created disabled
   bool has_zero_copy_ = false;
   size_t in_flight_ = 0;
-  int buffers_ = -1;  // registered so far; -1: the kernel has no table of ours yet
+  int buffers_ = -1;               // slots used so far; -1: the kernel has no table of ours yet
+  std::vector<int> buffers_free_;  // slots below that which are empty again
 };
 }  // namespace terrace

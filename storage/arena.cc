@@ -1,62 +1,24 @@
 #include "storage/arena.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "base/limits.h"
-#include "base/prng.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+#include "storage/arena_slab.h"
 
 namespace terrace {
 namespace {
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
-constexpr uint64_t kPopulateStep = 16 * kMiB;  // between looks at the stop flag
-
-StatusOr<Fd> make_memfd(uint64_t bytes, bool huge) {
-  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB : 0u);
-  Fd fd(::memfd_create("terrace-slab", flags));
-  if (!fd) return errno_status(errno, "memfd_create");
-  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
-    return errno_status(errno, "slab of " + std::to_string(bytes) + " bytes");
-  }
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return errno_status(errno, "sealing a slab");
-  }
-  return fd;
 }
-
-void* map(const Fd& fd, void* at, uint64_t bytes, uint64_t offset) {
-  const int flags = MAP_SHARED | (at != nullptr ? MAP_FIXED : 0);
-  return ::mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd.get(), static_cast<off_t>(offset));
-}
-}  // namespace
-
-struct Arena::Slab {
-  Slab(uint64_t first_byte, uint64_t bytes)
-      : first_block(static_cast<uint32_t>(first_byte / ExtentMap::kBlockBytes)),
-        data_bytes(bytes),
-        space(first_byte, bytes) {}
-  const uint32_t first_block;
-  const uint64_t data_bytes;
-  ExtentMap space;
-  Fd fd;
-  std::byte* data = nullptr;
-  std::byte* meta = nullptr;
-  uint64_t meta_bytes = 0;
-};
 
 StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config) {
   auto arena = std::unique_ptr<Arena>(new Arena());
-  arena->slab_bytes_ = std::min(config.slab_bytes, config.dram_bytes);
+  arena->slab_bytes_ = config.slab_size();
   arena->capacity_ = config.dram_bytes;
   arena->reserved_bytes_ = config.dram_bytes + kHugePageBytes;
   void* reserved = ::mmap(nullptr, arena->reserved_bytes_, PROT_NONE,
@@ -69,104 +31,98 @@ StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config) {
   arena->base_ = arena->reserved_ + (misaligned == 0 ? 0 : kHugePageBytes - misaligned);
   for (uint64_t at = 0; at < config.dram_bytes; at += arena->slab_bytes_) {
     const uint64_t bytes = std::min(arena->slab_bytes_, config.dram_bytes - at);
-    TERRACE_RETURN_IF_ERROR(arena->map_slab(at, bytes, config.huge_pages));
+    auto slab = std::make_unique<Slab>(arena->base_ + at, at, bytes, config.huge_pages);
+    TERRACE_RETURN_IF_ERROR(slab->memory.map());
+    slab->epoch = ++arena->epoch_;
+    arena->slabs_.push_back(std::move(slab));
   }
   if (config.populate_memory) {
-    arena->populator_ =
-        std::thread([raw = arena.get(), lock = config.lock_memory] { raw->populate(lock); });
+    arena->worker_ =
+        std::thread([raw = arena.get(), lock = config.lock_memory] { raw->work(lock); });
   } else {
     arena->ready_.store(arena->slab_count(), std::memory_order_release);
+    arena->populated_.store(arena->slab_count(), std::memory_order_release);
   }
   return arena;
 }
 
-Status Arena::map_slab(uint64_t first_byte, uint64_t bytes, bool huge_pages) {
-  auto slab = std::make_unique<Slab>(first_byte, bytes);
-  slab->meta_bytes = slab_data_offset(bytes);
-  std::byte* const place = base_ + first_byte;
-  void* data = MAP_FAILED;
-  if (huge_pages) {  // only when the administrator set huge pages aside
-    if (StatusOr<Fd> fd = make_memfd(slab->meta_bytes + bytes, true); fd.ok()) {
-      slab->fd = std::move(*fd);
-      data = map(slab->fd, place, bytes, slab->meta_bytes);
-    }
-  }
-  if (data == MAP_FAILED) {
-    TERRACE_ASSIGN_OR_RETURN(slab->fd, make_memfd(slab->meta_bytes + bytes, false));
-    data = map(slab->fd, place, bytes, slab->meta_bytes);
-    if (data == MAP_FAILED) return errno_status(errno, "mapping a slab");
-    if (huge_pages) ::madvise(data, bytes, MADV_HUGEPAGE);  // a hint
-  }
-  slab->data = place;
-  void* meta = map(slab->fd, nullptr, slab->meta_bytes, 0);
-  if (meta == MAP_FAILED) return errno_status(errno, "mapping a slab's directory");
-  slab->meta = static_cast<std::byte*>(meta);
-  SlabHeader header;
-  secure_random(header.uuid);
-  header.data_bytes = bytes;
-  header.first_block = slab->first_block;
-  encode(header, std::span<std::byte, kSlabHeaderBytes>(slab->meta, kSlabHeaderBytes));
-  slabs_.push_back(std::move(slab));
-  return ok_status();
-}
-
 Arena::~Arena() {
-  stop_.store(true, std::memory_order_relaxed);
-  if (populator_.joinable()) populator_.join();
-  if (abandoned_) return;  // mapped until the process ends
-  for (const std::unique_ptr<Slab>& slab : slabs_) {
-    if (slab->meta != nullptr) ::munmap(slab->meta, slab->meta_bytes);
+  {
+    const std::lock_guard lock(mutex_);
+    stop_.store(true, std::memory_order_relaxed);
   }
+  wake_.notify_all();
+  if (worker_.joinable()) worker_.join();
+  if (abandoned_) return;  // mapped until the process ends
+  for (const std::unique_ptr<Slab>& slab : slabs_) slab->memory.unmap_meta();
   if (reserved_ != nullptr) ::munmap(reserved_, reserved_bytes_);
 }
 
-void Arena::populate(bool lock) {
-  for (uint32_t i = 0; i < slabs_.size(); ++i) {
-    populate_slab(*slabs_[i], lock);
-    if (stop_.load(std::memory_order_relaxed)) return;
-    ready_.store(i + 1, std::memory_order_release);
-    populated_.store(i + 1, std::memory_order_release);
-  }
-}
-
-void Arena::populate_slab(Slab& slab, bool lock) {
-  for (uint64_t at = 0; at < slab.data_bytes; at += kPopulateStep) {
-    if (stop_.load(std::memory_order_relaxed)) return;
-    const uint64_t bytes = std::min(kPopulateStep, slab.data_bytes - at);
-    ::madvise(slab.data + at, bytes, MADV_POPULATE_WRITE);  // else pages come at first touch
-    if (lock && ::mlock(slab.data + at, bytes) == 0) {
-      locked_.fetch_add(bytes, std::memory_order_relaxed);
-    } else {
-      lock = false;  // not allowed: go on unlocked
-    }
-  }
-}
-
-bool Arena::take_part(ArenaSpace* space, uint32_t slab, uint64_t bytes) {
-  StatusOr<std::vector<Extent>> extents = slabs_[slab]->space.allocate(bytes);
+bool Arena::take_part(ArenaSpace* space, uint32_t index, uint64_t bytes) {
+  Slab& slab = *slabs_[index];
+  StatusOr<std::vector<Extent>> extents = slab.space.allocate(bytes);
   if (!extents.ok()) return false;
+  uint64_t taken = 0;
+  for (const Extent& extent : *extents) taken += extent.bytes();
   space->extents_.insert(space->extents_.end(), extents->begin(), extents->end());
-  for (const Extent& extent : *extents) space->allocated_ += extent.bytes();
-  space->parts_.push_back({slab, bytes, std::move(*extents)});
+  space->allocated_ += taken;
+  space->parts_.push_back({index, bytes, slab.spaces.size(), std::move(*extents)});
+  slab.spaces.push_back(space);
+  used_ += taken;
+  holdings_[static_cast<uint32_t>(slab.domain)].free -= taken;
   return true;
 }
 
-std::shared_ptr<ArenaSpace> Arena::allocate(uint64_t bytes) {
-  const uint32_t ready = ready_.load(std::memory_order_acquire);
-  auto space = std::shared_ptr<ArenaSpace>(new ArenaSpace(this, bytes));
-  for (uint32_t slab = 0; slab < ready; ++slab) {
-    if (slabs_[slab]->space.free_bytes() >= bytes && take_part(space.get(), slab, bytes)) {
-      return space;
-    }
+std::shared_ptr<ArenaSpace> Arena::allocate(DomainId domain, uint64_t bytes) {
+  TERRACE_CHECK(domain != kNobody);
+  adopt_ready();
+  auto space = std::shared_ptr<ArenaSpace>(new ArenaSpace(this, domain, bytes));
+  const std::vector<uint32_t>& own = holding(domain).slabs;
+  for (uint32_t slab : own) {
+    if (slab_free_bytes(slab) >= bytes && take_part(space.get(), slab, bytes)) return space;
   }
-  // Over several slabs: whole MiBs from each, as much as it can give.
-  uint64_t left = bytes;
-  for (uint32_t slab = 0; slab < ready && left > 0; ++slab) {
-    uint64_t ask = std::min(left, slabs_[slab]->space.free_bytes() / kMiB * kMiB);
-    while (ask > 0 && !take_part(space.get(), slab, ask)) ask = ask / 2 / kMiB * kMiB;
+  if (own.size() > 1 && holding(domain).free >= bytes) {
+    if (spread(space.get(), own)) return space;
+    space = std::shared_ptr<ArenaSpace>(new ArenaSpace(this, domain, bytes));  // frees the parts
+  }
+  if (unowned_.empty()) return nullptr;
+  const uint32_t fresh = unowned_.front();
+  if (slab_free_bytes(fresh) >= bytes) {
+    claim(fresh, domain);
+    if (take_part(space.get(), fresh, bytes)) return space;
+    return_untouched(fresh);
+  }
+  return spread_with_unowned(domain, bytes);
+}
+
+/// Whole MiBs from each slab, as much as it can give.
+bool Arena::spread(ArenaSpace* space, const std::vector<uint32_t>& over) {
+  uint64_t left = space->bytes_;
+  for (size_t i = 0; i < over.size() && left > 0; ++i) {
+    uint64_t ask = std::min(left, slab_free_bytes(over[i]) / kMiB * kMiB);
+    while (ask > 0 && !take_part(space, over[i], ask)) ask = ask / 2 / kMiB * kMiB;
     left -= ask;
   }
-  return left == 0 ? space : nullptr;
+  return left == 0;
+}
+
+std::shared_ptr<ArenaSpace> Arena::spread_with_unowned(DomainId domain, uint64_t bytes) {
+  uint64_t within_reach = 0;  // in whole MiBs
+  for (uint32_t slab : holding(domain).slabs) within_reach += slab_free_bytes(slab) / kMiB * kMiB;
+  std::vector<uint32_t> claimed;
+  while (!unowned_.empty() && within_reach < bytes) {
+    claimed.push_back(unowned_.front());
+    within_reach += slab_free_bytes(unowned_.front());
+    claim(unowned_.front(), domain);
+  }
+  auto space = std::shared_ptr<ArenaSpace>(new ArenaSpace(this, domain, bytes));
+  // Newest first: whole slabs leave fewer pieces.
+  const std::vector<uint32_t>& own = holding(domain).slabs;
+  const std::vector<uint32_t> over(own.rbegin(), own.rend());
+  if (within_reach >= bytes && spread(space.get(), over)) return space;
+  space.reset();
+  for (uint32_t slab : claimed) return_untouched(slab);
+  return nullptr;
 }
 
 void Arena::free(ArenaSpace* space) {
@@ -176,41 +132,47 @@ void Arena::free(ArenaSpace* space) {
     directory(extent.block).blocks = 0;
     directory(extent.block).next = 0;
   }
-  if (space->withheld_) {
-    withheld_ += space->allocated_;
-    return;
-  }
   for (const ArenaSpace::Part& part : space->parts_) {
-    slabs_[part.slab]->space.free(part.extents, part.bytes);
+    Slab& slab = *slabs_[part.slab];
+    ArenaSpace* const last = slab.spaces.back();
+    for (ArenaSpace::Part& moved : last->parts_) {
+      if (moved.slab == part.slab) moved.place = part.place;
+    }
+    slab.spaces[part.place] = last;
+    slab.spaces.pop_back();
+    uint64_t bytes = 0;
+    for (const Extent& extent : part.extents) bytes += extent.bytes();
+    if (space->withheld_) {
+      withheld_ += bytes;
+      slab.withheld += bytes;
+      continue;
+    }
+    slab.space.free(part.extents, part.bytes);
+    used_ -= bytes;
+    if (slab.state == Slab::State::owned) {
+      holdings_[static_cast<uint32_t>(slab.domain)].free += bytes;
+    }
   }
 }
 
 SlabDirectoryEntry& Arena::directory(uint32_t block) {
-  Slab& slab = *slabs_[uint64_t{block} * ExtentMap::kBlockBytes / slab_bytes_];
-  auto* entries = reinterpret_cast<SlabDirectoryEntry*>(slab.meta + kSlabHeaderBytes);
-  return entries[block - slab.first_block];
+  return slabs_[uint64_t{block} * ExtentMap::kBlockBytes / slab_bytes_]->memory.entry(block);
 }
 
 uint64_t Arena::ready_bytes() const {
-  uint64_t bytes = 0;
-  const uint32_t ready = ready_.load(std::memory_order_acquire);
-  for (uint32_t slab = 0; slab < ready; ++slab) bytes += slabs_[slab]->space.capacity_bytes();
-  return bytes;
-}
-
-uint64_t Arena::free_bytes() const {
-  uint64_t bytes = 0;
-  const uint32_t ready = ready_.load(std::memory_order_acquire);
-  for (uint32_t slab = 0; slab < ready; ++slab) bytes += slabs_[slab]->space.free_bytes();
-  return bytes;
+  return std::min(capacity_, ready_.load(std::memory_order_acquire) * slab_bytes_);
 }
 
 std::span<std::byte> Arena::memory_of(uint32_t slab) {
-  return {slabs_[slab]->data, slabs_[slab]->data_bytes};
+  return slabs_[slab]->memory.data();
 }
 
 std::span<const std::byte> Arena::meta(uint32_t slab) const {
-  return {slabs_[slab]->meta, slabs_[slab]->meta_bytes};
+  return slabs_[slab]->memory.meta();
+}
+
+uint64_t Arena::slab_free_bytes(uint32_t slab) const {
+  return slabs_[slab]->space.free_bytes();
 }
 
 ArenaSpace::~ArenaSpace() {

@@ -46,6 +46,26 @@ void ChunkStore::close(Op* op) {
   core_->close(op);
 }
 
+void ChunkStore::assign_domain(NamespaceId ns, DomainId domain) {
+  core_->assign_domain(ns, domain);
+}
+
+std::optional<SlabPlace> ChunkStore::place_of(const std::byte* address) const {
+  return core_->arena->place_of(address);
+}
+
+StatusOr<SlabDescriptor> ChunkStore::export_slab(uint32_t slab) {
+  return core_->arena->export_slab(slab);
+}
+
+void ChunkStore::on_slab_memory(SlabListener listener) {
+  core_->registry.listen(std::move(listener));
+}
+
+std::span<std::byte> ChunkStore::staging_memory() {
+  return core_->staging == nullptr ? std::span<std::byte>() : core_->staging->whole();
+}
+
 std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) const {
   const uint32_t id = core_->find(ns, key);
   if (id == kNoEntry) return std::nullopt;
@@ -53,6 +73,7 @@ std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) 
 }
 
 void ChunkStore::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
+  core_->balancer.used(core_->domain_of(ns));
   for (size_t i = keys.size(); i > 0; --i) {
     const uint32_t id = core_->find(ns, keys[i - 1]);
     if (id != kNoEntry) core_->touch(id);

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,8 +22,10 @@
 #include "base/op.h"
 #include "base/status.h"
 #include "storage/device.h"
+#include "storage/domain.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
+#include "storage/slab_place.h"
 #include "storage/store_config.h"
 #include "storage/store_metrics.h"
 
@@ -130,6 +133,33 @@ class ChunkStore {
   /// Stops background work and new operations, lets running ones end, writes back what memory-only
   /// objects may be kept (config.demote_on_close); `op` is done when the store can be destroyed.
   void close(Op* op);
+
+  // Sharing domains.
+
+  /// The namespace's objects lie in slabs of `domain`: a tenant's number, from 1, the same for all
+  /// of its namespaces, below kOwnDomainBit. Before its first object comes into dram; what lies
+  /// there already stays in the slabs of its former domain. A namespace that was never assigned is
+  /// a domain of its own.
+  void assign_domain(NamespaceId ns, DomainId domain);
+  /// Which slab an address of resident bytes (ReadBuffer::pieces, memory()) lies in. O(1). Holds as
+  /// long as the bytes are pinned: then neither slab, epoch nor domain changes. nullopt: the
+  /// address is not the arena's (a staging buffer), or the slab belongs to nobody now.
+  std::optional<SlabPlace> place_of(const std::byte* address) const;
+  /// A descriptor for readers of the slab's domain outside the process: they map `bytes` at
+  /// `file_offset` read-only; nobody with another user id than ours can get write access through
+  /// it. Before the slab may hold objects of another domain its memory is replaced: what was mapped
+  /// then keeps its old bytes, and shows no new ones, so unmap it when the epoch of a place
+  /// differs. kInvalidArgument: no such slab; kFailedPrecondition: it belongs to nobody;
+  /// kUnavailable: no /proc; kResourceExhausted: no descriptors.
+  StatusOr<SlabDescriptor> export_slab(uint32_t slab);
+  using SlabListener =
+      std::function<void(uint32_t slab, std::span<std::byte> memory, bool present)>;
+  /// `listener` is called for every slab populated so far, inside this call, and later as they come
+  /// (present), and before a slab's memory is replaced (not present): then it must have let go of
+  /// the memory when it returns. No object lies there at that time. One listener; nullptr unsets.
+  void on_slab_memory(SlabListener listener);
+  /// All staging buffers in one run, for registration; it never moves. Empty without nvme.
+  std::span<std::byte> staging_memory();
 
   // Finding.
 

@@ -26,11 +26,13 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       mover(*this),
       scrubber(*this),
       puts(*this),
-      slabs_timer_([this] { expect_slabs(); }) {}
+      registry(*this),
+      balancer(*this) {}
 
 ChunkStore::Core::~Core() {
   scrubber.stop();
-  loop->disarm(&slabs_timer_);
+  balancer.stop();
+  registry.stop();
   if (queue != nullptr && queue->hanging() > 0) {
     arena->abandon();
     staging->abandon();
@@ -43,6 +45,16 @@ ChunkStore::Core::~Core() {
 void ChunkStore::Core::later(std::function<void()> task) {
   Op* const op = calls.make([run = std::move(task)](const Status&) { run(); });
   loop->defer(op, ok_status());
+}
+
+DomainId ChunkStore::Core::domain_of(NamespaceId ns) const {
+  const auto it = domains_.find(static_cast<uint32_t>(ns));
+  return it == domains_.end() ? own_domain_of(ns) : it->second;
+}
+
+void ChunkStore::Core::assign_domain(NamespaceId ns, DomainId domain) {
+  TERRACE_CHECK(domain != kNobody && static_cast<uint32_t>(domain) < kOwnDomainBit);
+  domains_[static_cast<uint32_t>(ns)] = domain;
 }
 
 uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
@@ -69,9 +81,11 @@ void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> spac
   TERRACE_CHECK(entry.resident == kNoEntry);
   entry.resident = residents_free_.back();
   residents_free_.pop_back();
+  space->set_entry(id);
+  const auto domain = static_cast<uint32_t>(space->domain());
   residents_[entry.resident] = std::move(space);
   entry.nvme_hits = 0;
-  if (!entry.has(IndexEntry::doomed)) dram_policy->inserted(id);
+  if (!entry.has(IndexEntry::doomed)) dram_policy->inserted(id, domain);
   metrics.objects[kDram].add();
 }
 
@@ -85,6 +99,7 @@ void ChunkStore::Core::drop_dram(uint32_t id) {
   IndexEntry& entry = index[id];
   if (entry.resident == kNoEntry) return;
   dram_policy->removed(id);
+  residents_[entry.resident]->set_entry(kNoEntry);  // a transfer may hold it longer
   residents_[entry.resident].reset();
   residents_free_.push_back(entry.resident);
   entry.resident = kNoEntry;
@@ -99,7 +114,7 @@ void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
   entry.set(IndexEntry::on_nvme);
   if (copy.durable) entry.set(IndexEntry::durable);
   entry.clear(IndexEntry::write_failed);
-  if (!entry.has(IndexEntry::doomed)) nvme_policy->inserted(id);
+  if (!entry.has(IndexEntry::doomed)) nvme_policy->inserted(id, kNvmeList);
   metrics.objects[kNvme].add();
 }
 
@@ -232,6 +247,11 @@ void ChunkStore::Core::touch(uint32_t id) {
 void ChunkStore::Core::update_gauges() {
   metrics.capacity_bytes[kDram].set(arena->capacity_bytes());
   metrics.used_bytes[kDram].set(arena->ready_bytes() - arena->free_bytes());
+  const uint64_t unowned = arena->unowned_bytes() / arena->slab_bytes();
+  metrics.slabs_unowned.set(unowned);
+  metrics.slabs_owned.set(arena->slab_count() - unowned);
+  metrics.slab_domains.set(arena->holdings().size());
+  metrics.slab_replace_failures.set(arena->replace_failures());
   if (nvme == nullptr) return;
   metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());

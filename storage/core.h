@@ -1,6 +1,7 @@
 // storage/core.h - what the operations of a store share: the index, the tiers' space, and the life
-// of an entry from publish to release. Each operation has a file of its own (reader.cc, writer.cc,
-// persister, mover, evictor, scrubber, recovery.cc). Thread-confined; not seen outside the room.
+// of an entry from publish to release. Each operation has a file of its own (reader.cc, puts,
+// persister, mover, evictor, scrubber, slab_balancer, recovery.cc). Thread-confined; not seen
+// outside the room.
 #pragma once
 #include <functional>
 #include <memory>
@@ -21,6 +22,8 @@
 #include "storage/puts.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
+#include "storage/slab_balancer.h"
+#include "storage/slab_registry.h"
 #include "storage/staging.h"
 
 namespace terrace {
@@ -54,6 +57,10 @@ class ChunkStore::Core {
   void defer(Op* op, Status result) { loop->defer(op, std::move(result)); }
   /// Runs `task` on a later turn; the store stays until then.
   void later(std::function<void()> task);
+
+  /// Whose slabs the objects of a namespace lie in.
+  DomainId domain_of(NamespaceId ns) const;
+  void assign_domain(NamespaceId ns, DomainId domain);
 
   // Entries.
 
@@ -103,11 +110,15 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
-  std::unique_ptr<EvictionPolicy> dram_policy, nvme_policy;
+  std::unique_ptr<EvictionPolicy> dram_policy;  // a list per sharing domain
+  std::unique_ptr<EvictionPolicy> nvme_policy;  // kNvmeList
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;
   Puts puts;
+  SlabRegistry registry;
+  SlabBalancer balancer;
+  static constexpr uint32_t kNvmeList = 0;
 
  private:
   friend class Recovery;
@@ -119,15 +130,12 @@ class ChunkStore::Core {
   void row_gone(uint32_t id, const Status& result);
   void try_release(uint32_t id);
   Status open_memory();
-  /// Tells the device of slabs as they come.
-  void expect_slabs();
 
   std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
   std::vector<uint32_t> residents_free_;
   std::unordered_map<uint32_t, Fate> fates_;  // of doomed entries
   uint64_t generation_ = 0;
   std::shared_ptr<Closing> closing_;
-  uint32_t slabs_expected_ = 0;
-  Timer slabs_timer_;
+  std::unordered_map<uint32_t, DomainId> domains_;  // by namespace, those assigned
 };
 }  // namespace terrace

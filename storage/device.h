@@ -31,9 +31,12 @@ class Device {
   /// above.
   virtual void sync(Op* op) = 0;
   virtual uint64_t size_bytes() const = 0;
-  /// Memory that many requests will lie in, for as long as the device lives: a hint that may make
-  /// them cheaper. At any time.
+  /// Memory that many requests will lie in, until forget_memory() or as long as the device lives: a
+  /// hint that may make them cheaper. At any time. The pages behind the addresses must stay.
   virtual void expect_memory(std::span<std::byte> memory) = 0;
+  /// What was expected that touches `memory` is expected no longer; afterwards other pages may be
+  /// mapped there. No request that lies there may run, hang included.
+  virtual void forget_memory(std::span<std::byte> memory) = 0;
 
   /// A read or write that ended with kDeadlineExceeded is still in the kernel's hands: its memory,
   /// and for a write its space on the device, must rest untouched until `released` was called with

@@ -1,6 +1,7 @@
 #include "storage/evictor.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "storage/core.h"
 
@@ -24,7 +25,27 @@ void Evictor::step() {
   if (more_dram || more_nvme) kick();
 }
 
-EvictPlan Evictor::plan(Tier tier, uint64_t need, uint64_t victims_max, bool may_demote) const {
+EvictCandidate Evictor::dram_candidate(uint32_t id, bool may_demote) const {
+  const IndexEntry& entry = core_.index[id];
+  EvictCandidate candidate;
+  candidate.id = id;
+  candidate.pinned = entry.pins > 0;
+  candidate.bytes = core_.dram_of(id)->allocated_bytes();
+  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme);
+  candidate.may_demote = may_demote && !entry.has(IndexEntry::write_failed);
+  return candidate;
+}
+
+EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
+  EvictCandidate candidate;
+  candidate.id = id;
+  candidate.pinned = core_.index[id].pins > 0;
+  candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
+  return candidate;
+}
+
+EvictPlan Evictor::plan(Tier tier, uint32_t list, uint64_t need, uint64_t victims_max,
+                        bool may_demote) const {
   const EvictionPolicy& policy = tier == Tier::dram ? *core_.dram_policy : *core_.nvme_policy;
   std::vector<uint32_t> ids;
   std::vector<EvictCandidate> candidates;
@@ -33,26 +54,15 @@ EvictPlan Evictor::plan(Tier tier, uint64_t need, uint64_t victims_max, bool may
   uint32_t after = kNoEntry;
   while (candidates.size() < kScanMax && found < need && free < victims_max) {
     ids.clear();
-    policy.candidates(after, 64, &ids);
+    policy.candidates(list, after, 64, &ids);
     if (ids.empty()) break;
     after = ids.back();
     for (uint32_t id : ids) {
-      const IndexEntry& entry = core_.index[id];
-      EvictCandidate candidate;
-      candidate.id = id;
-      candidate.pinned = entry.pins > 0;
-      if (tier == Tier::dram) {
-        candidate.bytes = core_.dram_of(id)->allocated_bytes();
-        candidate.has_slower_copy = entry.has(IndexEntry::on_nvme);
-        candidate.may_demote = may_demote && !entry.has(IndexEntry::write_failed);
-      } else {
-        candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
-      }
-      if (!candidate.pinned) {
-        found += candidate.bytes;
-        ++free;
-      }
-      candidates.push_back(candidate);
+      candidates.push_back(tier == Tier::dram ? dram_candidate(id, may_demote)
+                                              : nvme_candidate(id));
+      if (candidates.back().pinned) continue;
+      found += candidates.back().bytes;
+      ++free;
     }
   }
   return plan_eviction(candidates, need);
@@ -65,10 +75,8 @@ uint64_t Evictor::surplus_objects() const {
   return objects + spare > limit ? objects + spare - limit : 0;
 }
 
-uint64_t Evictor::evict_dram(uint64_t need, bool may_demote, uint64_t victims_max) {
+void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) {
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
-  if (victims_max == 0) return 0;
-  const EvictPlan victims = plan(Tier::dram, need, victims_max, may_demote && core_.nvme_works());
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
     core_.metrics.evictions[kDram].add();
@@ -81,12 +89,47 @@ uint64_t Evictor::evict_dram(uint64_t need, bool may_demote, uint64_t victims_ma
     }
   }
   for (uint32_t id : victims.demote) core_.mover.write_back(id, true);
+}
+
+uint64_t Evictor::evict_dram(DomainId domain, uint64_t need, bool may_demote,
+                             uint64_t victims_max) {
+  if (victims_max == 0) return 0;
+  const EvictPlan victims = plan(Tier::dram, static_cast<uint32_t>(domain), need, victims_max,
+                                 may_demote && core_.nvme_works());
+  carry_out_in_dram(victims, victims_max);
   return victims.dropped_bytes;
+}
+
+void Evictor::evict_from_dram(std::span<const uint32_t> ids) {
+  const bool may_demote = core_.nvme_works() && !core_.mover.behind();
+  std::vector<EvictCandidate> candidates;
+  for (uint32_t id : ids) {
+    // What is doomed goes when nobody uses it any more.
+    if (!core_.index[id].has(IndexEntry::doomed)) {
+      candidates.push_back(dram_candidate(id, may_demote));
+    }
+  }
+  carry_out_in_dram(plan_eviction(candidates, ~uint64_t{0}), ~uint64_t{0});
+}
+
+void Evictor::evict_surplus_from_dram(uint64_t objects) {
+  if (objects == 0) return;
+  std::vector<std::pair<uint64_t, uint32_t>> domains;  // with their objects
+  for (const auto& [domain, holding] : core_.arena->holdings()) {
+    domains.emplace_back(core_.dram_policy->size(domain), domain);
+  }
+  std::sort(domains.rbegin(), domains.rend());
+  for (const auto& [size, domain] : domains) {
+    const uint64_t before = core_.index.count();
+    evict_dram(DomainId{domain}, ~uint64_t{0}, false, objects);
+    objects -= std::min(objects, before - core_.index.count());
+    if (objects == 0) return;
+  }
 }
 
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
-  const EvictPlan victims = plan(Tier::nvme, need, victims_max, false);
+  const EvictPlan victims = plan(Tier::nvme, ChunkStore::Core::kNvmeList, need, victims_max, false);
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
@@ -105,42 +148,70 @@ uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   return won;
 }
 
-std::shared_ptr<ArenaSpace> Evictor::dram_space(uint64_t bytes, bool put) {
-  std::shared_ptr<ArenaSpace> space = core_.arena->allocate(bytes);
+uint64_t Evictor::lacking(DomainId domain) const {
+  const Arena::Holding& held = core_.arena->holding(domain);
+  const uint64_t free = held.free + core_.arena->unowned_bytes();
+  const uint64_t mark = watermark(held.capacity);
+  return free < mark ? mark - free : 0;
+}
+
+uint64_t Evictor::reach(DomainId domain) const {
+  return core_.arena->holding(domain).capacity + core_.arena->unowned_bytes();
+}
+
+std::shared_ptr<ArenaSpace> Evictor::dram_space(DomainId domain, uint64_t bytes, bool put) {
+  core_.balancer.used(domain);
+  std::shared_ptr<ArenaSpace> space = core_.arena->allocate(domain, bytes);
+  if (space == nullptr) core_.balancer.want(domain);
   for (const bool may_demote : {true, false}) {
+    if (bytes > reach(domain)) break;  // all of its own would go for nothing
     if (!may_demote && !(put && core_.mover.behind())) break;
     // Space is in regions of one size class, so what was freed may not fit yet: ask for more.
     uint64_t goal = bytes;
     for (uint64_t won = 0; space == nullptr && won < core_.arena->capacity_bytes(); goal *= 2) {
-      const uint64_t now = evict_dram(goal, may_demote);
+      const uint64_t now = evict_dram(domain, goal, may_demote);
       if (now == 0) break;
       won += now;
-      space = core_.arena->allocate(bytes);
+      space = core_.arena->allocate(domain, bytes);
       if (now < goal && space == nullptr) break;  // the scan's bound: the rest on later turns
     }
   }
-  if (space == nullptr) dram_wanted_ = std::max(dram_wanted_, bytes);
-  const bool low = core_.arena->free_bytes() < watermark(core_.arena->ready_bytes());
-  if (space == nullptr || low) kick();
+  if (space == nullptr) {
+    uint64_t& wanted = dram_wanted_[static_cast<uint32_t>(domain)];
+    wanted = std::max(wanted, bytes);
+  }
+  if (space == nullptr || lacking(domain) > 0) kick();
   return space;
 }
 
 bool Evictor::step_dram() {
-  const uint64_t free = core_.arena->free_bytes();
-  const uint64_t mark = watermark(core_.arena->ready_bytes());
-  uint64_t need = free < mark ? mark - free : 0;
-  if (dram_wanted_ > 0) {
-    if (core_.arena->allocate(dram_wanted_) != nullptr) {
-      dram_wanted_ = 0;
-    } else {
-      need = std::max(need, dram_wanted_);
-    }
+  std::vector<uint32_t> domains;
+  for (const auto& [domain, holding] : core_.arena->holdings()) domains.push_back(domain);
+  for (const auto& [domain, bytes] : dram_wanted_) {
+    if (core_.arena->holding(DomainId{domain}).slabs.empty()) domains.push_back(domain);
   }
-  if (core_.nvme == nullptr) evict_dram(~uint64_t{0}, false, surplus_objects());
-  if (need == 0) return false;
-  const uint64_t won = evict_dram(need, true);
-  if (won == 0) dram_wanted_ = 0;  // only a write-back can help; its end looks here again
-  return won > 0 && dram_wanted_ > 0;
+  bool more = false;
+  for (uint32_t domain : domains) more |= step_domain(DomainId{domain});
+  if (core_.nvme == nullptr) evict_surplus_from_dram(surplus_objects());
+  return more;
+}
+
+bool Evictor::step_domain(DomainId domain) {
+  const auto it = dram_wanted_.find(static_cast<uint32_t>(domain));
+  uint64_t wanted = it == dram_wanted_.end() ? 0 : it->second;
+  if (wanted > 0 && core_.arena->allocate(domain, wanted) != nullptr) {
+    dram_wanted_.erase(it);
+    wanted = 0;
+  }
+  uint64_t need = lacking(domain);
+  if (need == 0 && wanted == 0) return false;
+  const bool coming = core_.balancer.want(domain);
+  if (coming && wanted == 0) return false;  // that is room enough
+  if (wanted <= reach(domain)) need = std::max(need, wanted);
+  const uint64_t won = need > 0 ? evict_dram(domain, need, true) : 0;
+  // Only a write-back can help; its end looks here again, as the arrival of a slab does.
+  if (won == 0 && wanted > 0 && !coming) dram_wanted_.erase(it);
+  return won > 0 && wanted > 0;
 }
 
 bool Evictor::step_nvme() {
@@ -161,7 +232,7 @@ bool Evictor::step_nvme() {
     const uint64_t gone = evict_nvme(~uint64_t{0}, surplus);
     won += gone;
     // All of them only in dram: nobody has written them back, or nobody could.
-    if (gone == 0 && rows_pending_ == 0) evict_dram(~uint64_t{0}, false, surplus);
+    if (gone == 0 && rows_pending_ == 0) evict_surplus_from_dram(surplus);
   }
   if (wanted == 0 || won > 0 || nvme_pending_ > 0) return false;
   core_.persister->give_up_first();

@@ -79,8 +79,8 @@ TEST(IndexTest, a_cold_object_costs_about_a_hundred_bytes) {
     const uint32_t id = index.insert(NamespaceId{1}, key);
     const Extent extent{i, 2};
     index.set_extents(id, {&extent, 1});
-    nvme.inserted(id);
-    dram.inserted(id);
+    nvme.inserted(id, 0);
+    dram.inserted(id, 7);
     dram.removed(id);
   }
   EXPECT_LT((index.memory_bytes() + nvme.memory_bytes() + dram.memory_bytes()) / kObjects, 130u);

@@ -9,10 +9,6 @@
 #include "storage/recovery.h"
 
 namespace terrace {
-namespace {
-constexpr Nanos kSlabPeriod = milliseconds(20);
-}
-
 Status ChunkStore::Core::open_memory() {
   TERRACE_ASSIGN_OR_RETURN(arena, Arena::create(config));
   if (!has_nvme()) return ok_status();
@@ -38,23 +34,17 @@ Status ChunkStore::Core::open() {
     persister = std::make_unique<Persister>(*this);
     TERRACE_RETURN_IF_ERROR(Recovery(*this).run());
     device->expect_memory(staging->whole());
-    expect_slabs();
+    registry.start();
     nvme->on_freed([this] { evictor.kick(); });
     evictor.kick();
     scrubber.start();
   }
-  if (!has_nvme()) scrubber.start();
+  if (!has_nvme()) {
+    registry.start();
+    scrubber.start();
+  }
   update_gauges();
   return ok_status();
-}
-
-void ChunkStore::Core::expect_slabs() {
-  const uint32_t populated = arena->slabs_populated();
-  for (; slabs_expected_ < populated; ++slabs_expected_) {
-    device->expect_memory(arena->memory_of(slabs_expected_));
-  }
-  const bool more = config.populate_memory && slabs_expected_ < arena->slab_count();
-  if (more) loop->arm(&slabs_timer_, loop->now() + kSlabPeriod);
 }
 
 /// Waits, without spinning, until nothing of ours runs any more.

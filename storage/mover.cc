@@ -169,7 +169,8 @@ void Mover::start_promotion(uint32_t id) {
   auto promotion = std::make_shared<Promotion>();
   promotion->id = id;
   core_.pin(id);  // before room is made: it must not become a victim itself
-  promotion->space = core_.evictor.dram_space(entry.stored_bytes(), false);
+  promotion->space =
+      core_.evictor.dram_space(core_.domain_of(entry.ns), entry.stored_bytes(), false);
   if (promotion->space == nullptr) {
     entry.clear(IndexEntry::moving_up);
     core_.unpin(id);

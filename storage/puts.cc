@@ -132,16 +132,40 @@ Status Puts::take_space(Put& put) {
                  "put: objects_max=" + std::to_string(core_.config.objects_max) + " reached");
   }
   const uint64_t capacity = core_.arena->capacity_bytes();
-  if (put.stored_bytes <= capacity) put.space = core_.evictor.dram_space(put.stored_bytes, true);
+  if (put.stored_bytes <= capacity) {
+    put.space = core_.evictor.dram_space(core_.domain_of(put.spec.ns), put.stored_bytes, true);
+  }
   if (put.space == nullptr) {
     core_.metrics.puts_refused_space.add();
-    return error(StatusCode::kResourceExhausted,
-                 "put: no room in dram for " + std::to_string(put.stored_bytes) +
-                     " bytes; dram_bytes=" + std::to_string(capacity));
+    return no_room(put);
   }
   core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.logical_bytes;
   if (put.spec.durability == Durability::nvme) put.early = core_.persister->begin_early(put.space);
   return ok_status();
+}
+
+Status Puts::no_room(const Put& put) const {
+  const Arena& arena = *core_.arena;
+  const DomainId domain = core_.domain_of(put.spec.ns);
+  const size_t held = core_.balancer.held(domain);
+  const size_t share = core_.balancer.share();
+  std::string what = "put of " + put.spec.key.hex() + ": no room in dram for " +
+                     std::to_string(put.stored_bytes) +
+                     " bytes; dram_bytes=" + std::to_string(arena.capacity_bytes());
+  if (put.stored_bytes > arena.capacity_bytes()) {
+    what += ": raise it";
+  } else if (held == 0 && share == 0) {
+    what += ", and its " + std::to_string(arena.slab_count()) + " slabs of " +
+            std::to_string(arena.slab_bytes()) +
+            " bytes belong to other tenants, one each: raise dram_bytes or lower slab_bytes";
+  } else {
+    what += "; the tenant has " + std::to_string(held) + " of " +
+            std::to_string(arena.slab_count()) + " slabs of " + std::to_string(arena.slab_bytes()) +
+            " bytes, its fair share is " + std::to_string(share) +
+            ", and what lies there is in use: try again, put fewer at " +
+            "once, or raise dram_bytes";
+  }
+  return error(StatusCode::kResourceExhausted, what);
 }
 
 /// What lies between the sections goes to the device too: not the bytes of another tenant.

@@ -60,6 +60,7 @@ class Puts {
   Status validate(const PutSpec& spec) const;
   Status check_quota(const Put& put) const;
   Status take_space(Put& put);
+  Status no_room(const Put& put) const;
   /// Zeroes between the end of the section and the next sector.
   static void pad(const Put& put, const ObjectLayout& layout, uint32_t section);
   /// The object is visible: what does that mean for this put?

@@ -1,5 +1,7 @@
 #include "storage/store_config.h"
 
+#include <algorithm>
+
 namespace terrace {
 namespace {
 
@@ -14,8 +16,11 @@ Status validate_memory(const StoreConfig& config) {
   if (config.dram_bytes == 0 || (!whole && !small)) {
     return bad("dram_bytes", config.dram_bytes, "a multiple of 64 MiB, or 1 to 63 MiB");
   }
-  if (config.slab_bytes < region || config.slab_bytes % region != 0 || config.slab_bytes > kGiB) {
-    return bad("slab_bytes", config.slab_bytes, "a multiple of 64 MiB, at most 1 GiB");
+  const uint64_t unit = config.slab_bytes < region ? kMiB : region;
+  if (config.slab_bytes % unit != 0 || config.slab_bytes > kGiB) {
+    return bad(
+        "slab_bytes", config.slab_bytes,
+        "1 to 63 MiB, or a multiple of 64 MiB and at most 1 GiB; 0: an eighth of dram_bytes");
   }
   if (config.staging_bytes < 4 * kMiB) {
     return bad("staging_bytes", config.staging_bytes, "at least 4 MiB");
@@ -23,6 +28,17 @@ Status validate_memory(const StoreConfig& config) {
   return ok_status();
 }
 }  // namespace
+
+uint64_t StoreConfig::slab_size() const {
+  const uint64_t region = 64 * kMiB;
+  uint64_t bytes = slab_bytes;
+  if (bytes == 0) {
+    const uint64_t eighth = dram_bytes / 8;
+    const uint64_t unit = eighth < region ? kMiB : region;
+    bytes = std::clamp(eighth / unit * unit, 4 * kMiB, 256 * kMiB);
+  }
+  return std::min(bytes, dram_bytes);
+}
 
 Status StoreConfig::validate() const {
   TERRACE_RETURN_IF_ERROR(validate_memory(*this));

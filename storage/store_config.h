@@ -10,15 +10,15 @@
 namespace terrace {
 
 struct StoreConfig {
-  std::string data_directory;                 // nvme tier; empty: dram only
-  uint64_t dram_bytes = uint64_t{1} << 30;    // arena; a multiple of 64 MiB, or 1..63 MiB
-  uint64_t slab_bytes = uint64_t{256} << 20;  // one memfd each; a multiple of 64 MiB
-  bool huge_pages = true;                     // when the machine has them
-  bool lock_memory = true;                    // when allowed
-  bool populate_memory = true;                // ahead of use, by a background thread
-  uint64_t nvme_bytes = 0;                    // data file; 0: no nvme tier
-  std::string data_file;             // a file or block device; empty: in the data directory
-  bool format_block_device = false;  // a device without identity is taken over
+  std::string data_directory;               // nvme tier; empty: dram only
+  uint64_t dram_bytes = uint64_t{1} << 30;  // arena; a multiple of 64 MiB, or 1..63 MiB
+  uint64_t slab_bytes = 0;                  // one memfd each; 0: slab_size() decides
+  bool huge_pages = true;                   // when the machine has them
+  bool lock_memory = true;                  // when allowed
+  bool populate_memory = true;              // ahead of use, by a background thread
+  uint64_t nvme_bytes = 0;                  // data file; 0: no nvme tier
+  std::string data_file;                    // a file or block device; empty: in the data directory
+  bool format_block_device = false;         // a device without identity is taken over
   uint64_t staging_bytes = uint64_t{64} << 20;  // buffers for reads from nvme
   uint32_t watermark_permille = 10;             // of each tier, kept free by eviction; <= 20
   uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never
@@ -35,6 +35,9 @@ struct StoreConfig {
 
   /// kInvalidArgument names the option, its value and its limit.
   Status validate() const;
+  /// Bytes of a slab, the last one may be smaller. A slab holds objects of one tenant, so there
+  /// should be several for each: an eighth of dram_bytes, but 4 to 256 MiB.
+  uint64_t slab_size() const;
   /// Where in the data directory things lie.
   std::string data_path() const {
     return data_file.empty() ? data_directory + "/terrace.dat" : data_file;

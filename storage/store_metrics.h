@@ -20,6 +20,8 @@ struct StoreMetrics {
   Counter device_errors, device_timeouts, staging_waits;
   std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
   Counter promotions, demotions, erases, evictions_undemoted;
+  Counter slabs_unowned, slabs_owned, slab_domains;  // now; domains: those that have slabs
+  Counter slabs_replaced, slab_moves_given_up, slab_replace_failures;
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;
   Counter bytes_verified;

@@ -91,11 +91,24 @@ void UringDevice::expect_memory(std::span<std::byte> memory) {
     const std::span<std::byte> piece = memory.first(std::min<size_t>(memory.size(), kGiB));
     const StatusOr<int> index = loop_->register_buffer(piece);
     if (!index.ok()) return;  // requests there are counted as unregistered
-    registered_.push_back({piece.data(), piece.data() + piece.size(), *index});
+    const Registered fresh{piece.data(), piece.data() + piece.size(), *index};
+    const auto by_address = [](const Registered& a, const Registered& b) {
+      return a.begin < b.begin;
+    };
+    registered_.insert(std::upper_bound(registered_.begin(), registered_.end(), fresh, by_address),
+                       fresh);
     memory = memory.subspan(piece.size());
   }
-  std::sort(registered_.begin(), registered_.end(),
-            [](const Registered& a, const Registered& b) { return a.begin < b.begin; });
+}
+
+void UringDevice::forget_memory(std::span<std::byte> memory) {
+  const std::byte* const begin = memory.data();
+  const std::byte* const end = begin + memory.size();
+  std::erase_if(registered_, [&](const Registered& buffer) {
+    if (buffer.end <= begin || buffer.begin >= end) return false;
+    loop_->unregister_buffer(buffer.index);
+    return true;
+  });
 }
 
 void UringDevice::read(uint64_t offset, std::span<std::byte> into, Op* op) {

@@ -55,6 +55,8 @@ class UringDevice final : public Device {
   uint64_t size_bytes() const override { return bytes_; }
   /// Registers it with the loop's ring, when the memlock limit allows. Other memory works too.
   void expect_memory(std::span<std::byte> memory) override;
+  /// The ring lets go of the pages.
+  void forget_memory(std::span<std::byte> memory) override;
   void on_released(Released released) override { released_ = std::move(released); }
 
   bool hung() const { return timeouts_in_row_ >= options_.timeouts_until_hung; }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
@@ -214,6 +215,41 @@ TEST_F(UringDeviceTest, RegisteredMemoryIsUsedAndOtherMemoryWorks) {
   EXPECT_EQ(device.metrics().unregistered.get(), 0u);
   EXPECT_TRUE(copies(2, 20, 3));  // reaches past the end of one; lies in none
   EXPECT_EQ(device.metrics().unregistered.get(), 2u);
+  ::unlink(name);
+}
+
+TEST_F(UringDeviceTest, ForgottenMemoryMayBeMappedAnew) {
+  char name[] = "/tmp/terrace_uring_XXXXXX";
+  Fd file(::mkstemp(name));
+  ASSERT_EQ(::ftruncate(file.get(), 64 * 4096), 0);
+  UringDevice device(file.get(), 64 * 4096, loop_.get(), options_);
+  constexpr size_t kSize = 16 * 4096;
+  void* const at =
+      ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(at, MAP_FAILED);
+  const std::span<std::byte> memory(static_cast<std::byte*>(at), kSize);
+  for (uint8_t round = 1; round <= 5; ++round) {
+    device.expect_memory(memory.first(kSize / 2));
+    device.expect_memory(memory.subspan(kSize / 2));
+    std::memset(at, round, kSize);
+    Wait write, read;
+    device.write(0, memory.first(4096), &write);
+    turn_until(write);
+    device.read(0, memory.subspan(kSize / 2, 4096), &read);
+    turn_until(read);
+    EXPECT_EQ(memory[kSize / 2], std::byte{round}) << "the pages that are mapped now";
+    EXPECT_EQ(device.metrics().unregistered.get(), round - 1u);
+    device.forget_memory(memory);
+    ASSERT_EQ(
+        ::mmap(at, kSize, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+        at);
+    Wait again;
+    device.read(0, memory.first(4096), &again);
+    turn_until(again);
+    EXPECT_EQ(memory[0], std::byte{round}) << "unregistered works too";
+    EXPECT_EQ(device.metrics().unregistered.get(), round);
+  }
+  ::munmap(at, kSize);
   ::unlink(name);
 }
 

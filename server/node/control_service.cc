@@ -124,6 +124,7 @@ class ControlService final : public proto::Control::Service {
     auto known = on_loop(context_->loop, [this, ns, secret = request.secret()] {
       Session* session =
           router_->find_session(std::as_bytes(std::span(secret.data(), secret.size())));
+      context_->store->assign_domain(ns->id, ns->domain);  // before anybody can put into it
       if (session != nullptr) session->opened(ns);
       return session != nullptr;
     });

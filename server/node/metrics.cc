@@ -147,6 +147,22 @@ void add_tiers(const StoreMetrics& m, Families* out) {
   }
 }
 
+void add_slabs(const StoreMetrics& m, Families* out) {
+  out->gauge("terrace_storage_slabs", "Slabs of the dram tier, by state.", m.slabs_unowned,
+             {{"state", "unowned"}});
+  out->gauge("terrace_storage_slabs", "Slabs of the dram tier, by state.", m.slabs_owned,
+             {{"state", "owned"}});
+  out->gauge("terrace_storage_slab_domains", "Tenants that have slabs.", m.slab_domains);
+  out->counter("terrace_storage_slabs_replaced_total",
+               "Slabs that went to another tenant, with new memory.", m.slabs_replaced);
+  out->counter("terrace_storage_slab_moves_given_up_total",
+               "Slabs that should have gone, but their objects stayed in use.",
+               m.slab_moves_given_up);
+  out->counter("terrace_storage_slab_replace_failures_total",
+               "Attempts to replace a slab's memory for which the machine had none.",
+               m.slab_replace_failures);
+}
+
 void add_store(const StoreMetrics& m, Families* out) {
   const std::vector<std::pair<const char*, const Counter*>> refusals = {
       {"space", &m.puts_refused_space},
@@ -259,6 +275,7 @@ class Collector final : public prometheus::Collectable {
     add_operations(*context_->counters, &out);
     add_pacing(context_->pacer->metrics(), &out);
     add_tiers(context_->store->metrics(), &out);
+    add_slabs(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);

@@ -18,10 +18,11 @@ NamespaceRow row_of(const Namespace& ns) {
   return {ns.id, ns.tenant, ns.name, canonical_bytes(ns.fingerprint)};
 }
 
-std::shared_ptr<const Namespace> make(NamespaceId id, std::string tenant, std::string name,
-                                      Fingerprint fingerprint) {
+std::shared_ptr<const Namespace> make(NamespaceId id, DomainId domain, std::string tenant,
+                                      std::string name, Fingerprint fingerprint) {
   auto ns = std::make_shared<Namespace>();
   ns->id = id;
+  ns->domain = domain;
   ns->tenant = std::move(tenant);
   ns->name = std::move(name);
   if (!fingerprint.raw()) {
@@ -31,6 +32,12 @@ std::shared_ptr<const Namespace> make(NamespaceId id, std::string tenant, std::s
   return ns;
 }
 }  // namespace
+
+/// Numbers last as long as the process: nothing that is stored names one. Needs mutex_.
+DomainId NamespaceTable::domain_of(const std::string& tenant) {
+  const auto number = static_cast<uint32_t>(tenants_.size() + 1);
+  return tenants_.try_emplace(tenant, DomainId{number}).first->second;
+}
 
 void NamespaceTable::insert(std::shared_ptr<const Namespace> ns) {
   next_ = std::max(next_, static_cast<uint32_t>(ns->id) + 1);
@@ -62,7 +69,7 @@ Status NamespaceTable::recover() {
       return error(fingerprint.status().code(), "namespace " + row.tenant + "/" + row.name + ": " +
                                                     fingerprint.status().message());
     }
-    insert(make(row.id, row.tenant, row.name, *std::move(fingerprint)));
+    insert(make(row.id, domain_of(row.tenant), row.tenant, row.name, *std::move(fingerprint)));
   }
   return ok_status();
 }
@@ -99,8 +106,8 @@ StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::strin
     TERRACE_RETURN_IF_ERROR(make_durable({id, tenant, name, canonical_bytes(fingerprint)}));
   }
   *created = true;
-  std::shared_ptr<const Namespace> ns = make(id, tenant, name, fingerprint);
   const std::lock_guard lock(mutex_);
+  std::shared_ptr<const Namespace> ns = make(id, domain_of(tenant), tenant, name, fingerprint);
   insert(ns);
   return ns;
 }

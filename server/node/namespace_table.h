@@ -11,6 +11,7 @@
 #include "base/chunk_key.h"
 #include "base/identity.h"
 #include "base/status.h"
+#include "storage/domain.h"
 #include "storage/metadata_store.h"
 
 namespace terrace {
@@ -18,6 +19,7 @@ namespace terrace {
 /// Immutable once made.
 struct Namespace {
   NamespaceId id{};
+  DomainId domain{};  // the tenant's number: its namespaces share slabs of memory
   std::string tenant;
   std::string name;
   Fingerprint fingerprint;
@@ -47,6 +49,7 @@ class NamespaceTable {
 
  private:
   void insert(std::shared_ptr<const Namespace> ns);
+  DomainId domain_of(const std::string& tenant);
   std::shared_ptr<const Namespace> find(const std::string& tenant, const std::string& name) const;
   Status make_durable(const NamespaceRow& row);
   MetadataStore* const metadata_;
@@ -55,6 +58,7 @@ class NamespaceTable {
   mutable std::mutex mutex_;  // never held while anything is written: the loop takes it too
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> by_id_;       // guarded by mutex_
   std::unordered_map<std::string, std::shared_ptr<const Namespace>> by_name_;  // the same
+  std::unordered_map<std::string, DomainId> tenants_;                          // the same
   uint32_t next_ = 1;                                                          // the same
 };
 }  // namespace terrace

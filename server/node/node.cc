@@ -111,6 +111,7 @@ Status Node::Core::start() {
   TERRACE_ASSIGN_OR_RETURN(
       store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get()));
   namespaces->never_reuse(store->highest_namespace());
+  for (const auto& ns : namespaces->all()) store->assign_domain(ns->id, ns->domain);
   context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
   PacerOptions pacing;
   pacing.window_bytes = config.wire_window_bytes;

@@ -146,6 +146,20 @@ TEST_P(DeviceContract, TheLastSectorAndNothingBehindIt) {
   }
 }
 
+TEST_P(DeviceContract, ForgottenMemoryMayBeUsedAgain) {
+  AlignedBuffer memory = filled(kMiB, 5);
+  for (uint64_t round = 0; round < 3; ++round) {
+    device().expect_memory(memory.span());
+    Prng(round).fill(memory.span());
+    ASSERT_TRUE(write(kMiB, memory.span()).ok());
+    device().forget_memory(memory.span().first(4096));
+    AlignedBuffer in = filled(kMiB, 6);
+    ASSERT_TRUE(read(kMiB, in.span()).ok());
+    EXPECT_EQ(std::memcmp(in.data(), memory.data(), kMiB), 0) << round;
+    ASSERT_TRUE(read(2 * kMiB, memory.span()).ok());
+  }
+}
+
 TEST_P(DeviceContract, ManyAtOnceEndOnceEach) {
   constexpr size_t kOps = 400;  // far more than run at a time
   constexpr size_t kEach = 16'384;

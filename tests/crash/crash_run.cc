@@ -1,6 +1,7 @@
 #include "tests/crash/crash_run.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <vector>
@@ -22,6 +23,11 @@ TestObject object_of(uint64_t number) {
   return TestObject(number, sizes);
 }
 
+/// Two namespaces of one tenant, and one on its own.
+NamespaceId namespace_of(uint64_t number) {
+  return NamespaceId{static_cast<uint32_t>(1 + number % 3)};
+}
+
 class CrashRun {
  public:
   explicit CrashRun(const CrashOptions& options)
@@ -29,6 +35,7 @@ class CrashRun {
     world_.config.flush_before_acknowledge = options.flush;
     world_.metadata_options.sync = options.sync_rows;
     world_.config.dram_bytes = 2 * kMiB;
+    world_.config.slab_bytes = kMiB;  // one for each tenant, when both put
   }
 
   CrashResult run() {
@@ -44,7 +51,9 @@ class CrashRun {
       result_.failure = "life " + std::to_string(life) + ": " + started.to_string();
       return;
     }
+    for (const uint32_t ns : {1u, 2u}) world_.store->assign_domain(NamespaceId{ns}, DomainId{1});
     check(life);
+    if (prng_.chance(50)) take_all_slabs();
     const bool sudden = prng_.chance(90);  // else at rest, where what was begun has ended
     if (sudden) world_.disk.cut_after(prng_.below(kStepsMax));
     for (uint64_t left = sudden ? 300 : prng_.below(10); left > 0; --left) {
@@ -53,6 +62,7 @@ class CrashRun {
     }
     if (!world_.disk.powered()) ++result_.cuts_under_way;
     constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+    result_.slabs_replaced += world_.store->metrics().slabs_replaced.get();
     result_.evictions += world_.store->metrics().evictions[kNvme].get();
     if (!options_.evicting && world_.store->metrics().evictions[kNvme].get() > 0) {
       result_.failure = "the device is too small for this test";
@@ -64,7 +74,7 @@ class CrashRun {
   /// Everything that was promised is there, and everything that is there is right.
   void check(uint64_t life) {
     for (auto& [number, promise] : promises_) {
-      const Status got = world_.driver->get(object_of(number));
+      const Status got = driver_for(number).get(object_of(number));
       const std::string where = "life " + std::to_string(life) + " object " +
                                 std::to_string(number) + ": " + got.to_string();
       if (got.code() == StatusCode::kInternal) {
@@ -84,6 +94,25 @@ class CrashRun {
     }
   }
 
+  StoreDriver& driver_for(uint64_t number) {
+    world_.driver->ns = namespace_of(number);
+    return *world_.driver;
+  }
+
+  /// Puts that are given up leave the tenant of namespace 1 with all slabs: the first put of the
+  /// other one must take one over. A life is too short to come there by itself.
+  void take_all_slabs() {
+    world_.driver->ns = NamespaceId{1};
+    std::array<ChunkWriter, 2> writers;
+    std::array<Waiting, 2> opened;
+    for (size_t i = 0; i < writers.size(); ++i) {
+      const TestObject large(1000 + i, {900'000});
+      const PutSpec spec = world_.driver->spec_of(large, Durability::memory);
+      if (!world_.store->open_writer(spec, &writers[i], &opened[i]).ok()) return;
+      if (!world_.driver->wait(&opened[i]).ok()) return;
+    }
+  }
+
   void act() {
     switch (prng_.below(8)) {
       case 0:
@@ -92,7 +121,7 @@ class CrashRun {
         return erase(prng_.below(kNumbers));
       case 3: {
         const uint64_t number = prng_.below(kNumbers);
-        if (world_.driver->get(object_of(number)).code() == StatusCode::kInternal) {
+        if (driver_for(number).get(object_of(number)).code() == StatusCode::kInternal) {
           ++result_.wrong;
           result_.failure = "wrong byte of object " + std::to_string(number);
         }
@@ -105,7 +134,7 @@ class CrashRun {
 
   void erase(uint64_t number) {
     promises_[number] = Promise::none;  // from its start on the object may be gone
-    const Status erased = world_.driver->erase(object_of(number));
+    const Status erased = driver_for(number).erase(object_of(number));
     if (erased.ok()) promises_[number] = Promise::erased;
   }
 
@@ -129,6 +158,7 @@ class CrashRun {
     for (uint64_t i = 0; i < count; ++i) {
       group.push_back(std::make_unique<Writing>(prng_.below(kNumbers)));
       Writing& w = *group.back();
+      const StoreDriver& driver = driver_for(w.object.number);
       w.durability = prng_.chance(60) ? Durability::nvme : Durability::memory;
       if (promises_[w.object.number] == Promise::erased) {
         promises_[w.object.number] = Promise::none;
@@ -137,12 +167,11 @@ class CrashRun {
       const bool first = std::none_of(group.begin(), group.end() - 1, [&](const auto& other) {
         return other->object.number == w.object.number;
       });
-      w.erasing = first && prng_.chance(25) &&
-                  world_.store->erase(world_.driver->ns, w.object.key, &w.erased).ok();
+      w.erasing =
+          first && prng_.chance(25) && world_.store->erase(driver.ns, w.object.key, &w.erased).ok();
       if (w.erasing) promises_[w.object.number] = Promise::none;
       w.started =
-          world_.store
-              ->open_writer(world_.driver->spec_of(w.object, w.durability), &w.writer, &w.opened)
+          world_.store->open_writer(driver.spec_of(w.object, w.durability), &w.writer, &w.opened)
               .ok();
     }
     world_.driver->until([&] {

@@ -26,6 +26,7 @@ struct CrashResult {
   uint64_t lost = 0;            // acknowledged as nvme, and gone
   uint64_t risen = 0;           // erase acknowledged, and back
   uint64_t evictions = 0;       // from nvme
+  uint64_t slabs_replaced = 0;  // that went from one tenant to another
 };
 
 CrashResult run_lives(const CrashOptions& options);

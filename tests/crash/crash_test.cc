@@ -1,8 +1,8 @@
 // Goal: after a power cut at any step no wrong byte is ever served, nothing that was acknowledged
 // as nvme is lost, and nothing whose erase was acknowledged comes back. Method: a store on
-// simulated media lives many short lives; each ends in a power cut after a number of device or file
-// system steps that the seed picks. A model knows what was acknowledged. The canary leaves the
-// flush out and must be caught by the same test.
+// simulated media, used by two tenants, lives many short lives; each ends in a power cut after a
+// number of device or file system steps that the seed picks. A model knows what was acknowledged.
+// The canary leaves the flush out and must be caught by the same test.
 #include "tests/crash/crash_run.h"
 
 #include <gtest/gtest.h>
@@ -13,15 +13,18 @@ namespace {
 TEST(CrashTest, no_power_cut_loses_what_was_acknowledged) {
   uint64_t cuts = 0;
   uint64_t acknowledged = 0;
+  uint64_t slabs_replaced = 0;
   for (uint64_t seed = 1; seed <= 35; ++seed) {
     const CrashResult result = run_lives({.seed = seed, .lives = 100});
     ASSERT_EQ(result.failure, "") << "seed " << seed;
     cuts += result.cuts_under_way;
     acknowledged += result.acknowledged;
+    slabs_replaced += result.slabs_replaced;
   }
   RecordProperty("cuts", static_cast<int>(cuts));
   EXPECT_GE(cuts, 3000u) << "in the middle of work";
   EXPECT_GE(acknowledged, 5000u);
+  EXPECT_GE(slabs_replaced, 100u);
 }
 
 TEST(CrashTest, no_power_cut_gives_wrong_bytes_while_space_is_reused) {

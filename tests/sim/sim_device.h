@@ -29,6 +29,7 @@ class SimDevice final : public Device {
   void sync(Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
   void expect_memory(std::span<std::byte>) override {}
+  void forget_memory(std::span<std::byte>) override {}
   void on_released(Released released) override { released_ = std::move(released); }
 
   /// Ends one pending operation, chosen by the seed. False: none is pending, or nothing moves any

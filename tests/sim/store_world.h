@@ -31,6 +31,7 @@ class PowerLine final : public Device {
   }
   uint64_t size_bytes() const override { return device_->size_bytes(); }
   void expect_memory(std::span<std::byte> memory) override { device_->expect_memory(memory); }
+  void forget_memory(std::span<std::byte> memory) override { device_->forget_memory(memory); }
   void on_released(Released released) override { device_->on_released(std::move(released)); }
   void cut() {
     if (std::exchange(cut_, true)) return;

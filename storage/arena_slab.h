@@ -1,0 +1,30 @@
+// storage/arena_slab.h - what the arena knows of a slab. Not seen outside arena*.cc.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "storage/arena.h"
+#include "storage/slab.h"
+
+namespace terrace {
+
+struct Arena::Slab {
+  enum class State : uint8_t {
+    unowned,    // or not ready yet
+    owned,      // takes objects of `domain`
+    retired,    // holds objects of `domain`, takes no more
+    replacing,  // its memory is the worker's
+  };
+  Slab(std::byte* place, uint64_t first_byte, uint64_t bytes, bool huge_pages)
+      : space(first_byte, bytes),
+        memory(place, first_byte / ExtentMap::kBlockBytes, bytes, huge_pages) {}
+  ExtentMap space;
+  SlabMemory memory;
+  State state = State::unowned;
+  bool exported = false;
+  DomainId domain = kNobody;
+  uint64_t epoch = 0;
+  uint64_t withheld = 0;
+  std::vector<ArenaSpace*> spaces;
+};
+}  // namespace terrace

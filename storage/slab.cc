@@ -1,0 +1,140 @@
+#include "storage/slab.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/prng.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace terrace {
+namespace {
+constexpr uint64_t kPopulateStep = 16 * kMiB;  // between looks at the stop flag
+
+StatusOr<Fd> make_memfd(uint64_t bytes, bool huge) {
+  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB : 0u);
+  Fd fd(::memfd_create("terrace-slab", flags));
+  if (!fd) return errno_status(errno, "memfd_create");
+  // Whoever gets a read-only descriptor could reopen it for writing where the mode allows.
+  if (::fchmod(fd.get(), S_IRUSR | S_IWUSR) != 0) return errno_status(errno, "slab's mode");
+  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
+    return errno_status(errno, "slab of " + std::to_string(bytes) + " bytes");
+  }
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return errno_status(errno, "sealing a slab");
+  }
+  if (!huge) return fd;
+  // A shared mapping sets the huge pages aside for the file, or fails. Here, because a fixed
+  // mapping that fails leaves a hole in the arena's addresses.
+  void* const probe = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (probe == MAP_FAILED) return errno_status(errno, "huge pages for a slab");
+  ::munmap(probe, bytes);
+  return fd;
+}
+
+void* map_shared(const Fd& fd, void* at, uint64_t bytes, uint64_t offset) {
+  const int flags = MAP_SHARED | (at != nullptr ? MAP_FIXED : 0);
+  return ::mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd.get(), static_cast<off_t>(offset));
+}
+
+/// Address space without memory.
+void reserve(std::byte* at, uint64_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  TERRACE_CHECK(::mmap(at, bytes, PROT_NONE, flags, -1, 0) != MAP_FAILED);
+}
+}  // namespace
+
+/// First, so that old and new memory are never needed at once.
+void SlabMemory::let_go() {
+  if (!fd_) return;
+  reserve(place_, bytes_);
+  unmap_meta();
+  fd_.reset();
+}
+
+Status SlabMemory::map_from(const Fd& fd) {
+  const uint64_t meta_bytes = slab_data_offset(bytes_);
+  void* const meta = map_shared(fd, nullptr, meta_bytes, 0);
+  if (meta == MAP_FAILED) return errno_status(errno, "mapping a slab's directory");
+  if (map_shared(fd, place_, bytes_, meta_bytes) == MAP_FAILED) {
+    const int why = errno;
+    ::munmap(meta, meta_bytes);
+    reserve(place_, bytes_);
+    return errno_status(why, "mapping a slab");
+  }
+  meta_ = static_cast<std::byte*>(meta);
+  return ok_status();
+}
+
+Status SlabMemory::map() {
+  let_go();
+  const uint64_t file_bytes = slab_data_offset(bytes_) + bytes_;
+  bool mapped = false;
+  if (huge_pages_) {  // only when the administrator set huge pages aside
+    if (StatusOr<Fd> fd = make_memfd(file_bytes, true); fd.ok() && map_from(*fd).ok()) {
+      fd_ = std::move(*fd);
+      mapped = true;
+    }
+  }
+  if (!mapped) {
+    TERRACE_ASSIGN_OR_RETURN(Fd fd, make_memfd(file_bytes, false));
+    TERRACE_RETURN_IF_ERROR(map_from(fd));
+    fd_ = std::move(fd);
+    if (huge_pages_) ::madvise(place_, bytes_, MADV_HUGEPAGE);  // a hint
+  }
+  SlabHeader header;
+  secure_random(header.uuid);
+  header.data_bytes = bytes_;
+  header.first_block = first_block_;
+  encode(header, std::span<std::byte, kSlabHeaderBytes>(meta_, kSlabHeaderBytes));
+  return ok_status();
+}
+
+void SlabMemory::populate(bool lock, const std::atomic<bool>& stop, std::atomic<uint64_t>* locked) {
+  locked->fetch_sub(locked_, std::memory_order_relaxed);  // what map() let go of
+  locked_ = 0;
+  for (uint64_t at = 0; at < bytes_; at += kPopulateStep) {
+    if (stop.load(std::memory_order_relaxed)) return;
+    const uint64_t bytes = std::min(kPopulateStep, bytes_ - at);
+    ::madvise(place_ + at, bytes, MADV_POPULATE_WRITE);  // else pages come at first touch
+    if (lock && ::mlock(place_ + at, bytes) == 0) {
+      locked->fetch_add(bytes, std::memory_order_relaxed);
+      locked_ += bytes;
+    } else {
+      lock = false;  // not allowed: go on unlocked
+    }
+  }
+}
+
+StatusOr<Fd> SlabMemory::open_read_only() const {
+  // A descriptor of its own: a duplicate would share the write access of ours.
+  const std::string path = "/proc/self/fd/" + std::to_string(fd_.get());
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd) return fd;
+  const int why = errno;
+  if (why == ENOENT) {
+    return error(StatusCode::kUnavailable, "opening a slab to read: " + path + " is not there");
+  }
+  return errno_status(why, "opening a slab to read");
+}
+
+void SlabMemory::unmap_meta() {
+  if (meta_ != nullptr) ::munmap(meta_, slab_data_offset(bytes_));
+  meta_ = nullptr;
+}
+
+SlabDirectoryEntry& SlabMemory::entry(uint32_t block) const {
+  auto* entries = reinterpret_cast<SlabDirectoryEntry*>(meta_ + kSlabHeaderBytes);
+  return entries[block - first_block_];
+}
+}  // namespace terrace
