@@ -81,6 +81,19 @@ StatusOr<OpId> Client::list(NamespaceId ns, const std::string& cursor, uint32_t 
                             const OpOptions& options) {
   return core_->list(ns, cursor, limit, options);
 }
+StatusOr<OpId> Client::view(NamespaceId ns, std::span<const ChunkKey> keys,
+                            const OpOptions& options) {
+  return core_->view(ns, keys, options);
+}
+bool Client::view_valid(ViewId view) const {
+  return core_->views().valid(view);
+}
+Status Client::verify(ViewId view) const {
+  return core_->views().verify(view);
+}
+void Client::release_view(ViewId view) {
+  core_->release_view(view);
+}
 void Client::cancel(OpId op) {
   core_->cancel(op);
 }

@@ -62,12 +62,12 @@ void Client::Core::run(std::promise<Status>* started) {
   if (!loop.ok()) return started->set_value(loop.status());
   loop_ = loop->get();
   {
-    Operations operations({loop_, &completions_, &namespaces_, &counters_,
+    Operations operations({loop_, &completions_, &namespaces_, &counters_, &views_,
                            [this](Status result) { first_attempt_.set_value(std::move(result)); }});
     Links links(loop_, &operations);
     NodeSession session(
         {loop_, &links, control_.get(), &worker_, &namespaces_, &counters_, &operations}, config_);
-    operations.bind(&links.all, &session);
+    operations.bind(&links, &session);
     operations_ = &operations;
     session_ = &session;
     links_ = &links;
@@ -266,6 +266,14 @@ void Client::Core::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
         operations_->touch(ns, used);
       });
   if (!posted.ok()) return;  // overloaded: the order stays as it was
+}
+
+void Client::Core::release_view(ViewId view) {
+  if (!in_this_process()) return;
+  // Of a client that is closed too: the node has heard, the mapping goes here.
+  const std::shared_ptr<const Views::Held> held = views_.release(view);
+  if (held == nullptr || closed_.load(std::memory_order_acquire)) return;
+  post_surely([this, held] { operations_->release_view(*held); });
 }
 
 NodeInfo Client::Core::node() const {

@@ -13,6 +13,7 @@
 #include "client/regions.h"
 #include "client/session.h"
 #include "client/terrace.h"
+#include "client/views.h"
 #include "client/worker.h"
 
 namespace terrace {
@@ -47,10 +48,14 @@ class Client::Core {
   StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                       const OpOptions& options);
 
+  StatusOr<OpId> view(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
+
   Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
   void cancel(OpId op);
   void release(LeaseId lease);
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
+  void release_view(ViewId view);
+  const Views& views() const { return views_; }
 
   Completions& completions() { return completions_; }
   ClientStatistics statistics() const { return counters_.snapshot(); }
@@ -80,6 +85,7 @@ class Client::Core {
   NamespaceBook namespaces_;
   MemoryTable regions_;
   Completions completions_;
+  Views views_;
   Worker worker_;
   std::atomic<bool> closed_{false};
   std::mutex close_mutex_;  // one close() at a time

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "client/request_op.h"
 #include "proto/data.pb.h"
 
 namespace terrace {
@@ -19,8 +20,9 @@ Operations::~Operations() {
   TERRACE_CHECK(live_.empty());
 }
 
-void Operations::bind(Transport* transport, NodeSession* session) {
-  transport_ = transport;
+void Operations::bind(Links* links, NodeSession* session) {
+  links_ = links;
+  transport_ = &links->all;
   session_ = session;
 }
 
@@ -91,6 +93,24 @@ void Operations::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
   body.set_namespace_id(*wire);
   body.set_keys(pack_keys(keys));
   send_hint(MessageKind::touch_keys, body);
+}
+
+void Operations::send_release(std::span<const uint64_t> node_ids) {
+  if (node_ids.empty() || !session_->up()) return;  // they go with their session
+  proto::ReleaseViews body;
+  body.set_ids(pack_ids(node_ids));
+  send_hint(MessageKind::release_views, body);
+}
+
+void Operations::release_view(const Views::Held& view) {
+  if (view.peer == session_->peer()) send_release({&view.node_id, 1});
+}
+
+void Operations::release_views(std::span<const ObjectView> views) {
+  for (const ObjectView& view : views) {
+    const std::shared_ptr<const Views::Held> held = parts_.views->release(view.id);
+    if (held != nullptr) release_view(*held);
+  }
 }
 
 void Operations::send_hint(MessageKind kind, const google::protobuf::MessageLite& body) {
@@ -226,8 +246,14 @@ void Operations::on_message(PeerId peer, const Message& message) {
   if (peer != session_->peer()) return;
   session_->heard();
   const Place* place = find_tag(message.tag);
-  // Replies to operations that ended already are expected: dropped.
-  if (place != nullptr) place->op->on_message(place->sub, message);
+  if (place != nullptr) return place->op->on_message(place->sub, message);
+  nobody_waits_for(message);
+}
+
+void Operations::nobody_waits_for(const Message& message) {
+  if (message.kind == static_cast<uint16_t>(MessageKind::view_reply)) {
+    send_release(view_ids_of(message));
+  }
 }
 
 bool Operations::accept_write(PeerId peer, const IncomingWrite& write,

@@ -10,6 +10,7 @@
 #include "client/client_op.h"
 #include "client/completions.h"
 #include "client/session.h"
+#include "client/views.h"
 
 namespace google::protobuf {
 class MessageLite;
@@ -24,12 +25,13 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
     Completions* completions;
     NamespaceBook* namespaces;
     ClientCounters* counters;
+    Views* views;
     std::function<void(Status)> first_attempt;
   };
   explicit Operations(Parts parts) : parts_(std::move(parts)) {}
   ~Operations();
   /// Once, before anything else.
-  void bind(Transport* transport, NodeSession* session);
+  void bind(Links* links, NodeSession* session);
 
   // For the client.
   void submit(std::unique_ptr<ClientOp> op);
@@ -37,6 +39,8 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   void source_ready(OpId op, uint32_t item, uint32_t first, uint32_t count);
   void release(LeaseId lease);
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
+  /// Tells the node, when it is the one that granted it.
+  void release_view(const Views::Held& view);
   /// Ends everything as kCancelled; `idle` runs once when no operation is left.
   void close(std::function<void()> idle);
 
@@ -44,6 +48,16 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   Loop* loop() { return parts_.loop; }
   ClientCounters* counters() { return parts_.counters; }
   Completions* completions() { return parts_.completions; }
+  Views* views() { return parts_.views; }
+  PeerId peer() const { return session_->peer(); }
+  /// A memory file that the node lent this session; null: none.
+  std::shared_ptr<const ShmMapping> lent_file(uint64_t file) const {
+    return links_->shm.mapping(session_->peer(), file);
+  }
+  /// A reply to an operation that has ended, which is nothing strange: what it granted goes back.
+  void nobody_waits_for(const Message& message);
+  /// Those that have one.
+  void release_views(std::span<const ObjectView> views);
   uint64_t open_tag(ClientOp* op, uint32_t sub);
   void close_tag(uint64_t tag) { tags_.erase(tag); }
   /// kUnavailable, kInvalidArgument (over kBodyBytesMax), kResourceExhausted.
@@ -84,6 +98,7 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   };
   /// Sends what has no answer: no sign of life either way.
   void send_hint(MessageKind kind, const google::protobuf::MessageLite& body);
+  void send_release(std::span<const uint64_t> node_ids);
   ClientOp* find(OpId op);
   const Place* find_tag(uint64_t tag);
   void start(ClientOp* op);
@@ -92,7 +107,8 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   std::vector<ClientOp*> all(bool started);
 
   const Parts parts_;
-  Transport* transport_ = nullptr;
+  Links* links_ = nullptr;
+  Transport* transport_ = nullptr;  // all of the links
   NodeSession* session_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<ClientOp>> live_;  // by OpId
   std::unordered_map<uint64_t, Place> tags_;

@@ -1,5 +1,5 @@
 // client/request_op.h - operations that are one request and one reply: lookup, match_prefix, erase,
-// list. Made on the engine's thread from copies; loop thread afterwards.
+// list, view. Made on the engine's thread from copies; loop thread afterwards.
 #pragma once
 #include <functional>
 #include <memory>
@@ -39,12 +39,15 @@ class RequestOp final : public ClientOp {
   Completion result_;
 };
 
-// The four of them. Arguments were checked.
+// All of them. Arguments were checked.
 std::unique_ptr<ClientOp> make_lookup(std::span<const ChunkKey> keys, uint32_t lease_ms);
 std::unique_ptr<ClientOp> make_match(std::span<const GroupKeys> groups, uint32_t lease_ms);
 std::unique_ptr<ClientOp> make_erase(std::span<const ChunkKey> keys);
 /// `after`: 32 bytes or empty.
 std::unique_ptr<ClientOp> make_list(const std::string& after, uint32_t limit);
+std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys);
+/// The node's ids of the views that a reply nobody waits for has granted.
+std::vector<uint64_t> view_ids_of(const Message& message);
 
 /// A cursor is the last key in hex: printable, and checked when it comes back.
 std::string cursor_of(const ChunkKey& key);

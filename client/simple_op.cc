@@ -79,7 +79,7 @@ Status RequestOp::on_start(uint32_t ns) {
 }
 
 void RequestOp::on_message(uint32_t, const Message& message) {
-  if (ending()) return;
+  if (ending()) return operations()->nobody_waits_for(message);
   Status read = message.kind == static_cast<uint16_t>(parts_.reply_kind)
                     ? parts_.read(operations(), message, &result_)
                     : error(StatusCode::kInternal,

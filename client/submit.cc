@@ -252,4 +252,12 @@ StatusOr<OpId> Client::Core::list(NamespaceId ns, const std::string& cursor, uin
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
   return submit(make_list(after, limit), ns, options);
 }
+
+StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys,
+                                  const OpOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  TERRACE_RETURN_IF_ERROR(check_count("view, keys", keys.size(), kKeysPerRequestMax));
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  return submit(make_view(keys), ns, options);
+}
 }  // namespace terrace

@@ -41,6 +41,7 @@ namespace terrace {
 enum class OpId : uint64_t {};
 enum class LeaseId : uint64_t {};  // 0: none
 inline constexpr LeaseId kNoLease{0};
+enum class ViewId : uint64_t {};  // 0: none
 
 /// Lanes of the node, most urgent first.
 enum class Priority : uint8_t { load = 0, prefetch = 1, store = 2 };
@@ -121,13 +122,25 @@ struct ObjectEntry {
   KeyInfo info;
 };
 
+/// One section of an object in view, in order of its bytes.
+struct ViewedSection {
+  SectionSpec spec;
+  std::vector<std::span<const std::byte>> pieces;
+};
+/// An object where it lies in the node's memory, mapped read-only.
+struct ObjectView {
+  ViewId id{};  // 0: the key's code says why there is none
+  std::vector<ViewedSection> sections;
+};
+
 struct Completion {
   OpId op{};
   uint64_t user_tag = 0;
   Status status;                      // the first thing that went wrong, with its sentence
-  std::vector<StatusCode> key_codes;  // fetch, put, erase: one per item
+  std::vector<StatusCode> key_codes;  // fetch, put, erase, view: one per item
   std::vector<KeyInfo> keys;          // lookup, match_prefix: one per key
   std::vector<ObjectEntry> entries;   // list
+  std::vector<ObjectView> views;      // view: one per key
   std::string cursor;                 // list: where to go on; empty at the end
   uint32_t longest = 0;               // match_prefix: chunks from the start
   std::vector<bool> restorable;       // match_prefix: [i]: a prefix of i + 1 chunks can be had
@@ -207,6 +220,21 @@ class Client {
   /// At most `limit` (<= 512) objects after `cursor`, in the node's order.
   StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                       const OpOptions& options);
+  /// Objects where they lie, without a copy; only over shared memory (DataPath::shm). Each key has
+  /// a view, or a code: kNotFound; kFailedPrecondition (in a slower tier: fetch it);
+  /// kResourceExhausted (the node's quota of views: release some, or fetch). A view pins the
+  /// object's bytes until release_view(), until the connection ends, or, under pressure, until it
+  /// is revoked: so copy out what you need, then ask view_valid(), then use the copy. An engine
+  /// that computes in place must not use views. A completion that carries views must be taken.
+  StatusOr<OpId> view(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
+  /// Whether everything that was read of the view before this call is the object's. False once it
+  /// was revoked or released, or its node is gone. Never blocks on the network.
+  bool view_valid(ViewId view) const;
+  /// Reads the whole view and checks it against the object's checksums. kDataLoss, kAborted
+  /// (revoked), kNotFound (released).
+  Status verify(ViewId view) const;
+  /// The view is read no more: the node may use the memory again at once.
+  void release_view(ViewId view);
   /// A request: the operation still completes once, kCancelled or with what it had.
   void cancel(OpId op);
   /// Lets the node evict again. Never fails for the caller.

@@ -125,6 +125,20 @@ StatusOr<std::vector<SectionSpec>> unpack_sections(std::string_view bytes) {
   return sections;
 }
 
+std::string pack_ids(std::span<const uint64_t> ids) {
+  ByteWriter w;
+  for (uint64_t id : ids) w.u64(id);
+  return w.take();
+}
+
+StatusOr<std::vector<uint64_t>> unpack_ids(std::string_view bytes, size_t max) {
+  TERRACE_RETURN_IF_ERROR(check_count(bytes, sizeof(uint64_t), max, "ids"));
+  std::vector<uint64_t> ids(bytes.size() / sizeof(uint64_t));
+  ByteReader in(bytes);
+  for (uint64_t& id : ids) id = in.u64();
+  return ids;
+}
+
 std::string pack_words(std::span<const uint32_t> words) {
   ByteWriter w;
   for (uint32_t word : words) w.u32(word);

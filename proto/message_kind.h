@@ -36,11 +36,15 @@ enum class MessageKind : uint16_t {
   release_lease = 15,
   cancel_request = 16,
   touch_keys = 17,
+  view_request = 18,
+  view_reply = 19,
+  release_views = 20,
 };
 
 /// Whether an engine's step waits for the answer to it, or it is such an answer.
 constexpr bool is_urgent(MessageKind kind) {
-  return kind >= MessageKind::lookup_request && kind <= MessageKind::match_reply;
+  return (kind >= MessageKind::lookup_request && kind <= MessageKind::match_reply) ||
+         kind == MessageKind::view_request || kind == MessageKind::view_reply;
 }
 
 /// Residency of one key as it travels.
@@ -69,6 +73,8 @@ StatusOr<std::vector<Fragment>> unpack_fragments(std::string_view bytes, size_t 
 std::string pack_sections(std::span<const SectionSpec> sections);
 /// Also refuses unknown kinds and codecs, zero lengths, and a sum over kObjectBytesMax.
 StatusOr<std::vector<SectionSpec>> unpack_sections(std::string_view bytes);
+std::string pack_ids(std::span<const uint64_t> ids);
+StatusOr<std::vector<uint64_t>> unpack_ids(std::string_view bytes, size_t max);
 std::string pack_words(std::span<const uint32_t> words);
 StatusOr<std::vector<uint32_t>> unpack_words(std::string_view bytes, size_t max);
 

@@ -209,6 +209,9 @@ class ChunkStore {
   /// hangs or is gone.
   Status read(ChunkReader* reader, uint32_t section, uint32_t first_unit, uint32_t units,
               ReadBuffer* into, Op* op);
+  /// Appends where the bytes of `section` lie in dram, in order; they stay there as long as the
+  /// reader lives, but are not verified here. False: the object is not in dram.
+  bool resident(const ChunkReader& reader, uint32_t section, std::vector<iovec>* memory) const;
 
   // Writing.
 

@@ -245,4 +245,13 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   };
   return start(read);
 }
+
+bool ChunkStore::resident(const ChunkReader& reader, uint32_t section,
+                          std::vector<iovec>* memory) const {
+  const std::shared_ptr<ArenaSpace>& space = core_->dram_of(reader.state_->id);
+  if (space == nullptr || section >= reader.header().sections.size()) return false;
+  space->memory(reader.layout().section_offset(section), reader.header().sections[section].bytes,
+                memory);
+  return true;
+}
 }  // namespace terrace

@@ -183,22 +183,25 @@ void ShmPeer::retract(uint64_t file) {
   schedule_work();
 }
 
-/// Tells the peer of what waits first, where it lies or through the area. False: it must wait on.
-bool ShmPeer::send_next() {
-  if (waiting_.empty() || lent_.size() >= kLentMax) return false;
+/// Tells the peer of what waits first, where it lies or through the area.
+std::optional<size_t> ShmPeer::send_next() {
+  if (waiting_.empty() || lent_.size() >= kLentMax) return std::nullopt;
   Waiting& first = waiting_.front();
-  if (first.bytes == 0) {
+  const size_t bytes = first.bytes;
+  if (bytes == 0) {
     tell(&first, {}, 0);
-  } else if (auto pieces = first.answers == 0 ? lend(first.from) : std::nullopt) {
-    tell(&first, *std::move(pieces), 0);
-  } else {
-    const uint64_t slots = area_.take(first.bytes);
-    if (slots == 0) return false;
-    copy_bytes(first.from, area_.memory(slots, first.bytes), {}, false, nullptr);
-    shared_->metrics.bytes_bounced.add(first.bytes);
-    tell(&first, ShmArea::pieces(slots, first.bytes), slots);
+    return 0;
   }
-  return true;
+  if (auto pieces = first.answers == 0 ? lend(first.from) : std::nullopt) {
+    tell(&first, *std::move(pieces), 0);
+    return 0;
+  }
+  const uint64_t slots = area_.take(bytes);
+  if (slots == 0) return std::nullopt;
+  copy_bytes(first.from, area_.memory(slots, bytes), {}, false, nullptr);
+  shared_->metrics.bytes_bounced.add(bytes);
+  tell(&first, ShmArea::pieces(slots, bytes), slots);
+  return bytes;
 }
 
 void ShmPeer::tell(Waiting* next, std::vector<ShmPiece> pieces, uint64_t slots) {

@@ -168,7 +168,8 @@ class ShmPeer final : public ShmLink::Owner {
   Status find_pieces(std::span<const ShmPiece> pieces, std::vector<iovec>* out) const;
   void say_done(uint64_t ref, StatusCode code);
 
-  bool send_next();
+  /// Bytes that it copied for that; nullopt: what waits must wait on.
+  std::optional<size_t> send_next();
   void tell(Waiting* next, std::vector<ShmPiece> pieces, uint64_t slots);
   void end_waiting(Waiting* waiting, Status result);
   Status map_file(Fd file, const ShmFileFacts& facts, bool writable, ShmMapping* into);

@@ -275,16 +275,14 @@ size_t ShmPeer::work(size_t bytes_max) {
         break;
       }
     }
-    if (bytes < bytes_max && !waiting_.empty()) {
-      const uint64_t next = waiting_.front().bytes;
-      if (send_next()) {
-        bytes += next;
-        more = true;
-      }
+    if (bytes >= bytes_max) break;
+    if (const std::optional<size_t> copied = send_next()) {
+      bytes += *copied;
+      more = true;
     }
   }
   flush();
-  if (state_ == State::open && more) schedule_work();
+  if (state_ == State::open && bytes >= bytes_max) schedule_work();
   return bytes;
 }
 }  // namespace terrace

@@ -41,7 +41,10 @@ struct NodeConfig {
   uint32_t operations_in_flight_max = 4096;         // of the node; past it: refused at once
   uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire
   uint64_t wire_window_bytes = uint64_t{16} << 20;  // of all operations, on their way at once
+  uint64_t view_bytes_max = 0;                      // in view of clients; 0: a quarter of dram
   uint64_t namespace_bytes_max = 0;                 // quota per namespace; 0: none
+  std::chrono::milliseconds view_hold_max{60'000};  // before a view may be revoked for another
+  std::chrono::milliseconds view_grace{1'000};      // how long revoked bytes rest
   std::chrono::milliseconds lease_max{60'000};
   std::chrono::milliseconds operation_deadline_max{60'000};
   std::chrono::milliseconds drain_timeout{10'000};  // clean shutdown waits this long

@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
+#include "server/node/view_table.h"
+#include "transport/shm_transport.h"
 
 namespace terrace {
 namespace {
@@ -202,6 +204,16 @@ class AdminService final : public proto::Admin::Service {
     counters["evictions_nvme"] = m.evictions[static_cast<size_t>(Tier::nvme)].get();
     counters["promotions"] = m.promotions.get();
     counters["keys_looked_up"] = context_->counters->keys_looked_up.get();
+    if (context_->views != nullptr) {
+      const ViewMetrics& views = context_->views->metrics();
+      counters["views"] = views.views.get();
+      counters["view_bytes"] = views.bytes.get();
+      counters["views_revoked"] = views.revoked.get();
+      const ShmMetrics& shm = context_->shm->metrics();
+      counters["shm_bytes_sent"] = shm.bytes_out.get();
+      counters["shm_bytes_bounced"] = shm.bytes_bounced.get();
+      counters["shm_slabs_lent"] = shm.files_shared.get();
+    }
     counters["protocol_errors"] = context_->counters->protocol_errors.get();
     return out;
   }

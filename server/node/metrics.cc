@@ -266,6 +266,14 @@ void add_shm(const ShmMetrics& m, Families* out) {
       m.closes, out);
 }
 
+void add_views(const ViewMetrics& m, Families* out) {
+  out->gauge("terrace_server_views", "Objects that clients have in view now.", m.views);
+  out->gauge("terrace_server_view_bytes", "Bytes pinned for views now.", m.bytes);
+  out->counter("terrace_server_views_granted_total", "Views since the start.", m.granted);
+  out->counter("terrace_server_views_refused_total", "Views over the quota.", m.refused);
+  out->counter("terrace_server_views_revoked_total", "Views taken back for others.", m.revoked);
+}
+
 class Collector final : public prometheus::Collectable {
  public:
   Collector(const NodeContext* context, const TransportMetrics& transports)
@@ -279,6 +287,7 @@ class Collector final : public prometheus::Collectable {
     add_store(context_->store->metrics(), &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
+    if (transports_.views != nullptr) add_views(*transports_.views, &out);
     const Nanos up = context_->loop->now() - started_;
     out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},
             static_cast<double>(up.count()) * 1e-9);

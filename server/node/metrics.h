@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "server/node/session.h"
+#include "server/node/view_table.h"
 #include "transport/shm_options.h"
 #include "transport/tcp_options.h"
 
@@ -14,6 +15,7 @@ namespace terrace {
 struct TransportMetrics {
   const TcpMetrics* tcp = nullptr;
   const ShmMetrics* shm = nullptr;
+  const ViewMetrics* views = nullptr;
 };
 
 class MetricsServer {

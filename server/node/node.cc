@@ -10,6 +10,8 @@
 #include "server/node/control_service.h"
 #include "server/node/metrics.h"
 #include "server/node/router.h"
+#include "server/node/slab_exporter.h"
+#include "server/node/view_table.h"
 #include "storage/data_file.h"
 #include "storage/uring_device.h"
 #include "transport/shm_transport.h"
@@ -81,7 +83,10 @@ class Node::Core {
   std::unique_ptr<Pacer> pacer;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> tcp;
-  std::unique_ptr<ShmTransport> shm;  // null without shared memory
+  std::unique_ptr<ViewBoard> board;  // null without shared memory, like the next three
+  std::unique_ptr<ViewTable> views;
+  std::unique_ptr<SlabExporter> slabs;
+  std::unique_ptr<ShmTransport> shm;
   std::unique_ptr<TransportSet> transports;
   std::unique_ptr<ControlServer> control;
   std::unique_ptr<MetricsServer> metrics;
@@ -91,7 +96,8 @@ class Node::Core {
   Status open_media();
   Status open_ports();
   TransportMetrics transport_metrics() const {
-    return {&tcp->metrics(), shm == nullptr ? nullptr : &shm->metrics()};
+    if (shm == nullptr) return {&tcp->metrics()};
+    return {&tcp->metrics(), &shm->metrics(), &views->metrics()};
   }
   /// The name of its socket.
   StatusOr<std::string> open_shm(uint64_t boot_id,
@@ -175,8 +181,26 @@ StatusOr<std::string> Node::Core::open_shm(
     uint64_t boot_id, std::function<bool(std::span<const std::byte, 16>)> expected) {
   ShmOptions options;
   options.same_user_allowed = config.dev;
-  shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, nullptr);
+  // The time, so that no word ever has a value again that a restarted node's had.
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  TERRACE_ASSIGN_OR_RETURN(
+      ViewBoard made,
+      ViewBoard::create(static_cast<uint64_t>(std::chrono::nanoseconds(now).count())));
+  board = std::make_unique<ViewBoard>(std::move(made));
+  ViewOptions viewing;
+  viewing.bytes_max =
+      config.view_bytes_max != 0 ? config.view_bytes_max : config.store.dram_bytes / 4;
+  viewing.hold_max = config.view_hold_max;
+  viewing.grace = config.view_grace;
+  views = std::make_unique<ViewTable>(loop.get(), board.get(), viewing);
+  context.views = views.get();
+  slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
+  shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
+  context.shm = shm.get();
+  store->on_slab_memory([this](uint32_t slab, std::span<std::byte>, bool present) {
+    if (!present) slabs->slab_goes(slab, shm.get());
+  });
   std::string name = config.shm_socket;
   if (name.empty()) name = "@terrace-" + std::to_string(boot_id);
   TERRACE_RETURN_IF_ERROR(shm->listen(name, std::move(expected)));
@@ -231,9 +255,14 @@ void Node::Core::shut_down() {
     router->close(&closed);
     wait_for(&closed, kCloseTimeout, "sessions");
   }
+  if (store != nullptr) store->on_slab_memory(nullptr);
   transports.reset();
   tcp.reset();
   shm.reset();
+  slabs.reset();
+  if (views != nullptr) views->close();
+  views.reset();
+  board.reset();
   router.reset();
   pacer.reset();
   if (store != nullptr) {

@@ -10,6 +10,8 @@
 #include "server/node/list_op.h"
 #include "server/node/lookup.h"
 #include "server/node/put_op.h"
+#include "server/node/view_op.h"
+#include "server/node/view_table.h"
 
 namespace terrace {
 namespace {
@@ -90,6 +92,11 @@ StatusOr<Secret> Router::open_session(const std::string& tenant, const std::stri
 Session* Router::find_session(std::span<const std::byte> secret) {
   const auto found = sessions_.find(text_of(secret));
   return found == sessions_.end() ? nullptr : found->second->session.get();
+}
+
+const Session* Router::session_of(PeerId peer) const {
+  const auto found = by_peer_.find(static_cast<uint64_t>(peer));
+  return found == by_peer_.end() ? nullptr : sessions_.at(found->second)->session.get();
 }
 
 bool Router::expects(std::span<const std::byte, 16> secret) {
@@ -177,6 +184,9 @@ Status Router::dispatch(Session* session, const Message& message) {
     case MessageKind::erase_request:
       return start_operation<proto::EraseRequest, proto::EraseReply>(
           session, message, MessageKind::erase_reply, EraseOp::create);
+    case MessageKind::view_request:
+      return start_operation<proto::ViewRequest, proto::ViewReply>(
+          session, message, MessageKind::view_reply, ViewOp::create);
     case MessageKind::list_request:
       return start_operation<proto::ListRequest, proto::ListReply>(
           session, message, MessageKind::list_reply, ListOp::create);
@@ -228,6 +238,14 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
       session->leases().release(request.lease());
       return ok_status();
     }
+    case MessageKind::release_views: {
+      proto::ReleaseViews request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      TERRACE_ASSIGN_OR_RETURN(const auto ids, unpack_ids(request.ids(), kKeysPerRequestMax));
+      if (context_->views == nullptr) return ok_status();
+      for (const uint64_t id : ids) context_->views->release(session->peer(), id);
+      return ok_status();
+    }
     case MessageKind::touch_keys: {
       proto::TouchKeys request;
       TERRACE_RETURN_IF_ERROR(parse(message, &request));
@@ -261,6 +279,7 @@ void Router::on_peer_closed(PeerId peer, const Status& why) {
   if (found == by_peer_.end()) return;
   const Key key = found->second;
   by_peer_.erase(found);
+  if (context_->views != nullptr) context_->views->peer_gone(peer);
   spdlog::debug("event=session_closed why=\"{}\"", why.to_string());
   sessions_.at(key)->session->disconnected([this, key] { remove(key); });
 }

@@ -19,6 +19,8 @@ class Router final : public TransportHandler {
   StatusOr<Secret> open_session(const std::string& tenant, const std::string& client);
   /// Null when there is no such session.
   Session* find_session(std::span<const std::byte> secret);
+  /// Null when the peer's session is gone.
+  const Session* session_of(PeerId peer) const;
   /// A session that has not connected yet: a secret opens one connection.
   bool expects(std::span<const std::byte, 16> secret);
   /// Refuses new work; `op` is done when every session is gone. Close the transport first.

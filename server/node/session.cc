@@ -31,6 +31,8 @@ const char* name_of(OpKind kind) {
       return "erase";
     case OpKind::list:
       return "list";
+    case OpKind::view:
+      return "view";
   }
   return "unknown";
 }
@@ -95,6 +97,7 @@ const Namespace* Session::find_namespace(uint32_t id) const {
 }
 
 void Session::opened(std::shared_ptr<const Namespace> ns) {
+  domain_ = ns->domain;
   namespaces_.emplace(static_cast<uint32_t>(ns->id), std::move(ns));
 }
 

@@ -23,6 +23,9 @@ class MessageLite;
 
 namespace terrace {
 
+class ShmTransport;
+class ViewTable;
+
 /// What every operation of a node works with. Outlives them all.
 struct NodeContext {
   const NodeConfig* config = nullptr;
@@ -32,6 +35,8 @@ struct NodeContext {
   NamespaceTable* namespaces = nullptr;
   NodeCounters* counters = nullptr;
   Pacer* pacer = nullptr;
+  ShmTransport* shm = nullptr;  // null without shared memory, like the next
+  ViewTable* views = nullptr;
   bool draining = false;  // shutting down: new operations are refused
 };
 
@@ -89,6 +94,8 @@ class Session {
   /// The namespace when this session opened it, else null.
   const Namespace* find_namespace(uint32_t id) const;
   void opened(std::shared_ptr<const Namespace> ns);
+  /// Of its tenant; nobody's before it opened a namespace.
+  DomainId domain() const { return domain_; }
 
   void reply(MessageKind kind, uint64_t tag, const google::protobuf::MessageLite& body);
   /// Starts `operation`. kInvalidArgument: its tag is in use; kResourceExhausted: too many of this
@@ -115,6 +122,7 @@ class Session {
   LeaseTable leases_;
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;
+  DomainId domain_ = kNobody;
   uint32_t puts_ = 0;  // of the operations
   std::function<void()> idle_;
 };

@@ -1,6 +1,7 @@
 #include "tests/e2e/harness.h"
 
 #include <fcntl.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,6 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+
+#include "proto/control.grpc.pb.h"
 
 namespace terrace::e2e {
 namespace {
@@ -84,6 +87,17 @@ void NodeProcess::kill() {
   if (pid_ <= 0) return;
   signal(SIGKILL);
   wait();
+}
+
+uint64_t NodeProcess::counter(const std::string& name) const {
+  const auto stub =
+      proto::Admin::NewStub(grpc::CreateChannel(endpoint(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  proto::NodeStatusReply reply;
+  const grpc::Status status = stub->NodeStatus(&context, {}, &reply);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  const auto found = reply.counters().find(name);
+  return found == reply.counters().end() ? 0 : found->second;
 }
 
 Fingerprint TestClient::raw_fingerprint() {

@@ -37,6 +37,8 @@ class NodeProcess {
   uint16_t data_port() const { return data_port_; }
   uint16_t metrics_port() const { return metrics_port_; }
   pid_t pid() const { return pid_; }
+  /// A counter of its status; 0 when there is none of that name.
+  uint64_t counter(const std::string& name) const;
   void signal(int number);
   /// Waits for the end; the exit status as waitpid gives it.
   int wait();

@@ -1,0 +1,79 @@
+#include "client/views.h"
+
+#include <atomic>
+#include <string>
+#include <utility>
+
+#include "base/crc32c.h"
+#include "base/limits.h"
+
+namespace terrace {
+
+ViewId Views::add(Held held) {
+  auto shared = std::make_shared<const Held>(std::move(held));
+  const std::lock_guard lock(mutex_);
+  const uint64_t id = next_++;
+  held_[id] = std::move(shared);
+  return ViewId{id};
+}
+
+std::shared_ptr<const Views::Held> Views::find(ViewId view) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = held_.find(static_cast<uint64_t>(view));
+  return found == held_.end() ? nullptr : found->second;
+}
+
+bool Views::valid(const Held& held) {
+  // Reads of the view's bytes stay before the read of the word: the node advances the word first
+  // and gives the bytes away later.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return __atomic_load_n(reinterpret_cast<const uint64_t*>(held.word), __ATOMIC_ACQUIRE) ==
+         held.generation;
+}
+
+bool Views::valid(ViewId view) const {
+  const std::shared_ptr<const Held> held = find(view);
+  return held != nullptr && valid(*held);
+}
+
+Status Views::verify(ViewId view) const {
+  const std::shared_ptr<const Held> held = find(view);
+  if (held == nullptr) return error(StatusCode::kNotFound, "no such view, or it was released");
+  Status result;
+  size_t next = 0;
+  for (uint32_t s = 0; s < held->sections.size() && result.ok(); ++s) {
+    uint64_t at = 0;  // in the section
+    uint32_t crc = 0;
+    for (std::span<const std::byte> piece : held->sections[s].pieces) {
+      while (!piece.empty()) {
+        const auto unit = static_cast<uint32_t>(at / kCrcUnitBytes);
+        if (at % kCrcUnitBytes == 0) crc = unit_crc_seed(held->key, s, unit);
+        const auto part =
+            piece.first(std::min<size_t>(piece.size(), kCrcUnitBytes - at % kCrcUnitBytes));
+        crc = crc32c(part, crc);
+        at += part.size();
+        piece = piece.subspan(part.size());
+        const bool unit_ends = at % kCrcUnitBytes == 0 || at == held->sections[s].spec.bytes;
+        if (unit_ends && crc != held->crcs[next++]) {
+          result = error(StatusCode::kDataLoss, "view of " + held->key.hex() + ": section " +
+                                                    std::to_string(s) + " unit " +
+                                                    std::to_string(unit) + ": checksum differs");
+          break;
+        }
+      }
+      if (!result.ok()) break;
+    }
+  }
+  if (valid(*held)) return result;
+  return error(StatusCode::kAborted, "the view was revoked: what was read of it means nothing");
+}
+
+std::shared_ptr<const Views::Held> Views::release(ViewId view) {
+  const std::lock_guard lock(mutex_);
+  const auto found = held_.find(static_cast<uint64_t>(view));
+  if (found == held_.end()) return nullptr;
+  std::shared_ptr<const Held> held = std::move(found->second);
+  held_.erase(found);
+  return held;
+}
+}  // namespace terrace

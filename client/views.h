@@ -1,0 +1,45 @@
+// client/views.h - the views that an engine holds: where their bytes are mapped, and whether they
+// may still be believed. Thread-safe.
+#pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "client/terrace.h"
+#include "transport/shm_memory.h"
+#include "transport/transport.h"
+
+namespace terrace {
+
+class Views {
+ public:
+  /// What keeps a view readable, and what it must be checked against.
+  struct Held {
+    ChunkKey key;
+    std::vector<std::shared_ptr<const ShmMapping>> mappings;
+    const std::byte* word = nullptr;  // inside the first mapping
+    uint64_t generation = 0;
+    uint64_t node_id = 0;  // the node's name for it
+    PeerId peer{};
+    std::vector<ViewedSection> sections;
+    std::vector<uint32_t> crcs;
+  };
+  ViewId add(Held held);
+  /// Whether what was read of the view before this call were the object's bytes.
+  bool valid(ViewId view) const;
+  /// Reads all of it. kDataLoss: a unit's checksum differs; kAborted: revoked; kNotFound.
+  Status verify(ViewId view) const;
+  /// Forgets it; what to tell the node. Null: not held.
+  std::shared_ptr<const Held> release(ViewId view);
+
+ private:
+  std::shared_ptr<const Held> find(ViewId view) const;
+  static bool valid(const Held& held);
+
+  mutable std::mutex mutex_;
+  std::map<uint64_t, std::shared_ptr<const Held>> held_;  // guarded by mutex_
+  uint64_t next_ = 1;                                     // guarded by mutex_
+};
+}  // namespace terrace

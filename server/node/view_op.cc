@@ -1,0 +1,146 @@
+#include "server/node/view_op.h"
+
+#include "base/bytes.h"
+#include "base/limits.h"
+#include "server/node/view_table.h"
+#include "transport/shm_transport.h"
+
+namespace terrace {
+namespace {
+
+constexpr uint32_t kOpeningMax = 32;  // header reads of one request at once
+// What a reply may have grown to before another object is added: the largest object still fits.
+constexpr uint64_t kReplyBytesMax = kBodyBytesMax - 512 * kKiB;
+
+void pack(const std::vector<ShmPiece>& pieces, ByteWriter* out) {
+  for (const ShmPiece& piece : pieces) {
+    out->u64(piece.file);
+    out->u64(piece.offset);
+    out->u64(piece.length);
+  }
+}
+}  // namespace
+
+ViewOp::ViewOp(NodeContext* context, Session* session, uint64_t tag)
+    : Operation(context, session, OpKind::view, Lane::load, tag) {}
+
+ViewOp::~ViewOp() {
+  TERRACE_CHECK(opening_ == 0);
+}
+
+StatusOr<std::unique_ptr<ViewOp>> ViewOp::create(NodeContext* context, Session* session,
+                                                 uint64_t tag, const proto::ViewRequest& request) {
+  const Namespace* ns = session->find_namespace(request.namespace_id());
+  if (ns == nullptr) {
+    return error(
+        StatusCode::kPermissionDenied,
+        "namespace " + std::to_string(request.namespace_id()) + " was not opened by this session");
+  }
+  if (context->views == nullptr || kind_of(session->peer()) != TransportKind::shm) {
+    return error(StatusCode::kFailedPrecondition,
+                 "views need a session over shared memory: this one is over " +
+                     std::string(name_of(kind_of(session->peer()))));
+  }
+  TERRACE_ASSIGN_OR_RETURN(const auto keys, view_keys(request.keys(), kKeysPerRequestMax));
+  if (keys.empty()) return error(StatusCode::kInvalidArgument, "a view of no keys");
+  auto op = std::unique_ptr<ViewOp>(new ViewOp(context, session, tag));
+  op->ns_ = ns->id;
+  op->deadline_ms_ = request.deadline_ms();
+  for (const ChunkKey& key : keys) op->items_.push_back({key, nullptr, StatusCode::kOk});
+  return op;
+}
+
+void ViewOp::start() {
+  arm_deadline(deadline_ms_);
+  std::vector<ChunkKey> keys;
+  for (const Item& item : items_) keys.push_back(item.key);
+  context_->store->touch(ns_, keys);
+  for (uint32_t i = 0; i < items_.size(); ++i) {
+    openings_.push_back(std::make_unique<Opening>(this, i));
+  }
+  open_more();
+  reply_when_opened();
+}
+
+void ViewOp::open_more() {
+  while (cancelled_ == StatusCode::kOk && opening_ < kOpeningMax && next_ < items_.size()) {
+    Item& item = items_[next_];
+    item.reader = std::make_unique<ChunkReader>();
+    const Status started = context_->store->open_reader(
+        ns_, item.key, static_cast<uint64_t>(session_->peer()) * kLanes, item.reader.get(),
+        openings_[next_].get());
+    started.ok() ? void(++opening_) : void(item.code = started.code());
+    ++next_;
+  }
+}
+
+void ViewOp::opened(uint32_t index, StatusCode code) {
+  --opening_;
+  items_[index].code = code;
+  open_more();
+  reply_when_opened();
+}
+
+void ViewOp::cancel(StatusCode why) {
+  if (cancelled_ != StatusCode::kOk) return;
+  cancelled_ = why;
+  reply_when_opened();
+}
+
+StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
+  const ChunkReader& reader = *item->reader;
+  const ObjectHeader& header = reader.header();
+  if (reply_bytes_ > kReplyBytesMax) return StatusCode::kResourceExhausted;
+  ByteWriter pieces;
+  std::vector<iovec> memory;
+  for (uint32_t s = 0; s < header.sections.size(); ++s) {
+    memory.clear();
+    if (!context_->store->resident(reader, s, &memory)) return StatusCode::kFailedPrecondition;
+    // Piece by piece of a section, so that the reader knows where each section begins.
+    const auto lent = context_->shm->lend(session_->peer(), memory);
+    if (!lent.has_value()) return StatusCode::kFailedPrecondition;
+    pack(*lent, &pieces);
+  }
+  const auto grant = context_->views->grant(session_->peer(), std::move(item->reader),
+                                            reader.layout().logical_bytes());
+  if (!grant.ok()) {
+    if (refusal_.empty()) refusal_ = grant.status().message();
+    return grant.status().code();
+  }
+  const iovec word{const_cast<std::byte*>(grant->word), sizeof(uint64_t)};
+  const auto board = context_->shm->lend(session_->peer(), {&word, 1});
+  if (!board.has_value()) {
+    context_->views->release(session_->peer(), grant->id);
+    return StatusCode::kUnavailable;
+  }
+  ByteWriter where;
+  pack(*board, &where);
+  proto::ViewReply::View* view = reply->add_views();
+  view->set_id(grant->id);
+  view->set_generation(grant->generation);
+  view->set_word(where.take());
+  reply_bytes_ += pieces.size() + 4 * header.unit_crcs.size() + 12 * header.sections.size() + 128;
+  view->set_pieces(pieces.take());
+  view->set_sections(pack_sections(header.sections));
+  view->set_crcs(pack_words(header.unit_crcs));
+  return StatusCode::kOk;
+}
+
+void ViewOp::reply_when_opened() {
+  if (opening_ > 0 || replied_) return;
+  if (cancelled_ == StatusCode::kOk && next_ < items_.size()) return;
+  replied_ = true;
+  proto::ViewReply body;
+  std::string codes;
+  for (Item& item : items_) {
+    if (cancelled_ != StatusCode::kOk) item.code = cancelled_;
+    if (item.code == StatusCode::kOk) item.code = show(&item, &body);
+    codes += static_cast<char>(item.code);
+  }
+  body.set_codes(codes);
+  body.mutable_outcome()->set_code(static_cast<int32_t>(cancelled_));
+  body.mutable_outcome()->set_message(refusal_);
+  reply(MessageKind::view_reply, body);
+  finished(cancelled_);
+}
+}  // namespace terrace

@@ -1,0 +1,88 @@
+// server/node/view_table.h - who holds which bytes of the dram tier in view, and what it takes to
+// get them back. Loop thread only.
+//
+// A view pins its object. It ends when the client releases it; when the client's connection ends;
+// or, the oldest first, when another view needs the quota and the oldest has been held for longer
+// than `hold_max`. In the last two cases a reader may be in the middle of a copy: the view's word
+// on the board changes at once, and the bytes rest for `grace` before they are used again. A reader
+// that looks at the word after its last read learns that it must not use what it read.
+#pragma once
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <unordered_map>
+
+#include "base/counter.h"
+#include "base/loop.h"
+#include "server/node/view_board.h"
+#include "storage/chunk_store.h"
+#include "transport/transport.h"
+
+namespace terrace {
+
+struct ViewOptions {
+  uint64_t bytes_max = 0;  // of all views; one client has at most half of it
+  Nanos hold_max{0};
+  Nanos grace{0};
+};
+
+/// Written by the loop; a scraper may read from any thread.
+struct ViewMetrics {
+  Counter views;    // now, those that rest left out
+  Counter bytes;    // pinned now, for views and for those that rest
+  Counter granted;  // ever
+  Counter refused;  // over the quota
+  Counter revoked;
+};
+
+class ViewTable {
+ public:
+  static constexpr uint32_t kViewsMax = ViewBoard::kWords;
+  struct Grant {
+    uint64_t id = 0;
+    uint64_t generation = 0;
+    const std::byte* word = nullptr;  // on the board
+  };
+
+  ViewTable(Loop* loop, ViewBoard* board, const ViewOptions& options);
+  /// close() was called.
+  ~ViewTable();
+
+  /// A view of `bytes` that `reader` pins. kResourceExhausted names the limit and what to do.
+  StatusOr<Grant> grant(PeerId peer, std::unique_ptr<ChunkReader> reader, uint64_t bytes);
+  /// The client reads it no more: its bytes are free at once. Ids of others are ignored.
+  void release(PeerId peer, uint64_t id);
+  /// All of the peer's views end.
+  void peer_gone(PeerId peer);
+  /// Lets go of everything.
+  void close();
+  const ViewMetrics& metrics() const { return metrics_; }
+
+ private:
+  struct View {
+    PeerId peer{};
+    std::unique_ptr<ChunkReader> reader;
+    uint64_t bytes = 0;
+    uint32_t word = 0;
+    Nanos since{0};
+    bool resting = false;
+  };
+  using Views = std::map<uint64_t, View>;  // ids rise: the first is the oldest
+  void rest(Views::iterator view);
+  void revoke_old(uint64_t bytes_wanted);
+  Views::iterator drop(Views::iterator view);
+  void rested();
+
+  Loop* const loop_;
+  ViewBoard* const board_;
+  const ViewOptions options_;
+  ViewMetrics metrics_;
+  Views views_;
+  std::unordered_map<uint64_t, uint64_t> bytes_by_peer_;
+  uint64_t bytes_ = 0;
+  uint64_t next_id_ = 1;
+  std::deque<std::pair<Nanos, uint64_t>> resting_;  // free at, id
+  Timer rest_timer_;
+};
+}  // namespace terrace
