@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "transport/transfer_check.h"
 
 namespace terrace {
 namespace {
@@ -67,13 +68,6 @@ OutFrame make_frame(const FrameHeader& header, std::span<const RemoteSpan> spans
     std::memcpy(frame.head.data() + kFrameHeaderBytes + table, body.data(), body.size());
   }
   return frame;
-}
-
-bool overlaps(std::span<const iovec> pieces, std::span<const std::byte> memory) {
-  return std::any_of(pieces.begin(), pieces.end(), [memory](const iovec& piece) {
-    const auto* base = static_cast<const std::byte*>(piece.iov_base);
-    return base < memory.data() + memory.size() && memory.data() < base + piece.iov_len;
-  });
 }
 
 void TcpSendQueue::push(OutFrame frame) {

@@ -37,9 +37,6 @@ struct OutFrame {
 OutFrame make_frame(const FrameHeader& header, std::span<const RemoteSpan> spans,
                     std::span<const std::byte> body);
 
-/// Whether a piece lies in `memory`, even in part.
-bool overlaps(std::span<const iovec> pieces, std::span<const std::byte> memory);
-
 /// The end of a frame, or of its hold on borrowed memory.
 struct EndedFrame {
   Op* op = nullptr;
