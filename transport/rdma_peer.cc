@@ -10,6 +10,8 @@ namespace terrace {
 namespace {
 
 constexpr size_t kBareFrames = 4;  // acknowledgements and goodbyes under way
+// Steps that an honest peer, which reads, leaves waiting: a window of requests, and of grants.
+constexpr size_t kStepBytesMax = 16 * kMiB;
 constexpr uint64_t kTellAfter = kRdmaFrameWindow / 2;
 
 Status broken(const char* what) {
@@ -125,6 +127,10 @@ void RdmaPeer::send_step(RdmaRecord record, std::span<const std::byte> body,
                          std::span<const std::byte> body_rest) {
   if (state_ != State::open) return;
   record.unfinished = transfers_.unfinished();
+  if (out_.step_bytes() > kStepBytesMax) {
+    return close(CloseReason::full,
+                 error(StatusCode::kResourceExhausted, "the peer asks and does not read"));
+  }
   out_.push_step(record, body, body_rest);
   schedule_pump();
 }
@@ -148,6 +154,7 @@ void RdmaPeer::pump_frames() {
         static_cast<uint32_t>(out_.fill(frame_at(index).subspan(kRdmaFrameHeaderBytes)));
     if (!post_frame(++sent_)) return;
   }
+  if (out_.empty() && transfers_.asks_more()) schedule_pump();
   if (received_ - told_ < kTellAfter) return;
   if (Path* path = message_path(); path != nullptr && path->message->room() >= 2) {
     (void)post_bare(path, false);

@@ -74,6 +74,7 @@ class RdmaPeer final : public RdmaLink, public RdmaInStream::Sink {
   PeerId id() const override { return id_; }
   void send_step(RdmaRecord record, std::span<const std::byte> body,
                  std::span<const std::byte> body_rest) override;
+  size_t step_bytes() const override { return out_.step_bytes(); }
   size_t paths() const override { return paths_.size(); }
   RdmaLane* data_lane(size_t path) override;
   uint32_t generation(size_t path) const override { return paths_[path].generation; }

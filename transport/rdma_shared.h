@@ -48,6 +48,8 @@ class RdmaLink {
   /// Queues one step of a transfer, or of a path.
   virtual void send_step(RdmaRecord record, std::span<const std::byte> body = {},
                          std::span<const std::byte> body_rest = {}) = 0;
+  /// Bytes of steps that wait to be sent.
+  virtual size_t step_bytes() const = 0;
   virtual size_t paths() const = 0;
   /// The connected data lane of a path, and how often it was replaced; null when there is none.
   virtual RdmaLane* data_lane(size_t path) = 0;

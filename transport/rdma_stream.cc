@@ -18,6 +18,7 @@ RdmaOutStream::Bytes RdmaOutStream::join(RdmaRecord record, std::span<const std:
 void RdmaOutStream::push_step(RdmaRecord record, std::span<const std::byte> body,
                               std::span<const std::byte> body_rest) {
   steps_.push_back(join(record, body, body_rest));
+  step_bytes_ += steps_.back().size();
 }
 
 void RdmaOutStream::push_message(RdmaRecord record, std::span<const std::byte> body) {
@@ -36,7 +37,7 @@ size_t RdmaOutStream::fill(std::span<std::byte> into) {
     filled += bytes;
     taken_ += bytes;
     if (taken_ < record.size()) break;
-    if (in_message_) message_bytes_ -= record.size();
+    (in_message_ ? message_bytes_ : step_bytes_) -= record.size();
     from.pop_front();
     taken_ = 0;
   }
@@ -46,7 +47,7 @@ size_t RdmaOutStream::fill(std::span<std::byte> into) {
 void RdmaOutStream::clear() {
   steps_.clear();
   messages_.clear();
-  message_bytes_ = taken_ = 0;
+  message_bytes_ = step_bytes_ = taken_ = 0;
 }
 
 Status RdmaInStream::feed(std::span<const std::byte> bytes, Sink* sink) {

@@ -20,6 +20,7 @@ class RdmaOutStream {
   bool empty() const { return steps_.empty() && messages_.empty(); }
   size_t messages() const { return messages_.size(); }
   size_t message_bytes() const { return message_bytes_; }
+  size_t step_bytes() const { return step_bytes_; }
   /// Moves as many bytes as there are and fit; returns how many.
   size_t fill(std::span<std::byte> into);
   void clear();
@@ -31,6 +32,7 @@ class RdmaOutStream {
   std::deque<Bytes> steps_;
   std::deque<Bytes> messages_;
   size_t message_bytes_ = 0;
+  size_t step_bytes_ = 0;
   size_t taken_ = 0;         // of the record that is partly sent
   bool in_message_ = false;  // that record is a message's
 };

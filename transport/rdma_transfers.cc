@@ -12,6 +12,10 @@
 namespace terrace {
 namespace {
 
+/// While so much waits to be sent, asking for more would only fill a queue: what is not asked for
+/// yet can be cancelled without a trace.
+constexpr size_t kStepBytesWaiting = 256 * kKiB;
+
 Status broken(const char* what) {
   return error(StatusCode::kInvalidArgument, what);
 }
@@ -89,11 +93,15 @@ bool RdmaTransfers::pump() {
 }
 
 /// The window is over numbers, not over a count, so that each number has its own slot at the peer.
+bool RdmaTransfers::asks_more() const {
+  return !queued_.empty() && next_id_ < unfinished() + kRdmaTransfers &&
+         (active_bodies_ == 0 ||
+          active_bodies_ + queued_.front()->body.size() <= kRdmaTransferBodiesMax);
+}
+
 void RdmaTransfers::ask() {
-  while (!queued_.empty() && next_id_ < unfinished() + kRdmaTransfers) {
+  while (asks_more() && link_->step_bytes() < kStepBytesWaiting) {
     Transfer* transfer = queued_.front().get();
-    if (active_bodies_ > 0 && active_bodies_ + transfer->body.size() > kRdmaTransferBodiesMax)
-      break;
     transfer->id = next_id_;
     transfer->state = State::asked;
     std::vector<std::byte> table(transfer->spans.size() * kRemoteSpanBytes);

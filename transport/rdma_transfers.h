@@ -31,6 +31,8 @@ class RdmaTransfers {
   /// Asks for what there is room for and posts what was granted; true when it has more to do at
   /// once and stopped for the turn's bound.
   bool pump();
+  /// Something waits to be asked for, and the windows are open.
+  bool asks_more() const;
   /// All transfers below it are finished.
   uint64_t unfinished() const { return active_.empty() ? next_id_ : active_.begin()->first; }
 

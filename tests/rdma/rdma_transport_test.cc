@@ -166,6 +166,26 @@ TEST_F(RdmaTransportTest, HostileRecordsEndTheirSenderOnly) {
   EXPECT_EQ(b.side.messages.size(), 0u);
 }
 
+TEST_F(RdmaTransportTest, APeerThatAsksAndNeverReadsDoesNotFillOurMemory) {
+  RawRdmaPeer* raw = raw_peer();
+  raw->deaf = true;
+  std::vector<std::byte> table(kFramesFragmentsMax * kRemoteSpanBytes);
+  encode(std::vector<RemoteSpan>(kFramesFragmentsMax, {region, 0, 1}), table);
+  RdmaRecord record = ask(0);
+  record.count = kFramesFragmentsMax;
+  record.bytes = kFramesFragmentsMax;
+  for (uint64_t id = 1; id < 8000 && b.side.closes == 0; ++id) {
+    const size_t before = raw->statuses.size();
+    record.id = record.unfinished = id;
+    raw->send(record, table);
+    raw->send({.type = RdmaRecordType::abandoned, .id = id, .unfinished = id});
+    turn_until([&] { return raw->statuses.size() >= before + 2 || b.side.closes == 1; });
+  }
+  ASSERT_TRUE(turn_until([&] { return b.side.closes == 1; }));
+  const auto& closes = b.rdma->metrics().closes;
+  EXPECT_EQ(closes[static_cast<size_t>(CloseReason::full)].get(), 1u);
+}
+
 TEST_F(RdmaTransportTest, NothingIsHeardBeforeTheRightSecret) {
   RawRdmaPeer* early = raw_peer(false);
   early->send({.type = RdmaRecordType::message});

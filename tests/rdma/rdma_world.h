@@ -138,7 +138,7 @@ class RawRdmaPeer final : public RdmaDevice::Sink {
     bytes.insert(bytes.end(), body.begin(), body.end());
     send_frame({.bytes = static_cast<uint32_t>(bytes.size()),
                 .sequence = ++sequence,
-                .acknowledged = in_frames},
+                .acknowledged = deaf ? 0 : in_frames},
                bytes);
   }
   void write_immediate(uint64_t address, uint32_t key, uint32_t bytes, uint32_t immediate) {
@@ -181,6 +181,7 @@ class RawRdmaPeer final : public RdmaDevice::Sink {
   uint64_t in_frames = 0;
   uint64_t asked_bytes = 8;
   bool goodbye = false;
+  bool deaf = false;                         // acknowledges nothing
   std::map<RdmaRecordType, RdmaRecord> got;  // the last of each
   StatusOr<std::vector<RdmaGrantEntry>> grant = StatusCode::kNotFound;
   std::vector<ibv_wc_status> statuses;
