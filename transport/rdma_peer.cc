@@ -248,11 +248,14 @@ Status RdmaPeer::greeted(const RdmaRecord& record, std::span<const std::byte> bo
   shared_->loop->disarm(&deadline_);
   state_ = State::open;
   was_open_ = true;
-  if (!accepted_) {
-    end_connect(ok_status());
-  } else {
-    send_step({.type = RdmaRecordType::hello_ok}, {}, {});
+  if (accepted_) send_step({.type = RdmaRecordType::hello_ok}, {}, {});
+  for (size_t path = 0; path < paths_.size(); ++path) {
+    if (!paths_[path].alive) announce_loss(path);
+  }
+  if (accepted_) {
     shared_->handler->on_peer(id_, secret_);
+  } else {
+    end_connect(ok_status());
   }
   return state_ == State::open ? ok_status() : Status(StatusCode::kUnavailable);
 }

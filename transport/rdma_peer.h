@@ -101,6 +101,7 @@ class RdmaPeer final : public RdmaLink, public RdmaInStream::Sink {
   void drop_lane(size_t path, std::unique_ptr<RdmaLane>* lane);
   void drop_path(size_t path);
   void path_lost(size_t path, const Status& why);
+  void announce_loss(size_t path);
   void retire_data_lane(size_t path);
   Status lane_record(const RdmaRecord& record);
   void lane_failed(size_t path, RdmaLane::Kind kind, const ibv_wc& completion);

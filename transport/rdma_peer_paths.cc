@@ -104,12 +104,17 @@ void RdmaPeer::path_lost(size_t index, const Status& why) {
       if (!post_frame(sequence)) return;  // that path went as well, and took care of the rest
     }
   }
+  announce_loss(index);
+  transfers_.lane_lost(index);
+  grants_.lane_lost(index);
+}
+
+/// Not heard before the greeting is over, which says it for all that died until then.
+void RdmaPeer::announce_loss(size_t index) {
   send_step({.type = RdmaRecordType::lane,
              .path = static_cast<uint8_t>(index),
              .id = paths_[index].generation},
             {}, {});
-  transfers_.lane_lost(index);
-  grants_.lane_lost(index);
 }
 
 /// The old queue pair is destroyed and a new one made; the peer still has to be told.

@@ -1,11 +1,13 @@
 // Goal: what an RDMA peer sends is either understood to the last byte or refused; nothing hostile
-// gets further. Method: round trips, golden bytes, every truncation, one field at a time spoiled.
+// gets further; without a device there is a reason. Method: round trips, golden bytes, every
+// truncation, one field at a time spoiled.
 #include "transport/rdma_wire.h"
 
 #include <gtest/gtest.h>
 
 #include "base/prng.h"
 #include "transport/rdma_stream.h"
+#include "transport/rdma_transport.h"
 #include "transport/wire_format.h"
 
 namespace terrace {
@@ -198,6 +200,17 @@ TEST(RdmaStream, StepsGoBeforeMessagesThatWait) {
   ASSERT_EQ(got.records.size(), 4u);
   EXPECT_EQ(got.records[0].id, 0u);  // begun, so it ends first
   EXPECT_EQ(got.records[1].id, 9u);
+}
+
+TEST(RdmaTransport, WithoutADeviceCreateSaysWhatToDo) {
+  SystemClock clock;
+  const auto loop = Loop::create({}, &clock);
+  ASSERT_TRUE(loop.ok());
+  RdmaOptions options;
+  options.devices = {"no_such_device"};
+  const auto refused = RdmaTransport::create(loop->get(), nullptr, options);
+  ASSERT_EQ(refused.status().code(), StatusCode::kUnavailable);
+  EXPECT_NE(refused.status().message().find("RDMA"), std::string::npos);
 }
 
 TEST(RdmaStream, NoiseIsRefused) {

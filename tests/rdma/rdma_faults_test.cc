@@ -11,6 +11,8 @@
 
 #include "base/limits.h"
 #include "tests/rdma/rdma_world.h"
+#include "transport/tcp_transport.h"
+#include "transport/transport_set.h"
 
 namespace terrace {
 namespace {
@@ -309,6 +311,18 @@ TEST_F(RdmaFaultsTest, WithoutPermissionToLockMemoryItIsCopied) {
   std::vector<std::byte> small(64 * kKiB);
   const StatusOr<RegionId> region = b.side.register_region(small);
   ASSERT_TRUE(region.ok()) << region.status().to_string();
+  // In a set the ids stay in step, whoever refuses.
+  TcpTransport tcp(b.side.loop.get(), &b.side, {});
+  TransportSet set(b.side.loop.get());
+  set.add(TransportKind::rdma, b.rdma);
+  EXPECT_TRUE(tcp.register_region(small).ok());
+  EXPECT_TRUE(tcp.register_region(small).ok());
+  set.add(TransportKind::tcp, &tcp);
+  EXPECT_EQ(set.register_region(large).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(set.register_region(small).ok());
+  CountingOp tcp_closed;
+  tcp.close(&tcp_closed);
+  ASSERT_TRUE(turn_until([&] { return tcp_closed.runs == 1; }));
   large[5] = std::byte{9};
   CountingOp op;
   ASSERT_TRUE(a.side.write(1, {*region, 0, small.size()}, {large.data(), small.size()}, &op).ok());

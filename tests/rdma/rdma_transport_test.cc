@@ -282,6 +282,25 @@ TEST_F(RdmaTransportTest, RegisteredMemoryIsNeverCopied) {
   a.side.transport->forget_memory(local);
 }
 
+TEST_F(RdmaTransportTest, WritesWithLargeBodiesTakeTurns) {
+  connect(1);
+  std::vector<std::byte> from(8, std::byte{4});
+  const std::vector<std::byte> body(kBodyBytesMax - kRemoteSpanBytes, std::byte{6});
+  std::vector<std::unique_ptr<CountingOp>> ops;
+  for (uint64_t i = 0; i < 12; ++i) {
+    const RemoteSpan target{region, i * 8, 8};
+    const iovec piece{from.data(), 8};
+    ops.push_back(std::make_unique<CountingOp>());
+    ASSERT_TRUE(a.side.transport
+                    ->write(a.side.peer,
+                            {.tag = i, .body = body, .targets = {&target, 1}, .from = {&piece, 1}},
+                            ops.back().get())
+                    .ok());
+  }
+  ASSERT_TRUE(turn_until([&] { return b.side.writes.size() == 12; }));
+  for (uint64_t i = 0; i < 12; ++i) EXPECT_EQ(b.side.write_bodies[i], body);
+}
+
 TEST_F(RdmaTransportTest, ManyPeersShareTheQueuesOfOnePort) {
   for (int i = 1; i <= 30; ++i) connect(i);
   EXPECT_EQ(b.rdma->metrics().peers.get(), 30u);
