@@ -271,7 +271,8 @@ bool RdmaDevice::drained() const {
 void RdmaDevice::channel_ready() {
   ibv_cq* cq = nullptr;
   void* context = nullptr;
-  while (ibv_get_cq_event(channel_.get(), &cq, &context) == 0) ibv_ack_cq_events(cq, 1);
+  // One was asked for; another would only wake us once more.
+  if (ibv_get_cq_event(channel_.get(), &cq, &context) == 0) ibv_ack_cq_events(cq, 1);
   poll();
 }
 

@@ -47,7 +47,7 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
   void completed(uint32_t serial, const ibv_wc& completion) override;
   void frame_came(RdmaDevice* device, uint32_t qpn, std::span<const std::byte> frame) override;
   void port_lost(RdmaDevice* device, const Status& why) override;
-  void round_ends() override { wake_bounced(); }
+  void round_ends() override;
   void device_drained() override { schedule_reap(); }
 
   // RdmaPeer::Host
@@ -71,6 +71,7 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
   std::vector<uint64_t> to_pump_;
   bool started_ = false;
   bool pump_scheduled_ = false;
+  bool in_round_ = false;  // completions are being told: what they cause is pumped at the end
   bool reap_scheduled_ = false;
   bool closing_ = false;
   bool devices_closed_ = false;
@@ -183,6 +184,7 @@ void RdmaTransport::Core::cancel(Op* op) {
 }
 
 void RdmaTransport::Core::completed(uint32_t serial, const ibv_wc& completion) {
+  in_round_ = true;
   const auto it = shared_.lanes.find(serial);
   if (it == shared_.lanes.end()) return;  // of a queue pair that is gone
   const RdmaShared::LaneOwner owner = it->second;
@@ -191,6 +193,7 @@ void RdmaTransport::Core::completed(uint32_t serial, const ibv_wc& completion) {
 
 void RdmaTransport::Core::frame_came(RdmaDevice* device, uint32_t qpn,
                                      std::span<const std::byte> frame) {
+  in_round_ = true;
   for (size_t i = 0; i < shared_.devices.size(); ++i) {
     if (shared_.devices[i].get() != device) continue;
     const auto serial = shared_.device_lanes[i].serial_of.find(qpn);
@@ -215,12 +218,22 @@ void RdmaTransport::Core::wake_bounced() {
 void RdmaTransport::Core::schedule_pump(RdmaPeer* peer) {
   if (std::exchange(peer->pump_scheduled, true)) return;
   to_pump_.push_back(static_cast<uint64_t>(peer->id()));
-  if (!std::exchange(pump_scheduled_, true)) shared_.loop->defer([this] { pump(); });
+  if (in_round_ || std::exchange(pump_scheduled_, true)) return;
+  shared_.loop->defer([this] {
+    pump_scheduled_ = false;
+    pump();
+  });
 }
 
-/// Once per turn, so that what was queued together shares frames.
+/// Answers leave before the loop sleeps, without another turn.
+void RdmaTransport::Core::round_ends() {
+  wake_bounced();
+  in_round_ = false;
+  pump();
+}
+
+/// Once per turn or round, so that what was queued together shares frames.
 void RdmaTransport::Core::pump() {
-  pump_scheduled_ = false;
   for (const uint64_t id : std::exchange(to_pump_, {})) {
     RdmaPeer* peer = find(static_cast<PeerId>(id));
     if (peer == nullptr) continue;
