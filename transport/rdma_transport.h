@@ -49,8 +49,9 @@ class RdmaTransport final : public Transport {
   /// Valid while the transport lives.
   const RdmaMetrics& metrics() const;
 
-  /// Registers with every port; blocks meanwhile (some 0.3 s per GiB; slices of 1 GiB go to several
-  /// threads). kResourceExhausted also when over RLIMIT_MEMLOCK: the message says what to do.
+  /// Registers with every port; blocks meanwhile (0.6 s per GiB with a software device; slices of 1
+  /// GiB go to several threads). kResourceExhausted also when over RLIMIT_MEMLOCK: the message says
+  /// what to do.
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
   Status unregister_region(RegionId region) override;
   bool region_in_use(RegionId region) const override;

@@ -1,7 +1,7 @@
 // Goal: rdma keeps the contract of transport/transport.h, on one path and on several.
 // Method: the sources *_contract.cc beside it, both sides in this process on the same devices; the
 // endpoint bytes are handed over directly. Skipped where there is no RDMA device (it is run in a
-// virtual machine that has one, docs/performance.md).
+// virtual machine that has one, .ci/run).
 #include "tests/contract/transport_pair.h"
 #include "transport/rdma_transport.h"
 #include "transport/transport_set.h"
