@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "transport/transfer_check.h"
 
 namespace terrace {
 namespace {

@@ -1,5 +1,5 @@
 // transport/transport.h - moves bytes between registered memory here and there, and small messages.
-// Knows nothing of chunks. Implementations: tcp, and transport_set.h for several at once; all pass
+// Knows nothing of chunks. Implementations: tcp, rdma, and transport_set.h for several; all pass
 // tests/contract/transport_contract.
 //
 // One instance per loop; every method and every callback runs on that loop's thread and never

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -36,17 +37,21 @@ Transport* TransportSet::of(PeerId peer) const {
 }
 
 StatusOr<RegionId> TransportSet::register_region(std::span<std::byte> memory) {
-  StatusOr<RegionId> region = error(StatusCode::kUnavailable, "no transport");
-  for (size_t i = 0; i < all_.size(); ++i) {
-    StatusOr<RegionId> each = all_[i]->register_region(memory);
-    if (!each.ok()) {  // what the others have already goes again: nobody knows it yet
-      for (size_t j = 0; j < i; ++j) TERRACE_CHECK(all_[j]->unregister_region(*region).ok());
-      return each;
-    }
-    TERRACE_CHECK(i == 0 || *each == *region);  // their tables saw the same calls
-    region = std::move(each);
+  Status refused;
+  std::optional<RegionId> region;
+  std::vector<Transport*> have;
+  // All are asked, also after a refusal: their tables must see the same calls to give the same ids.
+  for (Transport* transport : all_) {
+    const StatusOr<RegionId> each = transport->register_region(memory);
+    refused.update(each.status());
+    if (!each.ok()) continue;
+    TERRACE_CHECK(!region || *each == *region);
+    region = *each;
+    have.push_back(transport);
   }
-  return region;
+  if (region && refused.ok()) return *region;
+  for (Transport* transport : have) TERRACE_CHECK(transport->unregister_region(*region).ok());
+  return refused.ok() ? error(StatusCode::kUnavailable, "no transport") : refused;
 }
 
 Status TransportSet::unregister_region(RegionId region) {

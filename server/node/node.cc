@@ -182,10 +182,10 @@ StatusOr<std::string> Node::Core::open_shm(
   ShmOptions options;
   options.same_user_allowed = config.dev;
   // The time, so that no word ever has a value again that a restarted node's had.
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  constexpr unsigned kTicksPerSecondBits = 20;
   TERRACE_ASSIGN_OR_RETURN(
       ViewBoard made,
-      ViewBoard::create(static_cast<uint64_t>(std::chrono::nanoseconds(now).count())));
+      ViewBoard::create(static_cast<uint64_t>(unix_seconds()) << kTicksPerSecondBits));
   board = std::make_unique<ViewBoard>(std::move(made));
   ViewOptions viewing;
   viewing.bytes_max =

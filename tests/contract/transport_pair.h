@@ -122,6 +122,8 @@ struct TransportFactory {
   /// Sets up both transports and connects them, whichever side calls; the side that called knows
   /// its peer then. Queue bound: `send_queue_bytes_max`.
   std::function<void(Side* a, Side* b, uint32_t send_queue_bytes_max)> connect;
+  /// Why it cannot be tested here; empty: it can.
+  std::function<std::string()> unavailable = [] { return std::string(); };
 };
 
 inline void PrintTo(const TransportFactory& factory, std::ostream* out) {
@@ -130,6 +132,10 @@ inline void PrintTo(const TransportFactory& factory, std::ostream* out) {
 
 class TransportContract : public testing::TestWithParam<TransportFactory> {
  protected:
+  void SetUp() override {
+    const std::string why = GetParam().unavailable();
+    if (!why.empty()) GTEST_SKIP() << why;
+  }
   void open(uint32_t send_queue_bytes_max = 64u << 20) {
     GetParam().connect(&a, &b, send_queue_bytes_max);
     ASSERT_TRUE(turn_until([this] { return a.peer != PeerId{} && b.peer != PeerId{}; }));
