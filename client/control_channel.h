@@ -35,6 +35,10 @@ class ControlChannel {
   /// is gone.
   virtual StatusOr<uint32_t> open_namespace(const SessionSecret& secret, const std::string& name,
                                             const std::string& canonical, Nanos timeout) = 0;
+  /// Gives the node our queue pairs and returns its own, both as transport/rdma_transport.h writes
+  /// them. As above, and kUnavailable when the node has no RDMA.
+  virtual StatusOr<std::string> open_rdma(const SessionSecret& secret, const std::string& endpoint,
+                                          Nanos timeout) = 0;
   /// Calls under way, and later ones, return soon with kCancelled.
   virtual void shut_down() = 0;
 };

@@ -64,7 +64,7 @@ void Client::Core::run(std::promise<Status>* started) {
   {
     Operations operations({loop_, &completions_, &namespaces_, &counters_, &views_,
                            [this](Status result) { first_attempt_.set_value(std::move(result)); }});
-    Links links(loop_, &operations);
+    Links links(loop_, &operations, config_.data_path);
     NodeSession session(
         {loop_, &links, control_.get(), &worker_, &namespaces_, &counters_, &operations}, config_);
     operations.bind(&links, &session);

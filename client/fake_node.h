@@ -108,6 +108,9 @@ class FakeControl final : public ControlChannel {
   StatusOr<SessionOffer> open_session(const std::string& tenant, Nanos timeout) override;
   StatusOr<uint32_t> open_namespace(const SessionSecret& secret, const std::string& name,
                                     const std::string& canonical, Nanos timeout) override;
+  StatusOr<std::string> open_rdma(const SessionSecret&, const std::string&, Nanos) override {
+    return error(StatusCode::kUnavailable, "no RDMA");
+  }
   void shut_down() override {}
 
  private:

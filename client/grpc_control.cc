@@ -53,11 +53,7 @@ class GrpcControl final : public ControlChannel {
 
   StatusOr<uint32_t> open_namespace(const SessionSecret& secret, const std::string& name,
                                     const std::string& canonical, Nanos timeout) override {
-    std::shared_ptr<proto::Control::Stub> stub;
-    {
-      const std::lock_guard lock(mutex_);
-      stub = stub_;
-    }
+    const std::shared_ptr<proto::Control::Stub> stub = current();
     if (stub == nullptr) return error(StatusCode::kUnavailable, "no session with " + endpoint_);
     proto::OpenNamespaceRequest request;
     request.set_secret(secret.data(), secret.size());
@@ -70,6 +66,20 @@ class GrpcControl final : public ControlChannel {
     return reply.namespace_id();
   }
 
+  StatusOr<std::string> open_rdma(const SessionSecret& secret, const std::string& endpoint,
+                                  Nanos timeout) override {
+    const std::shared_ptr<proto::Control::Stub> stub = current();
+    if (stub == nullptr) return error(StatusCode::kUnavailable, "no session with " + endpoint_);
+    proto::OpenRdmaRequest request;
+    request.set_secret(secret.data(), secret.size());
+    request.set_endpoint(endpoint);
+    proto::OpenRdmaReply reply;
+    TERRACE_RETURN_IF_ERROR(call("OpenRdma", timeout, [&](grpc::ClientContext* context) {
+      return stub->OpenRdma(context, request, &reply);
+    }));
+    return reply.endpoint();
+  }
+
   void shut_down() override {
     const std::lock_guard lock(mutex_);
     shut_down_ = true;
@@ -77,6 +87,10 @@ class GrpcControl final : public ControlChannel {
   }
 
  private:
+  std::shared_ptr<proto::Control::Stub> current() {
+    const std::lock_guard lock(mutex_);
+    return stub_;
+  }
   std::shared_ptr<proto::Control::Stub> connect() {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

@@ -75,6 +75,7 @@ void NodeSession::offered(StatusOr<SessionOffer> offer) {
   const bool shm = config_.data_path == DataPath::shm ||
                    (config_.data_path == DataPath::automatic && !offer_.shm_socket.empty());
   trying_ = shm ? DataPath::shm : DataPath::tcp;
+  if (config_.data_path == DataPath::rdma) return exchange_queue_pairs();
   connect_data();
 }
 
@@ -101,6 +102,35 @@ void NodeSession::connect_data() {
     return;
   }
   connect_failed(peer.status());
+}
+
+/// Ours to the node, through the worker, and its own back.
+void NodeSession::exchange_queue_pairs() {
+  trying_ = DataPath::rdma;
+  RdmaTransport* const rdma = parts_.links->rdma.get();
+  if (rdma == nullptr) return failed(parts_.links->rdma_status);
+  const auto ours = rdma->open(offer_.secret);
+  if (!ours.ok()) return failed(ours.status());
+  peer_ = ours->peer;
+  const Nanos timeout = connect_by_ - parts_.loop->now();
+  const Status posted = parts_.worker->post([this, secret = offer_.secret, offer = *ours, timeout] {
+    const StatusOr<std::string> theirs = parts_.control->open_rdma(secret, offer.endpoint, timeout);
+    while (!parts_.loop->post([this, offer, theirs] { queue_pairs(offer.peer, theirs); }).ok()) {
+      if (!parts_.worker->pause(kMailboxRetry)) return;
+    }
+  });
+  if (!posted.ok()) queue_pairs(peer_, posted);
+}
+
+void NodeSession::queue_pairs(PeerId peer, const StatusOr<std::string>& theirs) {
+  RdmaTransport* const rdma = parts_.links->rdma.get();
+  if (state() == State::closed || !theirs.ok()) {
+    rdma->close_peer(peer, error(StatusCode::kCancelled, "no session"));
+    if (!theirs.ok()) failed(theirs.status());
+    return;
+  }
+  const Status begun = rdma->establish(peer, *theirs, connect_by_, &connected_op_);
+  if (!begun.ok()) failed(begun);
 }
 
 /// The node may be on another host, or its socket in another name space.

@@ -86,6 +86,8 @@ class NodeSession {
   void connect_data();
   StatusOr<PeerId> connect_by(DataPath path);
   void connect_failed(const Status& why);
+  void exchange_queue_pairs();
+  void queue_pairs(PeerId peer, const StatusOr<std::string>& theirs);
   void connected(Status result);
   void failed(const Status& why);
   void retry_later();

@@ -47,8 +47,9 @@ enum class ViewId : uint64_t {};  // 0: none
 enum class Priority : uint8_t { load = 0, prefetch = 1, store = 2 };
 
 /// How bytes travel. `automatic`: shared memory when the node is on this host and offers it, else
-/// TCP; a path that fails falls back. The others: that one or none.
-enum class DataPath : uint8_t { automatic, tcp, shm };
+/// TCP; a path that fails falls back. The others: that one or none. RDMA has to be asked for: it
+/// registers the engine's memory with the card, which needs RLIMIT_MEMLOCK.
+enum class DataPath : uint8_t { automatic, tcp, shm, rdma };
 
 struct ClientConfig {
   std::string endpoint = "127.0.0.1:7410";  // the node's control port, host:port

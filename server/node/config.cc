@@ -88,6 +88,8 @@ std::vector<Option> options_of(NodeConfig* c) {
       number("data-port", "data port; 0 picks one", &c->data_port),
       number("metrics-port", "Prometheus port; 0 picks one", &c->metrics_port),
       boolean("metrics", "serve Prometheus metrics", &c->metrics),
+      boolean("rdma", "clients may use RDMA; the node does not start without a port for it",
+              &c->rdma),
       boolean("shm", "clients of this host may use shared memory", &c->shm),
       text("shm-socket", "unix socket for them: a path, or @name; empty: a name of its own",
            &c->shm_socket),

@@ -30,6 +30,7 @@ struct NodeConfig {
   uint16_t data_port = 7411;     // framed protocol; 0 picks a free one
   uint16_t metrics_port = 7412;  // Prometheus; 0 picks a free one
   bool metrics = true;
+  bool rdma = false;       // clients may exchange queue pairs
   bool shm = true;         // clients of this host may use shared memory
   std::string shm_socket;  // where they connect: a path, or @name; empty: an @name of our own
   bool dev = false;        // no tokens needed; any client may name any tenant

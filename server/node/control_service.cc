@@ -9,6 +9,7 @@
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
 #include "server/node/view_table.h"
+#include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 
 namespace terrace {
@@ -76,6 +77,10 @@ class ControlService final : public proto::Control::Service {
                              proto::OpenNamespaceReply* reply) override {
     return to_grpc(open_namespace(*request, reply));
   }
+  grpc::Status OpenRdma(grpc::ServerContext*, const proto::OpenRdmaRequest* request,
+                        proto::OpenRdmaReply* reply) override {
+    return to_grpc(open_rdma(*request, reply));
+  }
 
  private:
   Status open_session(const grpc::ServerContext& call, const proto::OpenSessionRequest& request,
@@ -100,6 +105,26 @@ class ControlService final : public proto::Control::Service {
     reply->set_version(kVersion);
     reply->set_boot_id(facts_.boot_id);
     reply->set_protocol_version(kProtocolVersion);
+    return ok_status();
+  }
+
+  Status open_rdma(const proto::OpenRdmaRequest& request, proto::OpenRdmaReply* reply) {
+    auto accepted = on_loop(context_->loop, [this, request]() -> StatusOr<std::string> {
+      if (context_->rdma == nullptr) {
+        return error(StatusCode::kUnavailable, "node has no RDMA: see its option rdma");
+      }
+      const auto bytes = std::as_bytes(std::span(request.secret().data(), request.secret().size()));
+      const Session* session = router_->find_session(bytes);
+      if (session == nullptr || session->was_connected()) {
+        return error(StatusCode::kUnauthenticated, "unknown or used session: open one");
+      }
+      TERRACE_ASSIGN_OR_RETURN(const RdmaTransport::Offer offer,
+                               context_->rdma->accept(session->secret(), request.endpoint()));
+      return offer.endpoint;
+    });
+    if (!accepted.ok()) return accepted.status();
+    TERRACE_ASSIGN_OR_RETURN(const std::string endpoint, *std::move(accepted));
+    reply->set_endpoint(endpoint);
     return ok_status();
   }
 
@@ -213,6 +238,10 @@ class AdminService final : public proto::Admin::Service {
       counters["shm_bytes_sent"] = shm.bytes_out.get();
       counters["shm_bytes_bounced"] = shm.bytes_bounced.get();
       counters["shm_slabs_lent"] = shm.files_shared.get();
+    }
+    if (context_->rdma != nullptr) {
+      counters["rdma_bytes_sent"] = context_->rdma->metrics().bytes_out.get();
+      counters["rdma_bytes_bounced"] = context_->rdma->metrics().bounced_bytes.get();
     }
     counters["protocol_errors"] = context_->counters->protocol_errors.get();
     return out;

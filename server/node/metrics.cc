@@ -266,6 +266,26 @@ void add_shm(const ShmMetrics& m, Families* out) {
       m.closes, out);
 }
 
+void add_rdma(const RdmaMetrics& m, Families* out) {
+  add_transport(
+      "rdma",
+      {{"received_bytes", "Bytes received.", &m.bytes_in},
+       {"sent_bytes", "Bytes sent.", &m.bytes_out},
+       {"received_messages", "Messages received.", &m.messages_in},
+       {"sent_messages", "Messages sent.", &m.messages_out},
+       {"bounced_bytes", "Of the bytes: copied, because their memory is not registered.",
+        &m.bounced_bytes},
+       {"grants", "Grants given to clients.", &m.grants},
+       {"path_failures", "Paths that died.", &m.path_failures},
+       {"lane_resets", "Queue pairs replaced while their path lived.", &m.lane_resets},
+       {"registration_failures", "Memory that the card did not take.", &m.registration_failures}},
+      {{"queued_bytes", "Bytes accepted and not yet sent.", &m.queued_bytes},
+       {"peers", "Clients connected now.", &m.peers},
+       {"paths", "Paths that work now, of all clients.", &m.paths_up},
+       {"registered_bytes", "Memory registered with all cards.", &m.registered_bytes}},
+      m.closes, out);
+}
+
 void add_views(const ViewMetrics& m, Families* out) {
   out->gauge("terrace_server_views", "Objects that clients have in view now.", m.views);
   out->gauge("terrace_server_view_bytes", "Bytes pinned for views now.", m.bytes);
@@ -287,6 +307,7 @@ class Collector final : public prometheus::Collectable {
     add_store(context_->store->metrics(), &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
+    if (transports_.rdma != nullptr) add_rdma(*transports_.rdma, &out);
     if (transports_.views != nullptr) add_views(*transports_.views, &out);
     const Nanos up = context_->loop->now() - started_;
     out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "server/node/session.h"
 #include "server/node/view_table.h"
+#include "transport/rdma_options.h"
 #include "transport/shm_options.h"
 #include "transport/tcp_options.h"
 
@@ -16,6 +17,7 @@ struct TransportMetrics {
   const TcpMetrics* tcp = nullptr;
   const ShmMetrics* shm = nullptr;
   const ViewMetrics* views = nullptr;
+  const RdmaMetrics* rdma = nullptr;
 };
 
 class MetricsServer {

@@ -14,6 +14,7 @@
 #include "server/node/view_table.h"
 #include "storage/data_file.h"
 #include "storage/uring_device.h"
+#include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
 #include "transport/transport_set.h"
@@ -87,6 +88,7 @@ class Node::Core {
   std::unique_ptr<ViewTable> views;
   std::unique_ptr<SlabExporter> slabs;
   std::unique_ptr<ShmTransport> shm;
+  std::unique_ptr<RdmaTransport> rdma;  // null without RDMA
   std::unique_ptr<TransportSet> transports;
   std::unique_ptr<ControlServer> control;
   std::unique_ptr<MetricsServer> metrics;
@@ -96,9 +98,14 @@ class Node::Core {
   Status open_media();
   Status open_ports();
   TransportMetrics transport_metrics() const {
-    if (shm == nullptr) return {&tcp->metrics()};
-    return {&tcp->metrics(), &shm->metrics(), &views->metrics()};
+    TransportMetrics all{.tcp = &tcp->metrics()};
+    if (shm != nullptr) all.shm = &shm->metrics();
+    if (shm != nullptr) all.views = &views->metrics();
+    if (rdma != nullptr) all.rdma = &rdma->metrics();
+    return all;
   }
+  Status open_rdma();
+  void slab_changes(uint32_t slab, std::span<std::byte> memory, bool present);
   /// The name of its socket.
   StatusOr<std::string> open_shm(uint64_t boot_id,
                                  std::function<bool(std::span<const std::byte, 16>)> expected);
@@ -169,6 +176,10 @@ Status Node::Core::open_ports() {
   if (config.shm) {
     TERRACE_ASSIGN_OR_RETURN(facts.shm_socket, open_shm(facts.boot_id, expected));
   }
+  if (config.rdma) TERRACE_RETURN_IF_ERROR(open_rdma());
+  store->on_slab_memory([this](uint32_t slab, std::span<std::byte> memory, bool present) {
+    slab_changes(slab, memory, present);
+  });
   facts.started = loop->now();
   TERRACE_ASSIGN_OR_RETURN(control, ControlServer::start(&context, router.get(), facts));
   if (config.metrics) {
@@ -177,15 +188,29 @@ Status Node::Core::open_ports() {
   return ok_status();
 }
 
+Status Node::Core::open_rdma() {
+  TERRACE_ASSIGN_OR_RETURN(rdma, RdmaTransport::create(loop.get(), router.get(), RdmaOptions()));
+  transports->add(TransportKind::rdma, rdma.get());
+  context.rdma = rdma.get();
+  if (!store->staging_memory().empty()) rdma->expect_memory(store->staging_memory());
+  return ok_status();
+}
+
+/// What is told of a slab's memory as it comes and goes.
+void Node::Core::slab_changes(uint32_t slab, std::span<std::byte> memory, bool present) {
+  if (present) return transports->expect_memory(memory);
+  if (slabs != nullptr) slabs->slab_goes(slab, shm.get());
+  transports->forget_memory(memory);
+}
+
 StatusOr<std::string> Node::Core::open_shm(
     uint64_t boot_id, std::function<bool(std::span<const std::byte, 16>)> expected) {
   ShmOptions options;
   options.same_user_allowed = config.dev;
   // The time, so that no word ever has a value again that a restarted node's had.
   constexpr unsigned kTicksPerSecondBits = 20;
-  TERRACE_ASSIGN_OR_RETURN(
-      ViewBoard made,
-      ViewBoard::create(static_cast<uint64_t>(unix_seconds()) << kTicksPerSecondBits));
+  TERRACE_ASSIGN_OR_RETURN(ViewBoard made, ViewBoard::create(static_cast<uint64_t>(unix_seconds())
+                                                             << kTicksPerSecondBits));
   board = std::make_unique<ViewBoard>(std::move(made));
   ViewOptions viewing;
   viewing.bytes_max =
@@ -198,9 +223,6 @@ StatusOr<std::string> Node::Core::open_shm(
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
   context.shm = shm.get();
-  store->on_slab_memory([this](uint32_t slab, std::span<std::byte>, bool present) {
-    if (!present) slabs->slab_goes(slab, shm.get());
-  });
   std::string name = config.shm_socket;
   if (name.empty()) name = "@terrace-" + std::to_string(boot_id);
   TERRACE_RETURN_IF_ERROR(shm->listen(name, std::move(expected)));
@@ -259,6 +281,7 @@ void Node::Core::shut_down() {
   transports.reset();
   tcp.reset();
   shm.reset();
+  rdma.reset();
   slabs.reset();
   if (views != nullptr) views->close();
   views.reset();

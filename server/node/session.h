@@ -23,6 +23,7 @@ class MessageLite;
 
 namespace terrace {
 
+class RdmaTransport;
 class ShmTransport;
 class ViewTable;
 
@@ -37,7 +38,8 @@ struct NodeContext {
   Pacer* pacer = nullptr;
   ShmTransport* shm = nullptr;  // null without shared memory, like the next
   ViewTable* views = nullptr;
-  bool draining = false;  // shutting down: new operations are refused
+  RdmaTransport* rdma = nullptr;  // null without RDMA
+  bool draining = false;          // shutting down: new operations are refused
 };
 
 using Secret = std::array<std::byte, 16>;

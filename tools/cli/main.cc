@@ -14,7 +14,8 @@ using terrace::Invocation;
 
 const std::map<std::string, terrace::DataPath> kDataPaths = {{"auto", terrace::DataPath::automatic},
                                                              {"tcp", terrace::DataPath::tcp},
-                                                             {"shm", terrace::DataPath::shm}};
+                                                             {"shm", terrace::DataPath::shm},
+    {"rdma", terrace::DataPath::rdma}};
 
 void add_globals(CLI::App* app, Globals* globals) {
   app->add_option("--node", globals->node, "The node's control port, HOST:PORT")
@@ -24,7 +25,7 @@ void add_globals(CLI::App* app, Globals* globals) {
   app->add_option("--token-file", globals->token_file, "File that holds the tenant's token");
   app->add_option("--transport", globals->data_path, "How bytes travel (default auto)")
       ->transform(CLI::CheckedTransformer(kDataPaths).description(""))
-      ->type_name("auto|tcp|shm");
+      ->type_name("auto|tcp|shm|rdma");
   app->add_flag("--json", globals->json, "Print one JSON object instead of text");
   app->add_option("--timeout-ms", globals->timeout_ms, "How long an operation may take")
       ->check(CLI::Range(int64_t{1}, int64_t{3'600'000}))
