@@ -35,6 +35,7 @@ struct IndexBenchOptions : BenchOptions {
 };
 
 StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Globals& globals);
+StatusOr<BenchReport> bench_view(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_put(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_lookup(const LookupBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_index(const IndexBenchOptions& options, const Globals& globals);

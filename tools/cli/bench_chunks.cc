@@ -11,6 +11,12 @@ namespace {
 constexpr uint64_t kSlabBytes = 256 * kMiB;
 constexpr uint32_t kCompareDepth = 2;
 
+/// A view is a way to read over shared memory.
+DataPath path_of(const std::string& transport) {
+  if (transport == "rdma") return DataPath::rdma;
+  return transport == "tcp" ? DataPath::tcp : DataPath::shm;
+}
+
 Status check(const ChunkBenchOptions& options) {
   const auto bad = [](const std::string& what) {
     return error(StatusCode::kInvalidArgument, what);
@@ -56,7 +62,7 @@ StatusOr<std::unique_ptr<BenchSession>> open_session(const ChunkRig& rig,
   session.verify = verify;
   session.memory = memory;
   Globals globals = rig.node->globals();
-  globals.data_path = options.transport == "shm" ? DataPath::shm : DataPath::tcp;
+  globals.data_path = path_of(options.transport);
   return BenchSession::open(globals, session);
 }
 

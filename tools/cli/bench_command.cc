@@ -43,9 +43,6 @@ void run_when_chosen(CLI::App* command, Invocation* invocation, std::shared_ptr<
 
 void add_chunk_options(CLI::App* command, ChunkBenchOptions* options) {
   add_common(command, options);
-  command->add_option("--transport", options->transport, "How bytes travel")
-      ->check(CLI::IsMember({"tcp", "shm"}))
-      ->capture_default_str();
   command->add_option("--tier", options->tier, "Where the chunks lie (default dram)")
       ->transform(CLI::CheckedTransformer(kTiers).description(""))
       ->type_name("dram|nvme");
@@ -66,10 +63,20 @@ void add_chunk_options(CLI::App* command, ChunkBenchOptions* options) {
       ->capture_default_str();
 }
 
+void add_transport(CLI::App* command, ChunkBenchOptions* options,
+                   const std::vector<std::string>& transports) {
+  command
+      ->add_option("--transport", options->transport,
+                   "How bytes travel; rdma: only to a node that has it, named by --node")
+      ->check(CLI::IsMember(transports))
+      ->capture_default_str();
+}
+
 void add_fetch(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("fetch", "Chunks from a tier into registered memory");
   auto options = std::make_shared<ChunkBenchOptions>();
   add_chunk_options(command, options.get());
+  add_transport(command, options.get(), {"tcp", "shm", "view", "rdma"});
   command
       ->add_option("--block-tokens", options->block_tokens,
                    "Tokens per block of the paged cache that is also fetched into")
@@ -78,6 +85,8 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
   command->add_flag("!--no-redis", options->redis, "Leave out the comparison with Redis");
   command->footer(
       examples("  terrace bench fetch --transport tcp --tier dram --check\n"
+               "  terrace bench fetch --transport shm --check\n"
+               "  terrace bench fetch --transport view --check\n"
                "  terrace bench fetch --tier nvme --directory /mnt/nvme --json\n"));
   run_when_chosen(command, invocation, options, &bench_fetch);
 }

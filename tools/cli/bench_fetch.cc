@@ -336,6 +336,7 @@ StatusOr<BenchReport> FetchBench::run() {
 }  // namespace
 
 StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Globals& globals) {
+  if (options.transport == "view") return bench_view(options, globals);
   FetchBench bench(options, globals);
   return bench.run();
 }

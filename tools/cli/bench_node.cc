@@ -37,6 +37,7 @@ StatusOr<std::unique_ptr<BenchNode>> BenchNode::start(const Globals& globals,
   TERRACE_ASSIGN_OR_RETURN(TemporaryDirectory directory,
                            TemporaryDirectory::create("bench", options.directory));
   std::unique_ptr<BenchNode> bench(new BenchNode(globals, std::move(directory)));
+  bench->globals_.data_path = DataPath::tcp;  // what measures another path says so
   if (globals.node_given) return bench;
   bench->own_ = true;
   LocalNodeOptions* const local = &bench->options_;

@@ -15,7 +15,7 @@ using terrace::Invocation;
 const std::map<std::string, terrace::DataPath> kDataPaths = {{"auto", terrace::DataPath::automatic},
                                                              {"tcp", terrace::DataPath::tcp},
                                                              {"shm", terrace::DataPath::shm},
-    {"rdma", terrace::DataPath::rdma}};
+                                                             {"rdma", terrace::DataPath::rdma}};
 
 void add_globals(CLI::App* app, Globals* globals) {
   app->add_option("--node", globals->node, "The node's control port, HOST:PORT")
