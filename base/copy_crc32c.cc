@@ -105,7 +105,7 @@ TERRACE_AVX512 uint32_t copy_fused(std::byte* to, std::span<const std::byte> fro
   uint32_t state = ~crc;
   const auto move_plainly = [&](size_t count) {
     std::memcpy(to, source, count);
-    state = raw_crc(source, count, state);
+    state = raw_crc(to, count, state);  // of what was stored: the source may be a peer's
     to += count;
     source += count;
     left -= count;
@@ -138,7 +138,7 @@ uint32_t copy_with_crc32c_in_turns(std::byte* to, std::span<const std::byte> fro
   while (!from.empty()) {
     const auto piece = from.first(std::min(kTurnBytes, from.size()));
     std::memcpy(to, piece.data(), piece.size());
-    crc = crc32c(piece, crc);
+    crc = crc32c({to, piece.size()}, crc);  // of what was stored: the source may be a peer's
     to += piece.size();
     from = from.subspan(piece.size());
   }

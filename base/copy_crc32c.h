@@ -12,7 +12,8 @@
 
 namespace terrace {
 
-/// Copies `from` to `to`, which must not overlap, and returns the CRC32C of `from`, continuing from
+/// Copies `from` to `to`, which must not overlap, and returns the CRC32C of the bytes that it
+/// stored, also when somebody changes the source meanwhile, continuing from
 /// `crc` (0 to start). `streaming`: the bytes will not be read here soon; leave the caches alone.
 uint32_t copy_with_crc32c(std::byte* to, std::span<const std::byte> from, uint32_t crc,
                           bool streaming);

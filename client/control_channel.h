@@ -21,6 +21,8 @@ struct SessionOffer {
   SessionSecret secret{};
   std::string data_address;  // host:port
   std::string shm_socket;    // on the node's host; empty: none
+  std::string shm_host;      // base/host.h, of the node
+  uint32_t shm_user = 0;     // the node's
   NodeInfo node;
 };
 

@@ -47,6 +47,8 @@ class GrpcControl final : public ControlChannel {
     offer.data_address =
         endpoint_.substr(0, endpoint_.rfind(':')) + ":" + std::to_string(reply.data_port());
     offer.shm_socket = reply.shm_socket();
+    offer.shm_host = reply.shm_host();
+    offer.shm_user = reply.shm_user();
     offer.node = {reply.node_id(), reply.version(), reply.boot_id(), DataPath::automatic};
     return offer;
   }

@@ -282,6 +282,7 @@ Status Operations::accept_read(PeerId peer, uint64_t tag, std::span<const Remote
 }
 
 void Operations::on_peer_closed(PeerId peer, const Status& why) {
+  parts_.views->session_gone(peer);
   if (!session_->peer_closed(peer)) return;
   const Status lost =
       error(StatusCode::kUnavailable, "connection to the node lost: " + why.to_string());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/host.h"
+
 namespace terrace {
 namespace {
 
@@ -10,6 +12,9 @@ constexpr Nanos kRetryLongest = milliseconds(500);
 constexpr Nanos kProbeTimeout = seconds(2);
 constexpr Nanos kMailboxRetry = milliseconds(1);
 constexpr uint32_t kBackoffDoublingsMax = 5;
+constexpr Nanos kAvoidShm = seconds(60);     // after it failed
+constexpr Nanos kShortSession = seconds(2);  // ends for a reason of its own, likely
+constexpr uint32_t kShortSessionsMax = 2;
 }  // namespace
 
 NodeSession::NodeSession(const Parts& parts, const ClientConfig& config)
@@ -73,10 +78,17 @@ void NodeSession::offered(StatusOr<SessionOffer> offer) {
   if (!first_) timeout = std::min(timeout, kProbeTimeout);
   connect_by_ = parts_.loop->now() + timeout;
   const bool shm = config_.data_path == DataPath::shm ||
-                   (config_.data_path == DataPath::automatic && !offer_.shm_socket.empty());
+                   (config_.data_path == DataPath::automatic && node_is_here() &&
+                    parts_.loop->now() >= avoid_shm_until_);
   trying_ = shm ? DataPath::shm : DataPath::tcp;
   if (config_.data_path == DataPath::rdma) return exchange_queue_pairs();
   connect_data();
+}
+
+bool NodeSession::node_is_here() const {
+  if (offer_.shm_socket.empty()) return false;
+  const std::string here = host_identity(offer_.shm_socket.front() == '@');
+  return !here.empty() && here == offer_.shm_host;
 }
 
 StatusOr<PeerId> NodeSession::connect_by(DataPath path) {
@@ -88,10 +100,15 @@ StatusOr<PeerId> NodeSession::connect_by(DataPath path) {
     return error(StatusCode::kFailedPrecondition,
                  "node " + config_.endpoint + " offers no shared memory: see its option shm");
   }
+  if (!node_is_here()) {
+    return error(StatusCode::kFailedPrecondition,
+                 "node " + config_.endpoint +
+                     " is on another host, or its socket in another network namespace");
+  }
   // Half of the time, so that there is some left for the other way.
   const Nanos left = connect_by_ - parts_.loop->now();
   const bool last = config_.data_path == DataPath::shm;
-  return parts_.links->shm.connect(offer_.shm_socket, offer_.secret,
+  return parts_.links->shm.connect(offer_.shm_socket, offer_.shm_user, offer_.secret,
                                    last ? connect_by_ : connect_by_ - left / 2, &connected_op_);
 }
 
@@ -133,13 +150,11 @@ void NodeSession::queue_pairs(PeerId peer, const StatusOr<std::string>& theirs) 
   if (!begun.ok()) failed(begun);
 }
 
-/// The node may be on another host, or its socket in another name space.
+/// With another session: the node may have used this one's secret up.
 void NodeSession::connect_failed(const Status& why) {
-  if (trying_ == DataPath::shm && config_.data_path == DataPath::automatic) {
-    trying_ = DataPath::tcp;
-    return connect_data();
-  }
-  failed(why);
+  if (trying_ != DataPath::shm || config_.data_path != DataPath::automatic) return failed(why);
+  avoid_shm_until_ = parts_.loop->now() + kAvoidShm;
+  begin_attempt();
 }
 
 void NodeSession::connected(Status result) {
@@ -151,6 +166,7 @@ void NodeSession::connected(Status result) {
     node_.data_path = trying_;
   }
   has_peer_ = true;
+  up_since_ = parts_.loop->now();
   if (epoch_ > 0) parts_.counters->reconnects.add();
   ++epoch_;
   failures_ = 0;
@@ -218,6 +234,9 @@ bool NodeSession::peer_closed(PeerId peer) {
   if (peer != peer_ || !has_peer_) return false;  // connected() hears of the others
   has_peer_ = false;
   if (state() == State::closed) return true;
+  const bool is_short = parts_.loop->now() - up_since_ < kShortSession;
+  short_sessions_ = trying_ == DataPath::shm && is_short ? short_sessions_ + 1 : 0;
+  if (short_sessions_ >= kShortSessionsMax) avoid_shm_until_ = parts_.loop->now() + kAvoidShm;
   if (state() == State::up) set_state(State::connecting);
   retry_later();
   return true;

@@ -82,7 +82,8 @@ class NodeSession {
   void negotiate(Nanos timeout);  // worker thread
   StatusOr<SessionOffer> open_all(Nanos timeout);
   void offered(StatusOr<SessionOffer> offer);
-  /// Over shared memory when that may work, else TCP.
+  /// The node is on this host, as far as its socket is concerned.
+  bool node_is_here() const;
   void connect_data();
   StatusOr<PeerId> connect_by(DataPath path);
   void connect_failed(const Status& why);
@@ -111,6 +112,10 @@ class NodeSession {
   SessionOffer offer_;      // of this attempt
   Nanos connect_by_{0};     // when this attempt ends
   DataPath trying_ = DataPath::tcp;
+  // Shared memory that does not work costs a while of TCP, not the session.
+  Nanos avoid_shm_until_{0};
+  Nanos up_since_{0};
+  uint32_t short_sessions_ = 0;  // over shared memory, one after the other
   mutable std::mutex mutex_;
   NodeInfo node_;  // guarded by mutex_
 };

@@ -27,6 +27,7 @@ bool Views::valid(const Held& held) {
   // Reads of the view's bytes stay before the read of the word: the node advances the word first
   // and gives the bytes away later.
   std::atomic_thread_fence(std::memory_order_acquire);
+  if (held.session_gone->load(std::memory_order_acquire)) return false;
   return __atomic_load_n(reinterpret_cast<const uint64_t*>(held.word), __ATOMIC_ACQUIRE) ==
          held.generation;
 }
@@ -66,6 +67,13 @@ Status Views::verify(ViewId view) const {
   }
   if (valid(*held)) return result;
   return error(StatusCode::kAborted, "the view was revoked: what was read of it means nothing");
+}
+
+void Views::session_gone(PeerId peer) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, held] : held_) {
+    if (held->peer == peer) held->session_gone->store(true, std::memory_order_release);
+  }
 }
 
 std::shared_ptr<const Views::Held> Views::release(ViewId view) {

@@ -1,6 +1,7 @@
 // client/views.h - the views that an engine holds: where their bytes are mapped, and whether they
 // may still be believed. Thread-safe.
 #pragma once
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,6 +23,7 @@ class Views {
     const std::byte* word = nullptr;  // inside the first mapping
     uint64_t generation = 0;
     uint64_t node_id = 0;  // the node's name for it
+    std::shared_ptr<std::atomic<bool>> session_gone = std::make_shared<std::atomic<bool>>(false);
     PeerId peer{};
     std::vector<ViewedSection> sections;
     std::vector<uint32_t> crcs;
@@ -31,6 +33,8 @@ class Views {
   bool valid(ViewId view) const;
   /// Reads all of it. kDataLoss: a unit's checksum differs; kAborted: revoked; kNotFound.
   Status verify(ViewId view) const;
+  /// The session is over: its views are not valid any more.
+  void session_gone(PeerId peer);
   /// Forgets it; what to tell the node. Null: not held.
   std::shared_ptr<const Held> release(ViewId view);
 

@@ -148,9 +148,9 @@ class ChunkStore {
   /// A descriptor for readers of the slab's domain outside the process: they map `bytes` at
   /// `file_offset` read-only; nobody with another user id than ours can get write access through
   /// it. Before the slab may hold objects of another domain its memory is replaced: what was mapped
-  /// then keeps its old bytes, and shows no new ones, so unmap it when the epoch of a place
-  /// differs. kInvalidArgument: no such slab; kFailedPrecondition: it belongs to nobody;
-  /// kUnavailable: no /proc; kResourceExhausted: no descriptors.
+  /// then shows zeros from there on, so unmap it when the epoch of a place differs.
+  /// kInvalidArgument: no such slab; kFailedPrecondition: it belongs to nobody; kUnavailable: no
+  /// /proc; kResourceExhausted: no descriptors.
   StatusOr<SlabDescriptor> export_slab(uint32_t slab);
   using SlabListener =
       std::function<void(uint32_t slab, std::span<std::byte> memory, bool present)>;
@@ -209,8 +209,12 @@ class ChunkStore {
   /// hangs or is gone.
   Status read(ChunkReader* reader, uint32_t section, uint32_t first_unit, uint32_t units,
               ReadBuffer* into, Op* op);
+  /// `listener` hears of every object whose bytes fail a checksum from here on, or whose medium
+  /// fails: what was shown of them unverified must not be believed. One listener; nullptr unsets.
+  void on_quarantine(std::function<void(const ChunkKey& key)> listener);
   /// Appends where the bytes of `section` lie in dram, in order; they stay there as long as the
-  /// reader lives, but are not verified here. False: the object is not in dram.
+  /// reader lives, but are not verified here. False: the object is not in dram, or was quarantined
+  /// or erased.
   bool resident(const ChunkReader& reader, uint32_t section, std::vector<iovec>* memory) const;
 
   // Writing.

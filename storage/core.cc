@@ -221,6 +221,7 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
   IndexEntry& entry = index[id];
   if (entry.has(IndexEntry::doomed)) return;
   metrics.quarantined_objects.add();
+  if (on_quarantine && tier == Tier::dram) on_quarantine(entry.key);
   spdlog::warn("quarantine key={} ns={} generation={} tier={}", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
   const bool in_dram = entry.resident != kNoEntry;

@@ -102,6 +102,7 @@ class ChunkStore::Core {
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
+  std::function<void(const ChunkKey&)> on_quarantine;  // may be empty
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;

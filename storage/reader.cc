@@ -246,9 +246,14 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   return start(read);
 }
 
+void ChunkStore::on_quarantine(std::function<void(const ChunkKey& key)> listener) {
+  core_->on_quarantine = std::move(listener);
+}
+
 bool ChunkStore::resident(const ChunkReader& reader, uint32_t section,
                           std::vector<iovec>* memory) const {
   const std::shared_ptr<ArenaSpace>& space = core_->dram_of(reader.state_->id);
+  if (core_->index[reader.state_->id].has(IndexEntry::doomed)) return false;
   if (space == nullptr || section >= reader.header().sections.size()) return false;
   space->memory(reader.layout().section_offset(section), reader.header().sections[section].bytes,
                 memory);

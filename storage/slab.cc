@@ -77,8 +77,14 @@ Status SlabMemory::map_from(const Fd& fd) {
 }
 
 Status SlabMemory::map() {
-  let_go();
   const uint64_t file_bytes = slab_data_offset(bytes_) + bytes_;
+  // Whoever still maps the old file must not keep the machine's memory: they see zeros from here
+  // on.
+  if (fd_) {
+    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                      static_cast<off_t>(file_bytes));
+  }
+  let_go();
   bool mapped = false;
   if (huge_pages_) {  // only when the administrator set huge pages aside
     if (StatusOr<Fd> fd = make_memfd(file_bytes, true); fd.ok() && map_from(*fd).ok()) {

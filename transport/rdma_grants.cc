@@ -242,6 +242,10 @@ void RdmaGrants::lane_lost(size_t path) {
     if (slot.state == State::free || slot.path != path) continue;
     if (slot.state == State::landed) {
       link_->send_step({.type = RdmaRecordType::landed, .id = slot.id});
+    } else if (slot.state == State::granted && slot.is_write && slot.id < unfinished_) {
+      // The asker is through with it, so it landed; only its immediate went with the queue pair.
+      granted_bytes_[path] -= slot.bytes;
+      if (!arrive(&slot).ok()) return;
     } else if (slot.state == State::granted) {
       granted_bytes_[path] -= slot.bytes;
       slot.state = State::held;

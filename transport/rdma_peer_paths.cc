@@ -101,8 +101,9 @@ void RdmaPeer::path_lost(size_t index, const Status& why) {
   if (carried_messages) {
     for (uint64_t sequence = acknowledged_ + 1; sequence <= sent_; ++sequence) {
       shared_->metrics.frames_again.add();
-      if (!post_frame(sequence)) return;  // that path went as well, and took care of the rest
+      if (!post_frame(sequence)) break;  // that path went as well, and its frames again by a third
     }
+    if (state_ != State::open && state_ != State::greeting) return;
   }
   announce_loss(index);
   transfers_.lane_lost(index);

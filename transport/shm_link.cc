@@ -1,6 +1,7 @@
 #include "transport/shm_link.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -155,6 +156,11 @@ Fd ShmLink::take_descriptor() {
   return first;
 }
 
+bool ShmLink::peer_closed() const {
+  pollfd look{.fd = fd_.get(), .events = 0, .revents = 0};
+  return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 StatusOr<uid_t> ShmLink::peer_user() const {
   ucred credentials{};
   socklen_t length = sizeof(credentials);
@@ -177,6 +183,7 @@ void ShmLink::push(const FrameHeader& header, std::span<const std::byte> body,
   batch.bytes.insert(batch.bytes.end(), head.begin(), head.end());
   batch.bytes.insert(batch.bytes.end(), body.begin(), body.end());
   if (!files.empty()) batch.files = std::move(files);
+  if (queued_ == 0) progress_ = loop_->now();
   queued_ += head.size() + body.size();
 }
 
@@ -210,6 +217,7 @@ void ShmLink::on_sent(int32_t result) {
   if (result > 0) {
     sent_ += static_cast<size_t>(result);
     queued_ -= static_cast<size_t>(result);
+    progress_ = loop_->now();
     batches_.front().files.clear();
     if (sent_ == batches_.front().bytes.size()) {
       batches_.pop_front();

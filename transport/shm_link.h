@@ -56,6 +56,10 @@ class ShmLink final : private FrameSink {
   void push(const FrameHeader& header, std::span<const std::byte> body, std::vector<Fd> files = {});
   void flush();
   size_t queued_bytes() const { return queued_; }
+  /// Since when the peer has taken no byte of what is queued; the present when nothing is.
+  Nanos stuck_since() const { return queued_ == 0 ? loop_->now() : progress_; }
+  /// Whether the peer has closed, though what it sent before was not received yet.
+  bool peer_closed() const;
   /// The next descriptor that came; null when there is none.
   Fd take_descriptor();
   /// The other process's user. kInternal.
@@ -93,6 +97,7 @@ class ShmLink final : private FrameSink {
   std::deque<Batch> batches_;
   size_t sent_ = 0;    // of the first batch
   size_t queued_ = 0;  // bytes of all of them
+  Nanos progress_{0};  // bytes were taken, or the queue began
   std::deque<Fd> descriptors_;
   iovec send_piece_{};
   msghdr receive_message_{};

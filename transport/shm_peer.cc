@@ -37,13 +37,14 @@ ShmPeer::~ShmPeer() {
   shared_->metrics.peers.sub();
 }
 
-Status ShmPeer::connect(const SocketAddress& address, const std::array<std::byte, 16>& secret,
-                        Nanos deadline, Op* op) {
+Status ShmPeer::connect(const SocketAddress& address, uid_t node_user,
+                        const std::array<std::byte, 16>& secret, Nanos deadline, Op* op) {
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) {
     state_ = State::finished;
     return error(StatusCode::kResourceExhausted, errno_status(errno, "unix socket").message());
   }
+  node_user_ = node_user;
   secret_ = secret;
   connect_op_ = op;
   link_ = std::make_unique<ShmLink>(shared_->loop, std::move(socket), true, this);
@@ -53,6 +54,12 @@ Status ShmPeer::connect(const SocketAddress& address, const std::array<std::byte
 }
 
 void ShmPeer::connected(ShmLink* link) {
+  const StatusOr<uid_t> user = link->peer_user();
+  if (!user.ok() || *user != node_user_) {
+    return close(CloseReason::handshake,
+                 error(StatusCode::kPermissionDenied,
+                       "it is not the node's user that listens on the socket it named"));
+  }
   const Hello hello{.secret = secret_, .connection = 0, .connections = 1};
   link->push(header_of(FrameType::hello, 0, kHelloBytes), encode(hello));
   link->flush();
@@ -62,7 +69,7 @@ void ShmPeer::connected(ShmLink* link) {
 Status ShmPeer::map_file(Fd file, const ShmFileFacts& facts, bool writable, ShmMapping* into) {
   if (!file) return error(StatusCode::kInvalidArgument, "a descriptor is missing");
   TERRACE_ASSIGN_OR_RETURN(*into, ShmMapping::map(file, facts, writable));
-  shared_->metrics.area_bytes.add(facts.bytes);
+  count_area(facts.bytes);
   return ok_status();
 }
 
@@ -70,7 +77,6 @@ Status ShmPeer::open(std::unique_ptr<ShmLink> link) {
   link_ = std::move(link);
   link_->set_owner(this);
   state_ = State::open;
-  was_open_ = true;
   constexpr ShmFileFacts kFacts{0, ShmArea::kBytes};
   TERRACE_ASSIGN_OR_RETURN(Fd ours, make_memory_file("terrace-from-node", kFacts.bytes));
   TERRACE_ASSIGN_OR_RETURN(Fd theirs, make_memory_file("terrace-to-node", kFacts.bytes));
@@ -83,9 +89,10 @@ Status ShmPeer::open(std::unique_ptr<ShmLink> link) {
   StatusOr<ShmMapping> peer_area = ShmMapping::map(theirs, kFacts, false);
   TERRACE_RETURN_IF_ERROR(peer_area.status());
   peer_area_ = std::move(*peer_area);
-  shared_->metrics.area_bytes.add(kFacts.bytes);
+  count_area(kFacts.bytes);
   files.push_back(std::move(theirs));
   link_->push(header_of(FrameType::hello_ok, 0, 0), {}, std::move(files));
+  was_open_ = true;
   schedule_work();
   return ok_status();
 }
@@ -325,15 +332,19 @@ void ShmPeer::finish() {
     if (read.op != nullptr) read.op->done(gone);
   }
   shared_->metrics.files_mapped.sub(files_.size());
-  if (!peer_area_.memory().empty()) shared_->metrics.area_bytes.sub(2 * ShmArea::kBytes);
+  shared_->metrics.area_bytes.sub(area_bytes_);
   if (was_open_) return shared_->handler->on_peer_closed(id_, why_);
-  const bool late = why_.code() == StatusCode::kDeadlineExceeded;
-  end_connect(late ? why_ : gone);
+  const bool ours =
+      why_.code() == StatusCode::kDeadlineExceeded || why_.code() == StatusCode::kPermissionDenied;
+  end_connect(ours ? why_ : gone);
 }
 
 void ShmPeer::tick() {
   if (state_ != State::open) return;
   const Nanos now = shared_->loop->now();
+  if (now - link_->stuck_since() > shared_->options.stall_timeout) {
+    return close(CloseReason::stalled, error(StatusCode::kUnavailable, "the peer stopped reading"));
+  }
   for (const auto& [ref, lent] : lent_) {
     if (lent.release_by != Nanos(0) && now > lent.release_by) {
       return close(CloseReason::stalled,

@@ -75,8 +75,8 @@ class ShmPeer final : public ShmLink::Owner {
   ~ShmPeer();
 
   /// The side that called.
-  Status connect(const SocketAddress& address, const std::array<std::byte, 16>& secret,
-                 Nanos deadline, Op* op);
+  Status connect(const SocketAddress& address, uid_t node_user,
+                 const std::array<std::byte, 16>& secret, Nanos deadline, Op* op);
   /// The side that listens: takes over a link whose hello was there, and makes the areas.
   /// kResourceExhausted: the machine has not the memory; then the peer is closed.
   Status open(std::unique_ptr<ShmLink> link);
@@ -175,6 +175,10 @@ class ShmPeer final : public ShmLink::Owner {
   Status map_file(Fd file, const ShmFileFacts& facts, bool writable, ShmMapping* into);
   Status still_open() const;
   void schedule_work() { host_->schedule_work(this); }
+  void count_area(uint64_t bytes) {
+    area_bytes_ += bytes;
+    shared_->metrics.area_bytes.add(bytes);
+  }
   void end_connect(Status result);
   void expire();
 
@@ -184,10 +188,12 @@ class ShmPeer final : public ShmLink::Owner {
   State state_ = State::connecting;
   bool was_open_ = false;
   std::unique_ptr<ShmLink> link_;
+  uid_t node_user_ = 0;
   std::array<std::byte, 16> secret_{};
   Op* connect_op_ = nullptr;
   uint64_t next_ref_ = 1;
-  ShmArea area_;          // ours: the peer copies out of it
+  ShmArea area_;  // ours: the peer copies out of it
+  uint64_t area_bytes_ = 0;
   ShmMapping peer_area_;  // the peer's: we copy out of it
   std::deque<Waiting> waiting_;
   uint64_t waiting_bytes_ = 0;

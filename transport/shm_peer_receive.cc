@@ -230,6 +230,10 @@ Status ShmPeer::land_write(Job* job) {
     return ok_status();
   }
   copy_bytes(shared_->from, shared_->into, shared_->crc_runs, true, &shared_->sums);
+  // Who lent the bytes may have given up on us and used the memory again: then it closed before.
+  if (transfer.bytes > 0 && link_->peer_closed()) {
+    return error(StatusCode::kUnavailable, "the peer closed while its bytes were copied");
+  }
   shared_->metrics.bytes_in.add(transfer.bytes);
   shared_->metrics.writes_in.add();
   say_done(transfer.ref, StatusCode::kOk);
@@ -271,7 +275,9 @@ size_t ShmPeer::work(size_t bytes_max) {
       const Status taken = take_job(std::move(job));
       if (state_ != State::open) break;
       if (!taken.ok()) {
-        close(CloseReason::bad_frame, taken);
+        close(taken.code() == StatusCode::kUnavailable ? CloseReason::peer_closed
+                                                       : CloseReason::bad_frame,
+              taken);
         break;
       }
     }

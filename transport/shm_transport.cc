@@ -31,8 +31,8 @@ class ShmTransport::Core final : public ShmPeer::Host, public ShmListener::Host 
   }
   ~Core() { TERRACE_CHECK(closed_); }
 
-  StatusOr<PeerId> connect(const std::string& name, const std::array<std::byte, 16>& secret,
-                           Nanos deadline, Op* op);
+  StatusOr<PeerId> connect(const std::string& name, uid_t node_user,
+                           const std::array<std::byte, 16>& secret, Nanos deadline, Op* op);
   void close(Op* op);
   ShmPeer* find(PeerId id) const {
     const auto it = peers_.find(static_cast<uint64_t>(id));
@@ -73,7 +73,7 @@ class ShmTransport::Core final : public ShmPeer::Host, public ShmListener::Host 
   Op* close_op_ = nullptr;
 };
 
-StatusOr<PeerId> ShmTransport::Core::connect(const std::string& name,
+StatusOr<PeerId> ShmTransport::Core::connect(const std::string& name, uid_t node_user,
                                              const std::array<std::byte, 16>& secret,
                                              Nanos deadline, Op* op) {
   if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
@@ -83,7 +83,7 @@ StatusOr<PeerId> ShmTransport::Core::connect(const std::string& name,
   TERRACE_ASSIGN_OR_RETURN(const SocketAddress address, parse_unix_address(name));
   const PeerId id = make_peer_id(TransportKind::shm);
   auto peer = std::make_unique<ShmPeer>(id, &shared, this);
-  TERRACE_RETURN_IF_ERROR(peer->connect(address, secret, deadline, op));
+  TERRACE_RETURN_IF_ERROR(peer->connect(address, node_user, secret, deadline, op));
   peers_[static_cast<uint64_t>(id)] = std::move(peer);
   return id;
 }
@@ -100,11 +100,11 @@ Status ShmTransport::Core::link_complete(const std::array<std::byte, 16>& secret
   ShmPeer* const peer = owned.get();
   peers_[static_cast<uint64_t>(id)] = std::move(owned);
   const Status opened = peer->open(std::move(*link));
-  shared.handler->on_peer(id, secret);
-  if (!opened.ok()) {
+  if (!opened.ok()) {  // nobody hears of it, so the secret may be used another way
     peer->close(CloseReason::full, opened);
     return ok_status();
   }
+  shared.handler->on_peer(id, secret);
   if (find(id) != nullptr) raw->receive(FrameLane::shm);
   return ok_status();
 }
@@ -201,9 +201,9 @@ Status ShmTransport::listen(const std::string& name,
                             std::function<bool(std::span<const std::byte, 16>)> secret_known) {
   return core_->listener().listen(name, std::move(secret_known));
 }
-StatusOr<PeerId> ShmTransport::connect(const std::string& name, std::array<std::byte, 16> secret,
-                                       Nanos deadline, Op* op) {
-  return core_->connect(name, secret, deadline, op);
+StatusOr<PeerId> ShmTransport::connect(const std::string& name, uid_t node_user,
+                                       std::array<std::byte, 16> secret, Nanos deadline, Op* op) {
+  return core_->connect(name, node_user, secret, deadline, op);
 }
 const ShmMetrics& ShmTransport::metrics() const {
   return core_->shared.metrics;

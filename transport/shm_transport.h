@@ -33,12 +33,13 @@ class ShmTransport final : public Transport {
   /// kInvalidArgument (the name), kUnavailable (in use, or no such directory).
   Status listen(const std::string& name,
                 std::function<bool(std::span<const std::byte, 16>)> secret_known);
-  /// Connects and shakes hands. Done(OK) when the peer can be used; kUnavailable or
-  /// kDeadlineExceeded, and then there is no on_peer_closed. `deadline` is a time of the loop's
-  /// clock. The PeerId is valid from the return, for close_peer(); everything else answers
-  /// kUnavailable until then.
-  StatusOr<PeerId> connect(const std::string& name, std::array<std::byte, 16> secret,
-                           Nanos deadline, Op* op);
+  /// Connects and shakes hands, if it is a process of user `node_user` that listens there: nobody
+  /// else hears the secret. Done(OK) when the peer can be used; kUnavailable, kPermissionDenied
+  /// (another user) or kDeadlineExceeded, and then there is no on_peer_closed. `deadline` is a time
+  /// of the loop's clock. The PeerId is valid from the return, for close_peer(); everything else
+  /// answers kUnavailable until then.
+  StatusOr<PeerId> connect(const std::string& name, uid_t node_user,
+                           std::array<std::byte, 16> secret, Nanos deadline, Op* op);
   const ShmMetrics& metrics() const;
 
   /// Lends `peer` what it has not got yet of `memory`, and says where it lies; messages sent from

@@ -84,7 +84,8 @@ class ShmTransportTest : public testing::Test {
     std::array<std::byte, 16> secret{};
     secret[0] = static_cast<std::byte>(who);
     CountingOp connected;
-    const auto peer = client->connect(name, secret, engine.loop->now() + seconds(5), &connected);
+    const auto peer =
+        client->connect(name, listening_user, secret, engine.loop->now() + seconds(5), &connected);
     if (!peer.ok()) return peer.status();
     const PeerId before = node.peer;
     EXPECT_TRUE(turn_until([&] { return connected.runs == 1; }));
@@ -134,6 +135,7 @@ class ShmTransportTest : public testing::Test {
   Side engine{&clock};
   Exporter exporter;
   bool allow_same_user = true;
+  uid_t listening_user = ::geteuid();
   std::string name;
   std::unique_ptr<ShmTransport> server;
   std::unique_ptr<ShmTransport> client;
@@ -238,6 +240,23 @@ TEST_F(ShmTransportTest, ACallerOfOurOwnUserIsRefusedUnlessSaid) {
   restart({});
   EXPECT_EQ(connect().code(), StatusCode::kUnavailable);
   EXPECT_EQ(node.peer, PeerId{});
+}
+
+TEST_F(ShmTransportTest, NobodyButTheNodesUserHearsTheSecret) {
+  ++listening_user;
+  EXPECT_EQ(connect().code(), StatusCode::kPermissionDenied);
+  EXPECT_EQ(server->metrics().accepted.get(), 1u);
+  EXPECT_EQ(closes(CloseReason::secret), 0u) << "not a byte was said";
+}
+
+TEST_F(ShmTransportTest, WhoDoesNotReadItsAnswersIsClosed) {
+  restart({.stall_timeout = milliseconds(100)});
+  const Fd fd = raw_link(5);
+  ASSERT_TRUE(turn_until([&] { return node.peer != PeerId{}; }));
+  const std::vector<std::byte> body(kMiB);
+  ASSERT_TRUE(server->send_message(node.peer, {.kind = 1, .tag = 1, .body = body}).ok());
+  ASSERT_TRUE(turn_until([&] { return node.closes == 1; }));
+  EXPECT_EQ(closes(CloseReason::stalled), 1u);
 }
 
 TEST_F(ShmTransportTest, StrangersAreTurnedAway) {

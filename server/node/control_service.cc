@@ -2,9 +2,12 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <unistd.h>
+
 #include <future>
 #include <type_traits>
 
+#include "base/host.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
@@ -101,6 +104,10 @@ class ControlService final : public proto::Control::Service {
     reply->set_secret(secret.data(), secret.size());
     reply->set_data_port(facts_.data_port);
     reply->set_shm_socket(facts_.shm_socket);
+    if (!facts_.shm_socket.empty()) {
+      reply->set_shm_host(host_identity(facts_.shm_socket.front() == '@'));
+      reply->set_shm_user(::geteuid());
+    }
     reply->set_node_id(facts_.node_id);
     reply->set_version(kVersion);
     reply->set_boot_id(facts_.boot_id);
@@ -114,8 +121,9 @@ class ControlService final : public proto::Control::Service {
         return error(StatusCode::kUnavailable, "node has no RDMA: see its option rdma");
       }
       const auto bytes = std::as_bytes(std::span(request.secret().data(), request.secret().size()));
-      const Session* session = router_->find_session(bytes);
-      if (session == nullptr || session->was_connected()) {
+      Session* session = router_->find_session(bytes);
+      // Once per session: making queue pairs keeps the loop busy.
+      if (session == nullptr || session->was_connected() || session->asked_rdma()) {
         return error(StatusCode::kUnauthenticated, "unknown or used session: open one");
       }
       TERRACE_ASSIGN_OR_RETURN(const RdmaTransport::Offer offer,

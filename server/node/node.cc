@@ -219,6 +219,7 @@ StatusOr<std::string> Node::Core::open_shm(
   viewing.grace = config.view_grace;
   views = std::make_unique<ViewTable>(loop.get(), board.get(), viewing);
   context.views = views.get();
+  store->on_quarantine([this](const ChunkKey& key) { views->condemn(key); });
   slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
@@ -283,6 +284,7 @@ void Node::Core::shut_down() {
   shm.reset();
   rdma.reset();
   slabs.reset();
+  if (store != nullptr) store->on_quarantine(nullptr);
   if (views != nullptr) views->close();
   views.reset();
   board.reset();

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "base/loop.h"
 #include "proto/message_kind.h"
@@ -91,6 +92,8 @@ class Session {
   /// A secret opens one connection: it is used up even when that ended.
   bool was_connected() const { return was_connected_; }
   void connected_as(PeerId peer);
+  /// Whether it was asked before.
+  bool asked_rdma() { return std::exchange(asked_rdma_, true); }
   LeaseTable& leases() { return leases_; }
 
   /// The namespace when this session opened it, else null.
@@ -121,6 +124,7 @@ class Session {
   PeerId peer_{};
   bool connected_ = false;
   bool was_connected_ = false;
+  bool asked_rdma_ = false;
   LeaseTable leases_;
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;

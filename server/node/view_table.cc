@@ -29,24 +29,30 @@ void ViewTable::revoke_old(uint64_t bytes_wanted) {
 
 StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, std::unique_ptr<ChunkReader> reader,
                                             uint64_t bytes) {
-  uint64_t& of_peer = bytes_by_peer_[static_cast<uint64_t>(peer)];
+  Share& of_peer = by_peer_[static_cast<uint64_t>(peer)];
   const bool fits = bytes <= options_.bytes_max - std::min(bytes_, options_.bytes_max);
-  if (!fits || of_peer + bytes > options_.bytes_max / 2) {
+  if (!fits || of_peer.bytes + bytes > options_.bytes_max / 2) {
     metrics_.refused.add();
     if (!fits) revoke_old(bytes);
-    if (of_peer == 0) bytes_by_peer_.erase(static_cast<uint64_t>(peer));
+    const uint64_t held = of_peer.bytes;
+    if (of_peer.views == 0) by_peer_.erase(static_cast<uint64_t>(peer));
     return error(StatusCode::kResourceExhausted,
                  "a view of " + std::to_string(bytes) + " bytes beside " + std::to_string(bytes_) +
-                     " in view, " + std::to_string(of_peer) +
+                     " in view, " + std::to_string(held) +
                      " of them this client's; at most view-bytes-max = " +
                      std::to_string(options_.bytes_max) +
                      ", half of it for one client: release views, or fetch");
   }
-  const uint32_t word = board_->take();
+  const bool many = of_peer.views >= kViewsMax / 2;
+  const uint32_t word = many ? ViewBoard::kWords : board_->take();
   if (word == ViewBoard::kWords) {
     metrics_.refused.add();
+    if (!many) revoke_old(1);
+    if (of_peer.views == 0) by_peer_.erase(static_cast<uint64_t>(peer));
     return error(StatusCode::kResourceExhausted,
-                 std::to_string(kViewsMax) + " views, the limit: release some, or fetch");
+                 std::to_string(views_.size()) + " views, " + std::to_string(of_peer.views) +
+                     " of them this client's; at most " + std::to_string(kViewsMax) +
+                     ", half of them for one client: release some, or fetch");
   }
   const uint64_t id = next_id_++;
   views_[id] = {.peer = peer,
@@ -55,7 +61,8 @@ StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, std::unique_ptr<ChunkRe
                 .word = word,
                 .since = loop_->now()};
   bytes_ += bytes;
-  of_peer += bytes;
+  of_peer.bytes += bytes;
+  ++of_peer.views;
   metrics_.bytes.add(bytes);
   metrics_.views.add();
   metrics_.granted.add();
@@ -79,9 +86,9 @@ ViewTable::Views::iterator ViewTable::drop(Views::iterator view) {
   board_->give_back(view->second.word);
   bytes_ -= view->second.bytes;
   metrics_.bytes.sub(view->second.bytes);
-  const auto peer = bytes_by_peer_.find(static_cast<uint64_t>(view->second.peer));
-  peer->second -= view->second.bytes;
-  if (peer->second == 0) bytes_by_peer_.erase(peer);
+  const auto peer = by_peer_.find(static_cast<uint64_t>(view->second.peer));
+  peer->second.bytes -= view->second.bytes;
+  if (--peer->second.views == 0) by_peer_.erase(peer);
   return views_.erase(view);
 }
 
@@ -100,9 +107,15 @@ void ViewTable::release(PeerId peer, uint64_t id) {
 }
 
 void ViewTable::peer_gone(PeerId peer) {
-  if (!bytes_by_peer_.contains(static_cast<uint64_t>(peer))) return;
+  if (!by_peer_.contains(static_cast<uint64_t>(peer))) return;
   for (auto it = views_.begin(); it != views_.end(); ++it) {
     if (it->second.peer == peer && !it->second.resting) rest(it);
+  }
+}
+
+void ViewTable::condemn(const ChunkKey& key) {
+  for (auto it = views_.begin(); it != views_.end(); ++it) {
+    if (!it->second.resting && it->second.reader->header().key == key) rest(it);
   }
 }
 

@@ -55,6 +55,8 @@ class ViewTable {
   void release(PeerId peer, uint64_t id);
   /// All of the peer's views end.
   void peer_gone(PeerId peer);
+  /// The object's bytes failed a checksum: no view of it is valid any more.
+  void condemn(const ChunkKey& key);
   /// Lets go of everything.
   void close();
   const ViewMetrics& metrics() const { return metrics_; }
@@ -79,7 +81,11 @@ class ViewTable {
   const ViewOptions options_;
   ViewMetrics metrics_;
   Views views_;
-  std::unordered_map<uint64_t, uint64_t> bytes_by_peer_;
+  struct Share {
+    uint64_t bytes = 0;
+    uint32_t views = 0;
+  };
+  std::unordered_map<uint64_t, Share> by_peer_;
   uint64_t bytes_ = 0;
   uint64_t next_id_ = 1;
   std::deque<std::pair<Nanos, uint64_t>> resting_;  // free at, id

@@ -56,7 +56,7 @@ TransportFactory shm(bool node_is_a) {
     ASSERT_TRUE(listens.ok()) << listens.to_string();
     CountingOp connected;
     const StatusOr<PeerId> peer =
-        client->connect(name, {}, caller->loop->now() + seconds(5), &connected);
+        client->connect(name, ::geteuid(), {}, caller->loop->now() + seconds(5), &connected);
     ASSERT_TRUE(peer.ok()) << peer.status().to_string();
     while (connected.runs == 0) {
       a->loop->turn(microseconds(50));

@@ -28,6 +28,16 @@ Completion view(TestClient* client, const std::vector<std::string>& names) {
   return *std::move(done);
 }
 
+/// A young node refuses puts until enough of its slabs are populated.
+StatusCode put_surely(TestClient* client, const std::string& name) {
+  StatusCode code = StatusCode::kResourceExhausted;
+  for (int i = 0; i < 200 && code == StatusCode::kResourceExhausted; ++i) {
+    if (i > 0) std::this_thread::sleep_for(milliseconds(25));
+    code = client->put(name, kBytes, Durability::memory);
+  }
+  return code;
+}
+
 /// The bytes of a view, copied out.
 std::vector<std::byte> bytes_of(const ObjectView& view) {
   std::vector<std::byte> out;
@@ -92,7 +102,7 @@ TEST(ViewTest, EvictionPassesItByAndAnEraseLeavesItReadable) {
   const Completion done = view(&client, {"kept"});
   ASSERT_EQ(done.key_codes[0], StatusCode::kOk);
   for (int i = 0; i < 40; ++i) {
-    ASSERT_EQ(client.put("flood" + std::to_string(i), kBytes, Durability::memory), StatusCode::kOk);
+    ASSERT_EQ(put_surely(&client, "flood" + std::to_string(i)), StatusCode::kOk);
   }
   EXPECT_EQ(bytes_of(done.views[0]), TestClient::content("kept", kBytes));
   const std::vector<ChunkKey> keys = {client.key("kept")};
@@ -157,14 +167,18 @@ TEST(ViewTest, DieWithTheirHolderWhoeverKilledIt) {
   EXPECT_EQ(node.counter("views"), 0u);
 }
 
-TEST(ViewTest, OutliveTheirNodeAsTheyWere) {
+TEST(ViewTest, AreNotValidOnceTheirNodeIsGoneAndStayReadable) {
   auto node = std::make_unique<NodeProcess>(std::vector<std::string>{"--dram-bytes", "256MiB"});
   TestClient client(node->endpoint());
   ASSERT_EQ(client.put("a", kBytes, Durability::memory), StatusCode::kOk);
   const Completion done = view(&client, {"a"});
   ASSERT_EQ(done.key_codes[0], StatusCode::kOk);
   node->kill();
-  EXPECT_TRUE(client.sdk().verify(done.views[0].id).ok());
+  for (int i = 0; i < 100 && client.sdk().view_valid(done.views[0].id); ++i) {
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  EXPECT_FALSE(client.sdk().view_valid(done.views[0].id));
+  EXPECT_EQ(client.sdk().verify(done.views[0].id).code(), StatusCode::kAborted);
   EXPECT_EQ(bytes_of(done.views[0]), TestClient::content("a", kBytes));
   client.sdk().release_view(done.views[0].id);
 }

@@ -18,6 +18,7 @@ struct ChunkBenchOptions : BenchOptions {
   uint32_t layers = 32;
   uint32_t connections = 2;
   uint32_t depth = 4;  // the first and the last step of one leave room that others fill
+  uint32_t batch = 1;  // chunks of one fetch
   uint64_t working_set_mib = 512;
   bool redis = true;
   uint32_t block_tokens = 16;  // of the paged cache that fetch scatters into

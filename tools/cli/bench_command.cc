@@ -82,6 +82,9 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
                    "Tokens per block of the paged cache that is also fetched into")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();
+  command->add_option("--batch", options->batch, "Chunks of one fetch")
+      ->check(CLI::Range(1u, 512u))
+      ->capture_default_str();
   command->add_flag("!--no-redis", options->redis, "Leave out the comparison with Redis");
   command->footer(
       examples("  terrace bench fetch --transport tcp --tier dram --check\n"

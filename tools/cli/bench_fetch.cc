@@ -149,7 +149,9 @@ Status FetchBench::check_tier(const LoopResult& result) const {
 
 Submit FetchBench::contiguous(BenchSession* session) {
   return [this, session](uint64_t n) {
-    return session->fetch(keys_[n % keys_.size()], n % keys_.size(), rig_.chunk_bytes);
+    const uint64_t first = n * options_.batch % keys_.size();
+    const uint64_t count = std::min<uint64_t>(options_.batch, keys_.size() - first);
+    return session->fetch(std::span(keys_).subspan(first, count), first, rig_.chunk_bytes);
   };
 }
 
@@ -308,6 +310,7 @@ Status FetchBench::finish() {
   report_.extra["layers"] = options_.layers;
   report_.extra["connections"] = options_.connections;
   report_.extra["depth"] = options_.depth;
+  report_.extra["batch"] = options_.batch;
   report_.extra["working_set_bytes"] = rig_.chunks * rig_.chunk_bytes;
   if (nvme()) TERRACE_RETURN_IF_ERROR(proof_of_device());
   // The bytes of the last fetches too are those that were stored, and not only by their CRCs.

@@ -79,6 +79,19 @@ StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, uint64_t place, uint64_t
   return fetch(key, std::span(&whole, 1));
 }
 
+StatusOr<OpId> BenchSession::fetch(std::span<const ChunkKey> keys, uint64_t place,
+                                   uint64_t bytes_each) {
+  std::vector<Fragment> wholes;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    wholes.push_back({0, region_, (place + i) * bytes_each, bytes_each});
+  }
+  std::vector<FetchItem> items;
+  for (size_t i = 0; i < keys.size(); ++i) items.push_back({keys[i], {&wholes[i], 1}});
+  FetchOptions options;
+  options.deadline = timeout_;
+  return client_->fetch(ns_, items, options);
+}
+
 StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, std::span<const Fragment> places) {
   const FetchItem item{key, places};
   FetchOptions options;

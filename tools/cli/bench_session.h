@@ -59,6 +59,8 @@ class BenchSession {
 
   /// Whole objects from or to the memory: object i at i * bytes_each.
   StatusOr<OpId> fetch(const ChunkKey& key, uint64_t place, uint64_t bytes_each);
+  /// Several in one operation, from place `place` on.
+  StatusOr<OpId> fetch(std::span<const ChunkKey> keys, uint64_t place, uint64_t bytes_each);
   /// A whole object into these places.
   StatusOr<OpId> fetch(const ChunkKey& key, std::span<const Fragment> places);
   StatusOr<OpId> put(const ChunkKey& key, uint64_t place, uint64_t bytes_each,
