@@ -77,48 +77,42 @@ void NodeSession::offered(StatusOr<SessionOffer> offer) {
   Nanos timeout = config_.open_timeout;
   if (!first_) timeout = std::min(timeout, kProbeTimeout);
   connect_by_ = parts_.loop->now() + timeout;
-  const bool shm = config_.data_path == DataPath::shm ||
-                   (config_.data_path == DataPath::automatic && node_is_here() &&
-                    parts_.loop->now() >= avoid_shm_until_);
-  trying_ = shm ? DataPath::shm : DataPath::tcp;
   if (config_.data_path == DataPath::rdma) return exchange_queue_pairs();
-  connect_data();
+  const Status shm = config_.data_path == DataPath::tcp
+                         ? error(StatusCode::kUnavailable, "not asked")
+                         : shm_possible();
+  if (config_.data_path == DataPath::shm && !shm.ok()) return failed(shm);
+  trying_ = shm.ok() ? DataPath::shm : DataPath::tcp;
+  const StatusOr<PeerId> peer = trying_ == DataPath::shm ? connect_shm() : connect_tcp();
+  if (!peer.ok()) return connect_failed(peer.status());
+  peer_ = *peer;
 }
 
-bool NodeSession::node_is_here() const {
-  if (offer_.shm_socket.empty()) return false;
+Status NodeSession::shm_possible() const {
+  const auto no = [this](const char* why) {
+    return error(StatusCode::kFailedPrecondition, "node " + config_.endpoint + why);
+  };
+  if (offer_.shm_socket.empty()) return no(" offers no shared memory: see its option shm");
   const std::string here = host_identity(offer_.shm_socket.front() == '@');
-  return !here.empty() && here == offer_.shm_host;
+  if (here.empty() || here != offer_.shm_host) {
+    return no(" is on another host, or its socket in another network namespace");
+  }
+  const bool avoid =
+      config_.data_path == DataPath::automatic && parts_.loop->now() < avoid_shm_until_;
+  return avoid ? no(" is reached over TCP for a while: shared memory failed") : ok_status();
 }
 
-StatusOr<PeerId> NodeSession::connect_by(DataPath path) {
-  if (path == DataPath::tcp) {
-    return parts_.links->tcp.connect(offer_.data_address, offer_.secret,
-                                     config_.data_connections + 1, connect_by_, &connected_op_);
-  }
-  if (offer_.shm_socket.empty()) {
-    return error(StatusCode::kFailedPrecondition,
-                 "node " + config_.endpoint + " offers no shared memory: see its option shm");
-  }
-  if (!node_is_here()) {
-    return error(StatusCode::kFailedPrecondition,
-                 "node " + config_.endpoint +
-                     " is on another host, or its socket in another network namespace");
-  }
+StatusOr<PeerId> NodeSession::connect_tcp() {
+  return parts_.links->tcp.connect(offer_.data_address, offer_.secret, config_.data_connections + 1,
+                                   connect_by_, &connected_op_);
+}
+
+StatusOr<PeerId> NodeSession::connect_shm() {
   // Half of the time, so that there is some left for the other way.
   const Nanos left = connect_by_ - parts_.loop->now();
   const bool last = config_.data_path == DataPath::shm;
   return parts_.links->shm.connect(offer_.shm_socket, offer_.shm_user, offer_.secret,
                                    last ? connect_by_ : connect_by_ - left / 2, &connected_op_);
-}
-
-void NodeSession::connect_data() {
-  const StatusOr<PeerId> peer = connect_by(trying_);
-  if (peer.ok()) {
-    peer_ = *peer;
-    return;
-  }
-  connect_failed(peer.status());
 }
 
 /// Ours to the node, through the worker, and its own back.

@@ -82,10 +82,10 @@ class NodeSession {
   void negotiate(Nanos timeout);  // worker thread
   StatusOr<SessionOffer> open_all(Nanos timeout);
   void offered(StatusOr<SessionOffer> offer);
-  /// The node is on this host, as far as its socket is concerned.
-  bool node_is_here() const;
-  void connect_data();
-  StatusOr<PeerId> connect_by(DataPath path);
+  /// Why the session cannot be over shared memory: no socket, another host, it failed lately.
+  Status shm_possible() const;
+  StatusOr<PeerId> connect_tcp();
+  StatusOr<PeerId> connect_shm();
   void connect_failed(const Status& why);
   void exchange_queue_pairs();
   void queue_pairs(PeerId peer, const StatusOr<std::string>& theirs);

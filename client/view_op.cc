@@ -66,8 +66,10 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys) {
   parts.read = [copies](Operations* operations, const Message& message, Completion* out) {
     const Status read = read_views(copies, operations, message, out);
     // A reply that is half right is not right: what was shown of it goes back.
-    if (!read.ok()) operations->release_views(out->views);
-    if (!read.ok()) *out = Completion();
+    if (!read.ok()) {
+      operations->release_views(out->views);
+      *out = Completion();
+    }
     return read;
   };
   parts.give_up = [count = keys.size()](StatusCode code, Completion* out) {

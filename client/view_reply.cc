@@ -3,29 +3,16 @@
 #include <algorithm>
 #include <string>
 
-#include "base/bytes.h"
 #include "base/limits.h"
 #include "proto/message_kind.h"
 
 namespace terrace {
 namespace {
 
-constexpr size_t kPieceBytes = 24;
 constexpr size_t kUnitsMax = kObjectBytesMax / kCrcUnitBytes + kSectionsMax;
 
 Status malformed(const std::string& what) {
   return error(StatusCode::kInternal, "node's reply to a view: " + what);
-}
-
-std::vector<ShmPiece> unpack_pieces(const std::string& packed) {
-  std::vector<ShmPiece> pieces;
-  ByteReader in(packed);
-  for (size_t i = 0; i < packed.size() / kPieceBytes; ++i) {
-    const uint64_t file = in.u64();
-    const uint64_t offset = in.u64();
-    pieces.push_back({file, offset, in.u64()});
-  }
-  return pieces;
 }
 
 /// Finds pieces in what the node lent, and keeps that mapped.
@@ -52,7 +39,7 @@ class Places {
 Status read_sections(const proto::ViewReply::View& from, Places* places, Views::Held* held) {
   TERRACE_ASSIGN_OR_RETURN(const std::vector<SectionSpec> specs, unpack_sections(from.sections()));
   TERRACE_ASSIGN_OR_RETURN(held->crcs, unpack_words(from.crcs(), kUnitsMax));
-  const std::vector<ShmPiece> pieces = unpack_pieces(from.pieces());
+  TERRACE_ASSIGN_OR_RETURN(const std::vector<ShmPiece> pieces, unpack_pieces(from.pieces()));
   size_t next = 0, units = 0;
   for (const SectionSpec& spec : specs) {
     ViewedSection section{spec, {}};
@@ -79,7 +66,7 @@ Status read_sections(const proto::ViewReply::View& from, Places* places, Views::
 
 Status read_view(const proto::ViewReply::View& from, const LentFile& lent, Views::Held* held) {
   Places places(lent, &held->mappings);
-  const std::vector<ShmPiece> word = unpack_pieces(from.word());
+  TERRACE_ASSIGN_OR_RETURN(const std::vector<ShmPiece> word, unpack_pieces(from.word()));
   if (word.size() != 1 || word[0].length != sizeof(uint64_t) ||
       word[0].offset % sizeof(uint64_t) != 0) {
     return malformed("a word that is none");

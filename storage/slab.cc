@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "base/memory_file.h"
 #include "base/prng.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -22,17 +22,7 @@ namespace {
 constexpr uint64_t kPopulateStep = 16 * kMiB;  // between looks at the stop flag
 
 StatusOr<Fd> make_memfd(uint64_t bytes, bool huge) {
-  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB : 0u);
-  Fd fd(::memfd_create("terrace-slab", flags));
-  if (!fd) return errno_status(errno, "memfd_create");
-  // Whoever gets a read-only descriptor could reopen it for writing where the mode allows.
-  if (::fchmod(fd.get(), S_IRUSR | S_IWUSR) != 0) return errno_status(errno, "slab's mode");
-  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
-    return errno_status(errno, "slab of " + std::to_string(bytes) + " bytes");
-  }
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return errno_status(errno, "sealing a slab");
-  }
+  TERRACE_ASSIGN_OR_RETURN(Fd fd, make_memory_file("terrace-slab", bytes, huge));
   if (!huge) return fd;
   // A shared mapping sets the huge pages aside for the file, or fails. Here, because a fixed
   // mapping that fails leaves a hole in the arena's addresses.
@@ -123,15 +113,7 @@ void SlabMemory::populate(bool lock, const std::atomic<bool>& stop, std::atomic<
 }
 
 StatusOr<Fd> SlabMemory::open_read_only() const {
-  // A descriptor of its own: a duplicate would share the write access of ours.
-  const std::string path = "/proc/self/fd/" + std::to_string(fd_.get());
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd) return fd;
-  const int why = errno;
-  if (why == ENOENT) {
-    return error(StatusCode::kUnavailable, "opening a slab to read: " + path + " is not there");
-  }
-  return errno_status(why, "opening a slab to read");
+  return reopen_read_only(fd_);
 }
 
 void SlabMemory::unmap_meta() {

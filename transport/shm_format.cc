@@ -41,6 +41,29 @@ Status check_sum(const std::vector<Range>& ranges, uint64_t bytes, const char* w
 }
 }  // namespace
 
+std::string pack_pieces(std::span<const ShmPiece> pieces) {
+  ByteWriter out;
+  for (const ShmPiece& piece : pieces) {
+    out.u64(piece.file);
+    out.u64(piece.offset);
+    out.u64(piece.length);
+  }
+  return out.take();
+}
+
+StatusOr<std::vector<ShmPiece>> unpack_pieces(std::string_view bytes) {
+  if (bytes.size() % kPieceBytes != 0)
+    return bad(std::to_string(bytes.size()) + " bytes of pieces");
+  std::vector<ShmPiece> pieces;
+  ByteReader in(bytes);
+  while (in.left() > 0) {
+    const uint64_t file = in.u64();
+    const uint64_t offset = in.u64();
+    pieces.push_back({file, offset, in.u64()});
+  }
+  return pieces;
+}
+
 std::vector<std::byte> encode(const ShmTransfer& transfer) {
   ByteWriter out;
   out.u64(transfer.ref);
@@ -54,11 +77,7 @@ std::vector<std::byte> encode(const ShmTransfer& transfer) {
     out.u64(span.offset);
     out.u64(span.length);
   }
-  for (const ShmPiece& piece : transfer.pieces) {
-    out.u64(piece.file);
-    out.u64(piece.offset);
-    out.u64(piece.length);
-  }
+  out.raw(pack_pieces(transfer.pieces));
   std::vector<std::byte> encoded = bytes_of(out.take());
   encoded.insert(encoded.end(), transfer.body.begin(), transfer.body.end());
   return encoded;
@@ -89,11 +108,7 @@ StatusOr<ShmTransfer> decode_shm_transfer(FrameType type, std::span<const std::b
     const uint64_t offset = in.u64();
     out.spans.push_back({region, offset, in.u64()});
   }
-  for (uint32_t i = 0; i < pieces; ++i) {
-    const uint64_t file = in.u64();
-    const uint64_t offset = in.u64();
-    out.pieces.push_back({file, offset, in.u64()});
-  }
+  TERRACE_ASSIGN_OR_RETURN(out.pieces, unpack_pieces(in.raw(pieces * kPieceBytes)));
   out.body = body.subspan(kHeadBytes + spans * kRemoteSpanBytes + pieces * kPieceBytes);
   const bool wants_spans = type != FrameType::shm_read_data;
   const bool wants_pieces = type != FrameType::shm_read;

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/region.h"
@@ -24,6 +26,10 @@ struct ShmPiece {
   uint64_t length = 0;
   bool operator==(const ShmPiece&) const = default;
 };
+
+std::string pack_pieces(std::span<const ShmPiece> pieces);
+/// kInvalidArgument: no whole number of pieces.
+StatusOr<std::vector<ShmPiece>> unpack_pieces(std::string_view bytes);
 
 /// A transfer that is announced: a write, a read that is asked for, or what answers it.
 struct ShmTransfer {

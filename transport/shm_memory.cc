@@ -17,7 +17,6 @@
 namespace terrace {
 namespace {
 
-constexpr mode_t kOwnerOnly = 0600;
 constexpr uint64_t kStreamBytesMin = 4096;  // below that a store past the caches does not pay
 }  // namespace
 
@@ -54,27 +53,6 @@ StatusOr<ShmMapping> ShmMapping::map(const Fd& file, const ShmFileFacts& facts, 
 std::span<const std::byte> ShmMapping::at(uint64_t offset, uint64_t length) const {
   if (length > memory_.size() || offset > memory_.size() - length) return {};
   return std::span<const std::byte>(memory_).subspan(offset, length);
-}
-
-StatusOr<Fd> make_memory_file(const char* name, uint64_t bytes) {
-  Fd file(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0 ||
-      ::fchmod(file.get(), kOwnerOnly) != 0 ||
-      ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return error(
-        StatusCode::kResourceExhausted,
-        errno_status(errno, "a memory file of " + std::to_string(bytes) + " bytes").message());
-  }
-  return file;
-}
-
-StatusOr<Fd> reopen_read_only(const Fd& file) {
-  const std::string path = "/proc/self/fd/" + std::to_string(file.get());
-  Fd read_only(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!read_only) {
-    return error(StatusCode::kInternal, errno_status(errno, "opening " + path).message());
-  }
-  return read_only;
 }
 
 uint64_t ShmArea::take(uint64_t bytes) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/handle.h"
+#include "base/memory_file.h"
 #include "base/status.h"
 #include "transport/shm_format.h"
 
@@ -32,12 +33,6 @@ class ShmMapping {
   explicit ShmMapping(std::span<std::byte> memory) : memory_(memory) {}
   std::span<std::byte> memory_;
 };
-
-/// A new memory file of `bytes` zeros: cannot shrink, grow or lose its seals, and nobody but our
-/// own user can open it again for writing. kResourceExhausted.
-StatusOr<Fd> make_memory_file(const char* name, uint64_t bytes);
-/// A descriptor of the same file that cannot write. kInternal.
-StatusOr<Fd> reopen_read_only(const Fd& file);
 
 /// Where one side puts bytes for the other: 64 slots that are lent until the peer is done.
 class ShmArea {

@@ -16,7 +16,7 @@ class ViewBoard {
   static constexpr uint32_t kWords = 65536;
   static constexpr uint64_t kBytes = uint64_t{kWords} * sizeof(uint64_t);
 
-  /// kResourceExhausted.
+  /// Errors: those of make_memory_file() and ShmMapping::map().
   static StatusOr<ViewBoard> create(uint64_t first_value);
   /// A word that nobody uses; kWords: there is none.
   uint32_t take();

@@ -1,6 +1,5 @@
 #include "server/node/view_op.h"
 
-#include "base/bytes.h"
 #include "base/limits.h"
 #include "server/node/view_table.h"
 #include "transport/shm_transport.h"
@@ -11,14 +10,6 @@ namespace {
 constexpr uint32_t kOpeningMax = 32;  // header reads of one request at once
 // What a reply may have grown to before another object is added: the largest object still fits.
 constexpr uint64_t kReplyBytesMax = kBodyBytesMax - 512 * kKiB;
-
-void pack(const std::vector<ShmPiece>& pieces, ByteWriter* out) {
-  for (const ShmPiece& piece : pieces) {
-    out->u64(piece.file);
-    out->u64(piece.offset);
-    out->u64(piece.length);
-  }
-}
 }  // namespace
 
 ViewOp::ViewOp(NodeContext* context, Session* session, uint64_t tag)
@@ -91,7 +82,7 @@ StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
   const ChunkReader& reader = *item->reader;
   const ObjectHeader& header = reader.header();
   if (reply_bytes_ > kReplyBytesMax) return StatusCode::kResourceExhausted;
-  ByteWriter pieces;
+  std::string pieces;
   std::vector<iovec> memory;
   for (uint32_t s = 0; s < header.sections.size(); ++s) {
     memory.clear();
@@ -99,7 +90,7 @@ StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
     // Piece by piece of a section, so that the reader knows where each section begins.
     const auto lent = context_->shm->lend(session_->peer(), memory);
     if (!lent.has_value()) return StatusCode::kFailedPrecondition;
-    pack(*lent, &pieces);
+    pieces += pack_pieces(*lent);
   }
   const auto grant = context_->views->grant(session_->peer(), std::move(item->reader),
                                             reader.layout().logical_bytes());
@@ -113,14 +104,12 @@ StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
     context_->views->release(session_->peer(), grant->id);
     return StatusCode::kUnavailable;
   }
-  ByteWriter where;
-  pack(*board, &where);
   proto::ViewReply::View* view = reply->add_views();
   view->set_id(grant->id);
   view->set_generation(grant->generation);
-  view->set_word(where.take());
+  view->set_word(pack_pieces(*board));
   reply_bytes_ += pieces.size() + 4 * header.unit_crcs.size() + 12 * header.sections.size() + 128;
-  view->set_pieces(pieces.take());
+  view->set_pieces(std::move(pieces));
   view->set_sections(pack_sections(header.sections));
   view->set_crcs(pack_words(header.unit_crcs));
   return StatusCode::kOk;
