@@ -16,6 +16,7 @@
 
 #include "base/buffer.h"
 #include "base/limits.h"
+#include "transport/bench_parts.h"
 #include "transport/rdma_transport.h"
 
 namespace terrace {
@@ -29,51 +30,11 @@ struct Settings {
   uint32_t window = 16;  // writes in flight
 };
 
-struct Figure {
-  double gb_per_s = 0;
-  double cpu_s_per_gb = 0;
-};
-
-constexpr size_t kObjectBytes = 32 * kMiB;
-constexpr size_t kPieceBytes = kMiB;
-constexpr std::array<std::byte, 16> kSecret{};
-
-double seconds_of(Nanos n) {
-  return std::chrono::duration<double>(n).count();
-}
-
-struct Flag final : Op {
-  void done(Status status) override {
-    result = std::move(status);
-    finished = true;
-  }
-  Status result;
-  bool finished = false;
-};
-
-class Quiet : public TransportHandler {
- public:
-  void on_peer(PeerId, std::span<const std::byte, 16>) override {}
-  void on_message(PeerId, const Message&) override {}
-  bool accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) override { return true; }
-  void on_write(PeerId, const IncomingWrite&) override {}
-  Status accept_read(PeerId, uint64_t, std::span<const RemoteSpan>) override {
-    return StatusCode::kPermissionDenied;
-  }
-  void on_peer_closed(PeerId, const Status&) override {}
-};
-
 RdmaOptions options_of(const Settings& settings) {
   RdmaOptions options;
   options.devices = {settings.device};
   options.gid_index = static_cast<int>(settings.gid);
   return options;
-}
-
-void close_and_wait(Loop* loop, RdmaTransport* transport) {
-  Flag closed;
-  transport->close(&closed);
-  while (!closed.finished) loop->turn(milliseconds(10));
 }
 
 /// Receives into one registered object, on its own thread.
@@ -134,16 +95,13 @@ class Sender final : public Quiet {
         transport_->establish(peer_, receiver.answer(), clock.now() + seconds(5), &connected).ok());
     while (!connected.finished) (*loop)->turn(milliseconds(10));
     TERRACE_CHECK(connected.result.ok());
-    const Nanos wall = clock.now();
-    const Nanos cpu = process_cpu_time();
+    const Stopwatch watch;
     for (Slot& slot : slots_) {
       slot.sender = this;
       start(&slot);
     }
     while (done_ < settings_.mib) (*loop)->turn(milliseconds(10));
-    const double gb = settings_.mib * static_cast<double>(kMiB) / 1e9;
-    const Figure out{.gb_per_s = gb / seconds_of(clock.now() - wall),
-                     .cpu_s_per_gb = seconds_of(process_cpu_time() - cpu) / gb};
+    const Figure out = watch.stop(uint64_t{settings_.mib} * kMiB);
     TERRACE_CHECK(transport_->metrics().bounced_bytes.get() == 0);
     while (receiver.landed() < settings_.mib * kMiB) (*loop)->turn(milliseconds(10));
     close_and_wait(loop->get(), transport_);
@@ -226,11 +184,6 @@ Figure perftest(const Settings& settings) {
     }
   }
   return {};
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 int run(const Settings& settings) {

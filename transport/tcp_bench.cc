@@ -17,6 +17,7 @@
 
 #include "base/buffer.h"
 #include "base/limits.h"
+#include "transport/bench_parts.h"
 #include "transport/tcp_address.h"
 #include "transport/tcp_transport.h"
 
@@ -32,58 +33,8 @@ struct Settings {
   uint32_t buffer_kib = 0;
 };
 
-struct Figure {
-  double gb_per_s = 0;
-  double cpu_s_per_gb = 0;
-};
-
-constexpr size_t kObjectBytes = 32 * kMiB;
-constexpr size_t kPieceBytes = kMiB;
-constexpr std::array<std::byte, 16> kSecret{};
 constexpr uint16_t kFinished = 1;
 constexpr uint16_t kPing = 2;
-
-class Stopwatch {
- public:
-  Figure stop(uint64_t bytes) const {
-    const double gb = static_cast<double>(bytes) / 1e9;
-    const auto s = [](Nanos n) { return std::chrono::duration<double>(n).count(); };
-    return {.gb_per_s = gb / s(clock_.now() - wall_),
-            .cpu_s_per_gb = s(process_cpu_time() - cpu_) / gb};
-  }
-
- private:
-  SystemClock clock_;
-  Nanos wall_ = clock_.now();
-  Nanos cpu_ = process_cpu_time();
-};
-
-struct Flag final : Op {
-  void done(Status status) override {
-    result = std::move(status);
-    finished = true;
-  }
-  Status result;
-  bool finished = false;
-};
-
-class Quiet : public TransportHandler {
- public:
-  void on_peer(PeerId, std::span<const std::byte, 16>) override {}
-  void on_message(PeerId, const Message&) override {}
-  bool accept_write(PeerId, const IncomingWrite&, std::vector<uint32_t>*) override { return true; }
-  void on_write(PeerId, const IncomingWrite&) override {}
-  Status accept_read(PeerId, uint64_t, std::span<const RemoteSpan>) override {
-    return StatusCode::kPermissionDenied;
-  }
-  void on_peer_closed(PeerId, const Status&) override {}
-};
-
-void close_and_wait(Loop* loop, TcpTransport* transport) {
-  Flag closed;
-  transport->close(&closed);
-  while (!closed.finished) loop->turn(milliseconds(10));
-}
 
 /// Receives into one registered object, on its own thread.
 class Receiver final : public Quiet {
@@ -277,11 +228,6 @@ Figure raw_sockets(const Settings& settings, std::span<std::byte> from, std::spa
   }
   for (std::thread& thread : threads) thread.join();
   return watch.stop(pieces * settings.connections * kPieceBytes);
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 int run(const Settings& settings) {
