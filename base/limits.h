@@ -1,5 +1,6 @@
 // base/limits.h - every bound that more than one room relies on, and what must hold between them.
 #pragma once
+#include <chrono>
 #include <cstdint>
 
 namespace terrace {
@@ -18,7 +19,11 @@ inline constexpr uint32_t kSectorBytes = 4096;  // device alignment and torn-wri
 
 // Requests
 inline constexpr uint32_t kKeysPerRequestMax = 512;
+inline constexpr std::chrono::microseconds kPollLongest{1'000'000};  // of a loop, before it sleeps
 inline constexpr uint32_t kFragmentsPerRequestMax = 65536;
+inline constexpr uint32_t kBlockIdsPerRequestMax = 65536;
+// Planes times block ids, over all items of a request.
+inline constexpr uint64_t kPagedPiecesPerRequestMax = uint64_t{4} << 20;
 inline constexpr uint32_t kBodyBytesMax = 2 * 1024 * 1024;
 inline constexpr uint32_t kFramePayloadBytesMax = 1024 * 1024;
 inline constexpr uint32_t kFramesFragmentsMax = 256;  // destination fragments of one data frame

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "base/ring.h"
 
 namespace terrace {
@@ -60,7 +61,12 @@ class Loop::Wake final : public IoOp {
 };
 
 StatusOr<std::unique_ptr<Loop>> Loop::create(const Options& options, const Clock* clock) {
-  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<Ring> ring, Ring::open(options.ring_entries));
+  // The kernel takes the ring's pages near the CPU that asks.
+  const std::vector<uint32_t> before = cpus_of_this_thread();
+  if (!options.cpus.empty()) TERRACE_RETURN_IF_ERROR(pin_this_thread(options.cpus));
+  StatusOr<std::unique_ptr<Ring>> opened = Ring::open(options.ring_entries);
+  if (!options.cpus.empty()) TERRACE_RETURN_IF_ERROR(pin_this_thread(before));
+  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<Ring> ring, std::move(opened));
   auto loop = std::unique_ptr<Loop>(new Loop(options, clock, std::move(ring)));
   loop->wake_ = std::make_unique<Wake>(loop.get());
   loop->wake_->arm();
@@ -68,7 +74,11 @@ StatusOr<std::unique_ptr<Loop>> Loop::create(const Options& options, const Clock
 }
 
 Loop::Loop(const Options& options, const Clock* clock, std::unique_ptr<Ring> ring)
-    : clock_(clock), mailbox_(options.mailbox_tasks_max), ring_(std::move(ring)) {}
+    : clock_(clock),
+      cpus_(options.cpus),
+      poll_for_(options.poll_for),
+      mailbox_(options.mailbox_tasks_max),
+      ring_(std::move(ring)) {}
 
 Loop::~Loop() {
   wake_->closing = true;
@@ -80,7 +90,12 @@ Loop::~Loop() {
 
 void Loop::run() {
   ask_for_short_slices();
-  while (!stopping_.load(std::memory_order_acquire)) turn(seconds(1));
+  // create() tried it: a CPU that went away since leaves the thread where it is.
+  if (!cpus_.empty()) (void)pin_this_thread(cpus_);
+  while (!stopping_.load(std::memory_order_acquire)) {
+    const bool polling = poll_for_ > Nanos(0) && now() - last_completion_ < poll_for_;
+    turn(polling ? Nanos(0) : seconds(1));
+  }
 }
 
 void Loop::stop() {
@@ -94,7 +109,9 @@ size_t Loop::turn(Nanos wait_max) {
     wait_max = std::clamp(timers_.front()->at_ - clock_->now(), Nanos(0), wait_max);
   }
   size_t ran = run_deferred();
-  ran += ring_->turn(wait_max);
+  const size_t completed = ring_->turn(wait_max);
+  if (completed > 0 && poll_for_ > Nanos(0)) last_completion_ = now();
+  ran += completed;
   ran += run_timers();
   return ran;
 }

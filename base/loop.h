@@ -82,8 +82,14 @@ class Loop {
   struct Options {
     uint32_t ring_entries = 1024;  // power of two
     uint32_t mailbox_tasks_max = 4096;
+    /// run() pins its thread to these, and the ring lies near them; none: anywhere.
+    std::vector<uint32_t> cpus{};
+    /// So long after the last completion run() asks the kernel again and again before it sleeps: it
+    /// reacts sooner, for a core that is never idle meanwhile.
+    Nanos poll_for{0};
   };
-  /// kUnavailable when the kernel refuses io_uring (the message says what to check).
+  /// kUnavailable when the kernel refuses io_uring (the message says what to check);
+  /// kInvalidArgument when it has none of the CPUs.
   static StatusOr<std::unique_ptr<Loop>> create(const Options& options, const Clock* clock);
   ~Loop();
 
@@ -146,6 +152,9 @@ class Loop {
   void heap_down(size_t index);
 
   const Clock* const clock_;
+  const std::vector<uint32_t> cpus_;
+  const Nanos poll_for_;
+  Nanos last_completion_{0};  // kept only to poll
   Mailbox mailbox_;
   std::unique_ptr<Ring> ring_;
   std::unique_ptr<Wake> wake_;

@@ -8,7 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <thread>
+
+#include "base/cpu.h"
 
 namespace terrace {
 namespace {
@@ -106,6 +109,41 @@ TEST_F(LoopTest, PostsFromAnotherThreadWakeAWaitingLoop) {
   loop_->run();
   other.join();
   EXPECT_EQ(ran, 100);
+}
+
+Nanos cpu_time_of_this_thread() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return seconds(time.tv_sec) + Nanos(time.tv_nsec);
+}
+
+TEST_F(LoopTest, ALoopThatPollsRunsWhereItWasPutAndSleepsInTheEnd) {
+  const std::vector<uint32_t> here = cpus_of_this_thread();
+  constexpr Nanos kPoll = milliseconds(20);
+  Nanos used{0};
+  std::thread([&] {  // who runs a loop is who ends it
+    const auto polling = *Loop::create({.cpus = {here.back()}, .poll_for = kPoll}, &clock);
+    EXPECT_EQ(cpus_of_this_thread(), here) << "it is pinned when it runs";
+    Timer end([&] { polling->stop(); });
+    polling->arm(&end, clock.now() + 12 * kPoll);
+    ASSERT_TRUE(polling
+                    ->post([&] {
+                      EXPECT_EQ(cpus_of_this_thread(), std::vector<uint32_t>{here.back()});
+                      used = -cpu_time_of_this_thread();
+                    })
+                    .ok());
+    polling->run();
+    used += cpu_time_of_this_thread();
+  })
+      .join();
+  EXPECT_LT(used, 4 * kPoll) << "it looks for work for ever";
+  EXPECT_EQ(cpus_of_this_thread(), here);
+}
+
+TEST(LoopOptions, CpusThatAreNotThereAreRefused) {
+  const SystemClock clock;
+  EXPECT_EQ(Loop::create({.cpus = {kCpusMax - 1}}, &clock).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST_F(LoopTest, AFullMailboxRefuses) {

@@ -1,5 +1,6 @@
 #include <string>
 
+#include "base/cpu.h"
 #include "base/limits.h"
 #include "client/terrace.h"
 
@@ -49,6 +50,11 @@ Status ClientConfig::validate() const {
     return bad("operations_max " + std::to_string(operations_max) + "; 1 to " +
                std::to_string(kOperationsPerSessionMax));
   }
-  return ok_status();
+  if (poll_for.count() < 0 || poll_for > kPollLongest) {
+    return bad("poll_for " + std::to_string(poll_for.count()) + " us; 0 to " +
+               std::to_string(kPollLongest.count()));
+  }
+  const Status parsed = parse_cpu_list(cpus).status();
+  return parsed.ok() ? ok_status() : bad("cpus: " + parsed.message());
 }
 }  // namespace terrace

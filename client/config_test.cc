@@ -31,6 +31,8 @@ TEST(ClientConfig, EachMistakeNamesItsField) {
       {"data_connections", [](ClientConfig* c) { c->data_connections = 16; }},
       {"open_timeout", [](ClientConfig* c) { c->open_timeout = std::chrono::milliseconds(0); }},
       {"default_deadline", [](ClientConfig* c) { c->default_deadline = std::chrono::hours(2); }},
+      {"cpus", [](ClientConfig* c) { c->cpus = "3-1"; }},
+      {"poll_for", [](ClientConfig* c) { c->poll_for = std::chrono::seconds(2); }},
       {"operations_max", [](ClientConfig* c) { c->operations_max = 0; }},
       {"operations_max", [](ClientConfig* c) { c->operations_max = 1025; }},
   };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/cpu.h"
 #include "base/limits.h"
 
 namespace terrace {
@@ -58,6 +59,10 @@ bool Client::Core::in_this_process() const {
 
 void Client::Core::run(std::promise<Status>* started) {
   Loop::Options options;
+  options.poll_for = config_.poll_for;
+  StatusOr<std::vector<uint32_t>> cpus = parse_cpu_list(config_.cpus);
+  if (!cpus.ok()) return started->set_value(cpus.status());
+  options.cpus = *std::move(cpus);
   options.mailbox_tasks_max = 1024 + 4 * config_.operations_max;
   StatusOr<std::unique_ptr<Loop>> loop = Loop::create(options, &clock_);
   if (!loop.ok()) return started->set_value(loop.status());

@@ -61,6 +61,11 @@ struct ClientConfig {
   std::chrono::milliseconds default_deadline{10'000};  // for operations that name none
   uint32_t operations_max = 1024;  // in flight; one more is refused, kResourceExhausted
   bool verify = true;              // check every delivered byte; off only to measure it
+  /// Where the client's data thread runs, as in "0-3,8"; empty: anywhere. It checks and, over
+  /// shared memory, copies what comes: best a core of its own, near the memory it fills.
+  std::string cpus;
+  /// So long after its last event it looks for work before it sleeps: up to 1 s; costs the core.
+  std::chrono::microseconds poll_for{0};
   Status validate() const;
 };
 

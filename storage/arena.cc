@@ -31,7 +31,8 @@ StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config) {
   arena->base_ = arena->reserved_ + (misaligned == 0 ? 0 : kHugePageBytes - misaligned);
   for (uint64_t at = 0; at < config.dram_bytes; at += arena->slab_bytes_) {
     const uint64_t bytes = std::min(arena->slab_bytes_, config.dram_bytes - at);
-    auto slab = std::make_unique<Slab>(arena->base_ + at, at, bytes, config.huge_pages);
+    auto slab =
+        std::make_unique<Slab>(arena->base_ + at, at, bytes, config.huge_pages, config.numa_node);
     TERRACE_RETURN_IF_ERROR(slab->memory.map());
     slab->epoch = ++arena->epoch_;
     arena->slabs_.push_back(std::move(slab));

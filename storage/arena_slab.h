@@ -15,9 +15,10 @@ struct Arena::Slab {
     retired,    // holds objects of `domain`, takes no more
     replacing,  // its memory is the worker's
   };
-  Slab(std::byte* place, uint64_t first_byte, uint64_t bytes, bool huge_pages)
+  Slab(std::byte* place, uint64_t first_byte, uint64_t bytes, bool huge_pages,
+       std::optional<uint32_t> numa_node)
       : space(first_byte, bytes),
-        memory(place, first_byte / ExtentMap::kBlockBytes, bytes, huge_pages) {}
+        memory(place, first_byte / ExtentMap::kBlockBytes, bytes, huge_pages, numa_node) {}
   ExtentMap space;
   SlabMemory memory;
   State state = State::unowned;

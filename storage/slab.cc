@@ -9,7 +9,9 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/memory_file.h"
 #include "base/prng.h"
 
@@ -87,6 +89,10 @@ Status SlabMemory::map() {
     TERRACE_RETURN_IF_ERROR(map_from(fd));
     fd_ = std::move(fd);
     if (huge_pages_) ::madvise(place_, bytes_, MADV_HUGEPAGE);  // a hint
+  }
+  if (numa_node_.has_value()) {
+    const Status near = prefer_numa_node(data(), *numa_node_);
+    if (!near.ok()) spdlog::warn("event=slab_anywhere error=\"{}\"", near.to_string());
   }
   SlabHeader header;
   secure_random(header.uuid);

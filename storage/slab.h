@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/handle.h"
@@ -15,8 +16,14 @@ namespace terrace {
 class SlabMemory {
  public:
   /// `place`: where the data goes, `bytes` of address space that are the caller's.
-  SlabMemory(std::byte* place, uint64_t first_block, uint64_t bytes, bool huge_pages)
-      : place_(place), first_block_(first_block), bytes_(bytes), huge_pages_(huge_pages) {}
+  /// `numa_node`: where its pages should come from.
+  SlabMemory(std::byte* place, uint64_t first_block, uint64_t bytes, bool huge_pages,
+             std::optional<uint32_t> numa_node)
+      : place_(place),
+        first_block_(first_block),
+        bytes_(bytes),
+        huge_pages_(huge_pages),
+        numa_node_(numa_node) {}
   SlabMemory(const SlabMemory&) = delete;
   SlabMemory& operator=(const SlabMemory&) = delete;
 
@@ -47,6 +54,7 @@ class SlabMemory {
   const uint64_t first_block_;
   const uint64_t bytes_;
   const bool huge_pages_;
+  const std::optional<uint32_t> numa_node_;
   Fd fd_;
   std::byte* meta_ = nullptr;
   uint64_t locked_ = 0;  // of this slab

@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/limits.h"
@@ -16,6 +17,7 @@ struct StoreConfig {
   bool huge_pages = true;                   // when the machine has them
   bool lock_memory = true;                  // when allowed
   bool populate_memory = true;              // ahead of use, by a background thread
+  std::optional<uint32_t> numa_node;        // where slabs should lie; main() knows the loop's
   uint64_t nvme_bytes = 0;                  // data file; 0: no nvme tier
   std::string data_file;                    // a file or block device; empty: in the data directory
   bool format_block_device = false;         // a device without identity is taken over

@@ -8,6 +8,8 @@
 #include <map>
 #include <sstream>
 
+#include "base/cpu.h"
+
 namespace terrace {
 namespace {
 
@@ -121,6 +123,9 @@ std::vector<Option> options_of(NodeConfig* c) {
       number("scrub-mib-per-s", "the scrubber's share of the device", &s->scrub_mib_per_s),
       boolean("demote-on-close", "memory-only objects go to nvme at shutdown", &s->demote_on_close),
       number("objects-max", "objects in the index", &s->objects_max),
+      text("cpus", "CPUs of the data loop, as in 0-3,8; the dram tier lies near them; empty: any",
+           &c->cpus),
+      duration("poll-us", "how long the data loop looks for work before it sleeps", &c->poll_for),
       number("sessions-max", "clients at once", &c->sessions_max),
       number("operations-in-flight-max", "operations of the node at once",
              &c->operations_in_flight_max),
@@ -217,6 +222,13 @@ Status NodeConfig::validate() const {
   }
   if (wire_window_bytes < 2 * kMiB || wire_window_bytes > kGiB) {
     return bad("wire-window-bytes=" + std::to_string(wire_window_bytes) + ": 2MiB to 1GiB");
+  }
+  if (const auto parsed = parse_cpu_list(cpus); !parsed.ok()) {
+    return bad("cpus: " + parsed.status().message());
+  }
+  if (poll_for > kPollLongest) {
+    return bad("poll-us=" + std::to_string(poll_for.count()) + ": at most " +
+               std::to_string(kPollLongest.count()));
   }
   if (sessions_max == 0) return bad("sessions-max=0: at least 1");
   if (operations_in_flight_max == 0) return bad("operations-in-flight-max=0: at least 1");

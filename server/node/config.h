@@ -38,6 +38,8 @@ struct NodeConfig {
   std::vector<TokenConfig> tokens;
   std::vector<TenantConfig> tenants;  // those with a cap
   StoreConfig store;
+  std::string cpus;                       // where the data loop runs, "0-3,8"; empty: anywhere
+  std::chrono::microseconds poll_for{0};  // it looks for work so long before it sleeps
   uint32_t sessions_max = 1024;
   uint32_t operations_in_flight_max = 4096;         // of the node; past it: refused at once
   uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire

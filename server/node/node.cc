@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "server/node/control_service.h"
@@ -117,6 +118,9 @@ class Node::Core {
 Status Node::Core::start() {
   Loop::Options options;
   options.ring_entries = 4096;
+  options.poll_for = config.poll_for;
+  TERRACE_ASSIGN_OR_RETURN(options.cpus, parse_cpu_list(config.cpus));
+  config.store.numa_node = numa_node_of(options.cpus);
   TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, &clock));
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
   namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);

@@ -21,6 +21,13 @@ void add_common(CLI::App* command, BenchOptions* options) {
       ->add_option("--directory", options->directory,
                    "Where the node and fio get their files, on the disk to measure")
       ->capture_default_str();
+  command->add_option("--node-cpus", options->node_cpus, "CPUs of the node's data loop, as in 0-3");
+  command->add_option("--client-cpus", options->client_cpus, "CPUs of the client's data thread");
+  command
+      ->add_option("--poll-us", options->poll_us,
+                   "How long both look for work before they sleep; 0: event wait")
+      ->check(CLI::Range(0u, 1'000'000u))
+      ->capture_default_str();
 }
 
 template <class Options>

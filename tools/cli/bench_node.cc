@@ -38,12 +38,18 @@ StatusOr<std::unique_ptr<BenchNode>> BenchNode::start(const Globals& globals,
                            TemporaryDirectory::create("bench", options.directory));
   std::unique_ptr<BenchNode> bench(new BenchNode(globals, std::move(directory)));
   bench->globals_.data_path = DataPath::tcp;  // what measures another path says so
+  bench->globals_.client_cpus = options.client_cpus;
+  bench->globals_.client_poll_for = std::chrono::microseconds(options.poll_us);
   if (globals.node_given) return bench;
   bench->own_ = true;
   LocalNodeOptions* const local = &bench->options_;
   local->dram_bytes = node.dram_bytes;
   local->nvme_bytes = node.nvme_bytes;
   local->flags = node.flags;
+  local->flags.insert(local->flags.end(), {"--poll-us", std::to_string(options.poll_us)});
+  if (!options.node_cpus.empty()) {
+    local->flags.insert(local->flags.end(), {"--cpus", options.node_cpus});
+  }
   local->log_file = bench->directory() + "/node.log";
   local->ready_timeout = kZeroTimeout;
   if (node.nvme_bytes > 0) {

@@ -20,6 +20,9 @@ struct BenchOptions {
   double seconds_per_round = 2;
   bool check = false;
   std::string directory = "/var/tmp";  // where nodes and fio get their files
+  std::string node_cpus;               // where the node's and the client's loops run; empty: any
+  std::string client_cpus;
+  uint32_t poll_us = 0;  // both look for work so long before they sleep
 };
 
 /// One table line of figures that stand beside the benchmark's own.

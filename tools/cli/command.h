@@ -26,6 +26,8 @@ struct Globals {
   DataPath data_path = DataPath::automatic;
   bool json = false;
   int64_t timeout_ms = 10'000;
+  std::string client_cpus;  // ClientConfig's; what measures sets them
+  std::chrono::microseconds client_poll_for{0};
 };
 
 /// What parsing fills in: main() runs `run`, which the chosen command set.

@@ -68,6 +68,8 @@ StatusOr<ClientConfig> client_config(const Globals& globals) {
   config.endpoint = globals.node;
   config.tenant = globals.tenant;
   config.data_path = globals.data_path;
+  config.cpus = globals.client_cpus;
+  config.poll_for = globals.client_poll_for;
   TERRACE_ASSIGN_OR_RETURN(config.token, read_token(globals.token_file));
   config.default_deadline = milliseconds(globals.timeout_ms);
   config.open_timeout = std::min(milliseconds(globals.timeout_ms), config.open_timeout);
