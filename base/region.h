@@ -26,4 +26,17 @@ struct Fragment {
   bool operator==(const Fragment&) const = default;
 };
 static_assert(sizeof(Fragment) == 32, "travels as a packed array, docs/formats.md");
+
+/// One plane of a paged KV cache as the objects of a request see it: a chunk whose tokens lie in
+/// the blocks b0, b1, ... has `block_bytes` logical bytes from `object_offset` at `offset + b0 *
+/// block_stride` of `region`, the next ones at `offset + b1 * block_stride`, ...
+struct PagedPlane {
+  uint64_t object_offset = 0;
+  RegionId region{};
+  uint64_t offset = 0;
+  uint64_t block_stride = 0;  // bytes
+  uint64_t block_bytes = 0;
+  bool operator==(const PagedPlane&) const = default;
+};
+static_assert(sizeof(PagedPlane) == 40, "travels as a packed array, docs/formats.md");
 }  // namespace terrace

@@ -119,7 +119,7 @@ Status DeliveryCheck::claim(std::span<const Delivery> deliveries,
     TERRACE_RETURN_IF_ERROR(check_place(d));
     const Item& item = items_[d.item];
     const ByteRange range{d.object_offset, d.bytes};
-    if (item.map.locate(range, item.map.fragments().size(), &expected) != d.bytes) {
+    if (item.map.locate(range, FragmentMap::kNoLimit, &expected) != d.bytes) {
       return wrong(d, "not all of it was asked for");
     }
     if (!states_[d.item].claimed.insert(range)) return wrong(d, "some of it came before");

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/limits.h"
+#include "proto/request_places.h"
 
 namespace terrace {
 namespace {
@@ -201,6 +202,7 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
 std::vector<FakeNode::Frame> FakeNode::frames_of(const proto::FetchRequest& request,
                                                  std::string* codes) {
   std::vector<Frame> frames;
+  RequestPlaces places = *RequestPlaces::create(request.pool());
   for (int i = 0; i < request.items_size(); ++i) {
     const ChunkKey key = (*view_keys(request.items(i).key(), 1))[0];
     const auto found = objects_.find(key);
@@ -209,8 +211,7 @@ std::vector<FakeNode::Frame> FakeNode::frames_of(const proto::FetchRequest& requ
     if (found == objects_.end()) continue;
     const auto& object = found->second;
     const uint64_t section_bytes = section_bytes_ == 0 ? object.size() : section_bytes_;
-    const FragmentMap map = *FragmentMap::create(
-        *unpack_fragments(request.items(i).fragments(), kFragmentsPerRequestMax));
+    const FragmentMap map = *places.next(request.items(i).fragments(), request.items(i).blocks());
     for (const ByteRange& run : map.runs()) {
       for (uint64_t at = run.offset; at < std::min<uint64_t>(run.end(), object.size());) {
         const uint64_t section = at / section_bytes;
@@ -285,7 +286,7 @@ void FakeNode::write(PeerId peer, uint64_t tag, const Frame& frame) {
 void FakeNode::put(PeerId peer, uint64_t tag, const proto::PutRequest& request) {
   auto put = std::make_unique<Put>(this, peer, tag);
   put->key = (*view_keys(request.key(), 1))[0];
-  put->map = *FragmentMap::create(*unpack_fragments(request.fragments(), kFragmentsPerRequestMax));
+  put->map = *RequestPlaces::create(request.pool())->next(request.fragments(), request.blocks());
   put->sections = *unpack_sections(request.sections());
   put->crcs.resize(put->sections.size());
   put->missing = static_cast<uint32_t>(put->sections.size());

@@ -14,7 +14,7 @@ constexpr uint64_t kSourceBytes = kMiB;  // announce this much at a time: the no
 /// The memory of `map`, by region and offset, neighbours and overlaps merged.
 std::vector<RemoteSpan> places_of(const FragmentMap& map) {
   std::vector<RemoteSpan> places;
-  for (const Fragment& f : map.fragments()) places.push_back({f.region, f.offset, f.length});
+  for (const ByteRange& run : map.runs()) map.locate(run, FragmentMap::kNoLimit, &places);
   std::sort(places.begin(), places.end(), [](const RemoteSpan& a, const RemoteSpan& b) {
     return a.region != b.region ? a.region < b.region : a.offset < b.offset;
   });
@@ -48,7 +48,6 @@ bool inside(const std::vector<RemoteSpan>& places, const RemoteSpan& span) {
 ClientPut::ClientPut(Parts parts) : parts_(std::move(parts)), states_(parts_.items.size()) {
   for (size_t i = 0; i < states_.size(); ++i) {
     State& state = states_[i];
-    state.places = places_of(parts_.items[i].map);
     uint64_t at = 0;
     for (const SectionSpec& section : parts_.items[i].sections) {
       state.starts.push_back(at);
@@ -83,6 +82,7 @@ void ClientPut::pump() {
 Status ClientPut::ask(uint32_t index) {
   State& state = states_[index];
   state.phase = State::Phase::asked;
+  state.places = places_of(parts_.items[index].map);
   state.tag = open_tag(index, true);
   proto::PutRequest& request = *parts_.items[index].request;
   request.set_namespace_id(ns_);
@@ -227,6 +227,7 @@ void ClientPut::settle(uint32_t index, const Status& outcome) {
   // A put that failed half way may still be read from; one that was never admitted cannot.
   const bool may_be_read = state.phase == State::Phase::admitted && !outcome.ok();
   state.phase = State::Phase::settled;
+  state.places = {};
   state.code = outcome.code();
   ++settled_;
   --on_wire_;

@@ -46,7 +46,8 @@ class ClientPut final : public ClientOp {
     enum class Phase : uint8_t { waiting, asked, admitted, settled } phase = Phase::waiting;
     StatusCode code = StatusCode::kOk;  // once settled
     uint64_t tag = 0;
-    std::vector<RemoteSpan> places;    // where the node may read: by region and offset, disjoint
+    std::vector<RemoteSpan> places;    // where the node may read: by region and offset, disjoint;
+                                       // while it is asked or admitted
     std::vector<uint64_t> starts;      // of the sections, in the object
     std::vector<bool> announced;       // sections that source_ready named
     std::deque<SectionRange> to_hash;  // announced, not yet sent

@@ -78,21 +78,20 @@ const RegionUses::Use* RegionUses::find(RegionId region) const {
   return it != uses_.end() && it->region == region ? &*it : nullptr;
 }
 
-Status RegionUses::add(const Fragment& fragment) {
-  const Use* use = find(fragment.region);
+Status RegionUses::add(const RemoteSpan& place) {
+  const Use* use = find(place.region);
   if (use == nullptr) {
-    TERRACE_ASSIGN_OR_RETURN(const std::span<std::byte> memory, table_->begin_use(fragment.region));
+    TERRACE_ASSIGN_OR_RETURN(const std::span<std::byte> memory, table_->begin_use(place.region));
     const auto it =
-        std::lower_bound(uses_.begin(), uses_.end(), fragment.region,
+        std::lower_bound(uses_.begin(), uses_.end(), place.region,
                          [](const Use& u, RegionId wanted) { return u.region < wanted; });
-    use = &*uses_.insert(it, {fragment.region, memory});
+    use = &*uses_.insert(it, {place.region, memory});
   }
-  if (fragment.length > use->memory.size() ||
-      fragment.offset > use->memory.size() - fragment.length) {
-    return error(StatusCode::kInvalidArgument,
-                 "fragment of " + std::to_string(fragment.length) + " bytes at " +
-                     std::to_string(fragment.offset) + " of " + name_of(fragment.region) +
-                     ", which has " + std::to_string(use->memory.size()) + " bytes");
+  if (place.length > use->memory.size() || place.offset > use->memory.size() - place.length) {
+    return error(StatusCode::kInvalidArgument, "a place of " + std::to_string(place.length) +
+                                                   " bytes at " + std::to_string(place.offset) +
+                                                   " of " + name_of(place.region) + ", which has " +
+                                                   std::to_string(use->memory.size()) + " bytes");
   }
   return ok_status();
 }
@@ -114,7 +113,7 @@ std::span<std::byte> RegionUses::at(const RemoteSpan& span) const {
 void gather(const FragmentMap& map, ByteRange range, const RegionUses& memory,
             std::vector<std::span<const std::byte>>* pieces) {
   std::vector<RemoteSpan> spans;
-  const uint64_t found = map.locate(range, map.fragments().size(), &spans);
+  const uint64_t found = map.locate(range, FragmentMap::kNoLimit, &spans);
   TERRACE_CHECK(found == range.bytes);
   for (const RemoteSpan& span : spans) {
     const std::span<std::byte> bytes = memory.at(span);

@@ -47,9 +47,9 @@ class RegionUses {
   RegionUses& operator=(RegionUses&&) = delete;
   ~RegionUses() { release(); }
 
-  /// Takes the region of `fragment`. kInvalidArgument: unknown region, or not inside it; the
-  /// message names the limit.
-  Status add(const Fragment& fragment);
+  /// Takes the region of `place`. kInvalidArgument: unknown region, or not inside it; the message
+  /// names the limit.
+  Status add(const RemoteSpan& place);
   void release();
   /// Memory that add() took; empty when it did not, or the range lies outside.
   std::span<std::byte> at(const RemoteSpan& span) const;

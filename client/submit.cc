@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "client/core.h"
 #include "client/fetch_op.h"
+#include "client/item_places.h"
 #include "client/put_op.h"
 #include "client/request_op.h"
 
@@ -44,24 +45,6 @@ std::string describe(std::span<const SectionSpec> sections) {
   return std::to_string(sections.size()) + " sections of " + std::to_string(bytes) + " bytes";
 }
 
-/// Takes the regions and counts the fragments of one item.
-Status use_fragments(std::span<const Fragment> fragments, RegionUses* memory, size_t* left) {
-  if (fragments.empty()) return bad("an item without fragments");
-  if (fragments.size() > *left) {
-    return bad("more than " + std::to_string(kFragmentsPerRequestMax) + " fragments");
-  }
-  *left -= fragments.size();
-  for (const Fragment& fragment : fragments) {
-    if (fragment.length > kObjectBytesMax || fragment.object_offset > kObjectBytesMax) {
-      return bad("fragment of " + std::to_string(fragment.length) + " bytes at object offset " +
-                 std::to_string(fragment.object_offset) + "; objects have at most " +
-                 std::to_string(kObjectBytesMax) + " bytes");
-    }
-    TERRACE_RETURN_IF_ERROR(memory->add(fragment));
-  }
-  return ok_status();
-}
-
 std::string in_item(size_t item, const Status& status) {
   return "item " + std::to_string(item) + ": " + status.message();
 }
@@ -95,8 +78,18 @@ StatusOr<std::vector<SectionSpec>> sections_for(const NamespaceInfo& ns, const P
   return sections;
 }
 
+/// What travels of `map`: `fragments` or `blocks` of a request or of its item.
+template <class Message>
+void say_places(const FragmentMap& map, Message* message) {
+  if (map.paged()) {
+    message->set_blocks(pack_words(map.blocks()));
+  } else {
+    message->set_fragments(pack_fragments(map.fragments()));
+  }
+}
+
 StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
-                                   const PutOptions& options) {
+                                   const PutOptions& options, ItemPlaces* places) {
   ClientPut::Item item;
   item.key = from.key;
   if (from.raw_key.size() > kRawKeyBytesMax) {
@@ -104,8 +97,7 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
                std::to_string(kRawKeyBytesMax));
   }
   TERRACE_ASSIGN_OR_RETURN(item.sections, sections_for(ns, from));
-  TERRACE_ASSIGN_OR_RETURN(item.map,
-                           FragmentMap::create({from.fragments.begin(), from.fragments.end()}));
+  TERRACE_ASSIGN_OR_RETURN(item.map, places->next(from.fragments, from.block_ids));
   const uint64_t total = total_bytes(item.sections);
   if (!item.map.covers(total)) {
     return bad("fragments of " + std::to_string(item.map.bytes()) +
@@ -115,7 +107,8 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
   item.request->set_key(pack_keys({&from.key, 1}));
   item.request->set_raw_key(std::string(from.raw_key));
   item.request->set_sections(pack_sections(from.sections));
-  item.request->set_fragments(pack_fragments(item.map.fragments()));
+  say_places(item.map, item.request.get());
+  if (item.map.paged()) item.request->set_pool(places->packed_pool());
   item.request->set_durability(static_cast<uint32_t>(options.durability));
   TERRACE_RETURN_IF_ERROR(check_body("put", item.request->ByteSizeLong()));
   return item;
@@ -189,15 +182,13 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("fetch, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
-  RegionUses memory(&regions_);
+  ItemPlaces places(info->shape, &regions_);
+  TERRACE_RETURN_IF_ERROR(places.use_pool(options.pool));
   auto request = std::make_unique<proto::FetchRequest>();
+  request->set_pool(places.packed_pool());
   std::vector<DeliveryCheck::Item> checked;
-  size_t left = kFragmentsPerRequestMax;
   for (size_t i = 0; i < items.size(); ++i) {
-    const Status used = use_fragments(items[i].fragments, &memory, &left);
-    if (!used.ok()) return bad(in_item(i, used));
-    StatusOr<FragmentMap> map =
-        FragmentMap::create({items[i].fragments.begin(), items[i].fragments.end()});
+    StatusOr<FragmentMap> map = places.next(items[i].fragments, items[i].block_ids);
     if (!map.ok()) return bad(in_item(i, map.status()));
     if (!info->shape->raw() && map->runs().back().end() > info->shape->bytes()) {
       return bad("item " + std::to_string(i) + ": asks for bytes up to " +
@@ -206,15 +197,15 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
     }
     proto::FetchRequest::Item* item = request->add_items();
     item->set_key(pack_keys({&items[i].key, 1}));
-    item->set_fragments(pack_fragments(map->fragments()));
+    say_places(*map, item);
     checked.push_back({items[i].key, *std::move(map)});
   }
   TERRACE_RETURN_IF_ERROR(check_body("fetch", request->ByteSizeLong()));
   auto check = std::make_unique<DeliveryCheck>(std::move(checked), info->shape);
-  return submit(
-      std::make_unique<ClientFetch>(ClientFetch::Parts{
-          std::move(request), std::move(check), std::move(memory), options.lease, config_.verify}),
-      ns, options);
+  return submit(std::make_unique<ClientFetch>(
+                    ClientFetch::Parts{std::move(request), std::move(check), places.take_memory(),
+                                       options.lease, config_.verify}),
+                ns, options);
 }
 
 StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
@@ -222,17 +213,17 @@ StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("put, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
-  ClientPut::Parts parts{{}, RegionUses(&regions_), options.sources_ready};
+  ItemPlaces places(info->shape, &regions_);
+  TERRACE_RETURN_IF_ERROR(places.use_pool(options.pool));
+  std::vector<ClientPut::Item> made;
   std::vector<uint32_t> sections;
-  size_t left = kFragmentsPerRequestMax;
   for (size_t i = 0; i < items.size(); ++i) {
-    const Status used = use_fragments(items[i].fragments, &parts.memory, &left);
-    if (!used.ok()) return bad(in_item(i, used));
-    StatusOr<ClientPut::Item> item = put_item(*info, items[i], options);
+    StatusOr<ClientPut::Item> item = put_item(*info, items[i], options, &places);
     if (!item.ok()) return bad(in_item(i, item.status()));
     sections.push_back(static_cast<uint32_t>(item->sections.size()));
-    parts.items.push_back(*std::move(item));
+    made.push_back(*std::move(item));
   }
+  ClientPut::Parts parts{std::move(made), places.take_memory(), options.sources_ready};
   return submit(std::make_unique<ClientPut>(std::move(parts)), ns, options, std::move(sections));
 }
 

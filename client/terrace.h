@@ -85,27 +85,48 @@ struct GroupKeys {
   uint32_t trailing = 0;           // 0: all of them; n: only the last n of the prefix
 };
 
-/// One object to fetch into registered memory.
+/// One plane of an engine's paged KV cache: block b of it is the `block_bytes` bytes at
+/// `offset + b * block_stride` of `region`. A pool is a list of them, one for each K and V plane
+/// that the namespace's geometry has, in any order. It describes every layout in which one block
+/// of one plane is contiguous: layers apart or together, K and V apart or interleaved by block,
+/// tokens or heads first.
+struct PoolSegment {
+  uint16_t layer = 0;
+  SectionKind kind = SectionKind::k_plane;
+  RegionId region{};
+  uint64_t offset = 0;
+  uint64_t block_stride = 0;  // bytes, at least block_bytes
+  uint64_t block_bytes = 0;   // tokens per block * bytes per token of the plane
+};
+
+/// One object to fetch into registered memory: with `fragments`, or, of a namespace of chunks,
+/// with `block_ids`, never both.
 struct FetchItem {
   ChunkKey key;
-  std::span<const Fragment> fragments;  // what goes where; any order, may leave gaps
+  std::span<const Fragment> fragments{};  // what goes where; any order, may leave gaps
+  /// The chunk's part of the block table, first token to last: blocks of the options' pool.
+  std::span<const uint32_t> block_ids{};
 };
 
 struct FetchOptions : OpOptions {
-  LeaseId lease = kNoLease;  // from a lookup: eviction cannot turn it into a miss
+  LeaseId lease = kNoLease;             // from a lookup: eviction cannot turn it into a miss
+  std::span<const PoolSegment> pool{};  // for items with block_ids
 };
 
 /// One object to store out of registered memory. The sections lie one after the other, without
-/// padding, in the object's logical bytes; the fragments must cover them exactly once.
+/// padding, in the object's logical bytes; the fragments must cover them exactly once, or
+/// `block_ids` say in which blocks of the options' pool the chunk's tokens lie.
 struct PutItem {
   ChunkKey key;
-  std::span<const SectionSpec> sections;  // empty: the namespace's full chunk
-  std::span<const Fragment> fragments;
-  std::string_view raw_key;  // raw objects: the engine's own key, kept for `ls`
+  std::span<const SectionSpec> sections{};  // empty: the namespace's full chunk
+  std::span<const Fragment> fragments{};
+  std::string_view raw_key{};  // raw objects: the engine's own key, kept for `ls`
+  std::span<const uint32_t> block_ids{};
 };
 
 struct PutOptions : OpOptions {
   PutOptions() { priority = Priority::store; }  // a decode that waits for it may say load
+  std::span<const PoolSegment> pool{};          // for items with block_ids
   Durability durability = Durability::memory;
   /// False: the node reads a section only after source_ready() named it, so that an engine can
   /// save layer by layer while it computes.
@@ -206,10 +227,11 @@ class Client {
   /// At most kRawKeyBytesMax bytes, else kInvalidArgument.
   StatusOr<ChunkKey> raw_key(NamespaceId ns, std::string_view key) const;
 
-  // Submitting calls. kInvalidArgument (a fragment outside its region, too many keys: the message
-  // names the limit), kResourceExhausted (operations_max, or 4 times as many completions that
-  // nobody took), kFailedPrecondition (closed, forked), kUnavailable at once while the node is
-  // being skipped: it failed three times in a row and is probed in the background.
+  // Submitting calls. kInvalidArgument (a fragment outside its region, a pool that does not fit the
+  // geometry, too many keys: the message names the limit), kResourceExhausted (operations_max, or 4
+  // times as many completions that nobody took), kFailedPrecondition (closed, forked), kUnavailable
+  // at once while the node is being skipped: it failed three times in a row and is probed in the
+  // background.
 
   StatusOr<OpId> lookup(NamespaceId ns, std::span<const ChunkKey> keys,
                         const LookupOptions& options);
@@ -276,19 +298,4 @@ class Client {
   explicit Client(std::unique_ptr<Core> core);
   std::unique_ptr<Core> core_;
 };
-
-/// One plane of an engine's paged KV cache: block b of it lies at offset + b * block_stride.
-struct PoolSegment {
-  uint16_t layer = 0;
-  SectionKind kind = SectionKind::k_plane;
-  RegionId region{};
-  uint64_t offset = 0;
-  uint64_t block_stride = 0;
-  uint64_t block_bytes = 0;  // tokens_per_block * bytes per token of the plane
-};
-/// The fragments of one chunk whose tokens lie in `block_ids` (its block table, first to last).
-/// kInvalidArgument when a section has no segment or the blocks do not add up to it.
-StatusOr<std::vector<Fragment>> fragments_of(const Geometry& geometry,
-                                             std::span<const PoolSegment> pool,
-                                             std::span<const uint32_t> block_ids);
 }  // namespace terrace

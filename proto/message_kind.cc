@@ -88,6 +88,39 @@ StatusOr<std::vector<Fragment>> unpack_fragments(std::string_view bytes, size_t 
   return fragments;
 }
 
+std::string pack_planes(std::span<const PagedPlane> planes) {
+  ByteWriter w;
+  for (const PagedPlane& p : planes) {
+    w.u64(p.object_offset);
+    w.u64(static_cast<uint64_t>(p.region));
+    w.u64(p.offset);
+    w.u64(p.block_stride);
+    w.u64(p.block_bytes);
+  }
+  return w.take();
+}
+
+StatusOr<std::vector<PagedPlane>> unpack_planes(std::string_view bytes, size_t max) {
+  TERRACE_RETURN_IF_ERROR(check_count(bytes, kWirePlaneBytes, max, "planes"));
+  std::vector<PagedPlane> planes(bytes.size() / kWirePlaneBytes);
+  ByteReader in(bytes);
+  for (PagedPlane& p : planes) {
+    p.object_offset = in.u64();
+    p.region = RegionId{in.u64()};
+    p.offset = in.u64();
+    p.block_stride = in.u64();
+    p.block_bytes = in.u64();
+    if (p.block_bytes == 0 || p.block_bytes > kObjectBytesMax ||
+        p.object_offset > kObjectBytesMax) {
+      return error(StatusCode::kInvalidArgument,
+                   "plane at object offset " + std::to_string(p.object_offset) + " of " +
+                       std::to_string(p.block_bytes) + " bytes per block: 1 to " +
+                       std::to_string(kObjectBytesMax));
+    }
+  }
+  return planes;
+}
+
 std::string pack_sections(std::span<const SectionSpec> sections) {
   ByteWriter w;
   for (const SectionSpec& s : sections) {

@@ -59,6 +59,7 @@ struct WireInfo {
 };
 inline constexpr size_t kWireInfoBytes = 24;
 inline constexpr size_t kWireFragmentBytes = 32;
+inline constexpr size_t kWirePlaneBytes = 40;
 inline constexpr size_t kWireSectionBytes = 12;
 
 // Each pack_* appends to a string; each unpack_* refuses, with kInvalidArgument that names the
@@ -70,6 +71,8 @@ std::string pack_keys(std::span<const ChunkKey> keys);
 StatusOr<std::span<const ChunkKey>> view_keys(std::string_view bytes, size_t max);
 std::string pack_fragments(std::span<const Fragment> fragments);
 StatusOr<std::vector<Fragment>> unpack_fragments(std::string_view bytes, size_t max);
+std::string pack_planes(std::span<const PagedPlane> planes);
+StatusOr<std::vector<PagedPlane>> unpack_planes(std::string_view bytes, size_t max);
 std::string pack_sections(std::span<const SectionSpec> sections);
 /// Also refuses unknown kinds and codecs, zero lengths, and a sum over kObjectBytesMax.
 StatusOr<std::vector<SectionSpec>> unpack_sections(std::string_view bytes);

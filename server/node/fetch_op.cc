@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
+#include "proto/request_places.h"
 
 namespace terrace {
 namespace {
@@ -41,7 +42,7 @@ StatusOr<std::unique_ptr<FetchOp>> FetchOp::create(NodeContext* context, Session
   op->ns_ = ns->id;
   op->deadline_ms_ = request.deadline_ms();
   op->lease_lost_ = request.lease() != 0 && !session->leases().holds(request.lease());
-  size_t fragments_left = kFragmentsPerRequestMax;
+  TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));
   for (const proto::FetchRequest::Item& wanted : request.items()) {
     auto item = std::make_unique<LayerSend::Item>();
     TERRACE_ASSIGN_OR_RETURN(const auto key, view_keys(wanted.key(), 1));
@@ -50,9 +51,7 @@ StatusOr<std::unique_ptr<FetchOp>> FetchOp::create(NodeContext* context, Session
                    "fetch: a key has 32 bytes, not " + std::to_string(wanted.key().size()));
     }
     item->key = key[0];
-    TERRACE_ASSIGN_OR_RETURN(auto fragments, unpack_fragments(wanted.fragments(), fragments_left));
-    fragments_left -= fragments.size();
-    TERRACE_ASSIGN_OR_RETURN(item->map, FragmentMap::create(std::move(fragments)));
+    TERRACE_ASSIGN_OR_RETURN(item->map, places.next(wanted.fragments(), wanted.blocks()));
     op->items_.push_back(std::move(item));
   }
   return op;

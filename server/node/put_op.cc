@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "proto/request_places.h"
 
 namespace terrace {
 namespace {
@@ -76,9 +77,8 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
   op->spec_.durability = static_cast<Durability>(request.durability());
   op->spec_.namespace_bytes_max = context->config->namespace_bytes_max;
   TERRACE_ASSIGN_OR_RETURN(op->spec_.sections, sections_for(*ns, request.sections()));
-  TERRACE_ASSIGN_OR_RETURN(auto fragments,
-                           unpack_fragments(request.fragments(), kFragmentsPerRequestMax));
-  TERRACE_ASSIGN_OR_RETURN(op->map_, FragmentMap::create(std::move(fragments)));
+  TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));
+  TERRACE_ASSIGN_OR_RETURN(op->map_, places.next(request.fragments(), request.blocks()));
   op->logical_bytes_ = total_bytes(op->spec_.sections);
   if (!op->map_.covers(op->logical_bytes_)) {
     return bad("fragments hold " + std::to_string(op->map_.bytes()) +

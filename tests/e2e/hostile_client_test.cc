@@ -125,6 +125,14 @@ TEST_F(HostileClientTest, RequestsThatDoNotAddUpAreRefusedByCode) {
   request.mutable_items(0)->set_fragments(pack_fragments({&far, 1}));
   const StatusCode wraps = fetch_code(&client, request);
   EXPECT_TRUE(wraps == StatusCode::kInvalidArgument || wraps == StatusCode::kOutOfRange);
+  request = good_fetch(client);
+  request.mutable_items(0)->set_blocks(pack_words(std::vector<uint32_t>{1}));
+  EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument) << "both forms";
+  request.mutable_items(0)->clear_fragments();
+  EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument) << "no pool";
+  const PagedPlane wraps_too{0, RegionId{1}, 0, ~uint64_t{0}, 64};
+  request.set_pool(pack_planes({&wraps_too, 1}));
+  EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument);
   proto::LookupRequest lookup;
   lookup.set_namespace_id(client.ns());
   lookup.set_keys(std::string(33, 'k'));

@@ -15,23 +15,36 @@
 #include "proto/data.pb.h"
 #include "proto/fragment_map.h"
 #include "proto/message_kind.h"
+#include "proto/request_places.h"
 
 namespace terrace {
 namespace {
 
-constexpr uint8_t kParsers = 8;
+constexpr uint8_t kParsers = 9;
+
+void try_map(const StatusOr<FragmentMap>& map) {
+  if (!map.ok()) return;
+  for (const ByteRange& run : map->runs()) {
+    std::vector<RemoteSpan> spans;
+    const uint64_t held = map->locate(run, kFramesFragmentsMax, &spans);
+    TERRACE_CHECK(held > 0 && held <= run.bytes && spans.size() <= kFramesFragmentsMax);
+  }
+}
 
 void try_fragments(std::string_view bytes) {
   const auto fragments = unpack_fragments(bytes, kFragmentsPerRequestMax);
   if (!fragments.ok()) return;
   TERRACE_CHECK(pack_fragments(*fragments) == bytes);
-  const auto map = FragmentMap::create(*fragments);
-  if (!map.ok()) return;
-  for (const ByteRange& run : map->runs()) {
-    std::vector<RemoteSpan> spans;
-    const uint64_t held = map->locate(run, kFramesFragmentsMax, &spans);
-    TERRACE_CHECK(held <= run.bytes && spans.size() <= kFramesFragmentsMax);
-  }
+  try_map(FragmentMap::create(*fragments));
+}
+
+void try_planes(std::string_view bytes) {
+  const auto planes = unpack_planes(bytes, kSectionsMax);
+  if (!planes.ok()) return;
+  TERRACE_CHECK(pack_planes(*planes) == bytes);
+  auto pool = std::make_shared<const PagedPool>(*planes);
+  try_map(FragmentMap::create_paged(pool, {0}));
+  try_map(FragmentMap::create_paged(pool, {7, 3, 4, ~0u}));
 }
 
 void try_deliveries(std::string_view bytes) {
@@ -56,12 +69,16 @@ void try_requests(std::string_view bytes) {
   const auto size = static_cast<int>(bytes.size());
   proto::FetchRequest fetch;
   if (fetch.ParseFromArray(bytes.data(), size)) {
-    for (const auto& item : fetch.items()) try_fragments(item.fragments());
+    auto places = RequestPlaces::create(fetch.pool());
+    for (int i = 0; places.ok() && i < fetch.items_size(); ++i) {
+      try_map(places->next(fetch.items(i).fragments(), fetch.items(i).blocks()));
+    }
   }
   proto::PutRequest put;
   if (put.ParseFromArray(bytes.data(), size)) {
     (void)unpack_sections(put.sections());
-    try_fragments(put.fragments());
+    auto places = RequestPlaces::create(put.pool());
+    if (places.ok()) try_map(places->next(put.fragments(), put.blocks()));
   }
   proto::MatchRequest match;
   if (match.ParseFromArray(bytes.data(), size)) {
@@ -105,6 +122,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         TERRACE_CHECK(pack_words(*words) == input);
       }
       break;
+    case 7:
+      try_planes(input);
+      break;
     default:
       if (const auto keys = view_keys(input, kKeysPerRequestMax); keys.ok()) {
         TERRACE_CHECK(pack_keys(*keys) == input);
@@ -127,6 +147,10 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   delivery.crcs = {1, 2};
   proto::FetchRequest fetch;
   fetch.add_items()->set_fragments(pack_fragments(fragments));
+  const PagedPlane planes[] = {{0, RegionId{1}, 64, 4096, 512}, {2048, RegionId{2}, 0, 512, 512}};
+  const uint32_t blocks[] = {3, 1, 2, 9};
+  fetch.set_pool(pack_planes(planes));
+  fetch.add_items()->set_blocks(pack_words(blocks));
   const ChunkKey key;
   std::string infos;
   pack_info({}, &infos);
@@ -138,6 +162,7 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
                                        infos,
                                        pack_sections(sections),
                                        pack_words(words),
+                                       pack_planes(planes),
                                        pack_keys({&key, 1})};
   if (i >= kParsers) return 0;
   TERRACE_CHECK(seeds[i].size() + 1 <= out_max);

@@ -67,7 +67,7 @@ class FetchBench {
   LoopResult total_;      // of the verified rounds
   std::vector<Figure> ours_, unverified_rounds_, paged_, bare_, redis_rounds_, hiredis_rounds_,
       disk_;
-  std::vector<std::vector<Fragment>> places_;  // of each chunk in the paged cache
+  PagedCache cache_;
   LayerBench layers_;
   BenchReport report_;
 };
@@ -94,11 +94,7 @@ Status FetchBench::set_up() {
   const std::span<std::byte> into = rig_.destination.span();
   TERRACE_ASSIGN_OR_RETURN(verified_, open_session(rig_, options_, into, true));
   TERRACE_ASSIGN_OR_RETURN(unverified_, open_session(rig_, options_, into, false));
-  for (uint64_t i = 0; i < keys_.size(); ++i) {
-    TERRACE_ASSIGN_OR_RETURN(std::vector<Fragment> places,
-                             paged_places(rig_, options_.block_tokens, verified_->region(), i));
-    places_.push_back(std::move(places));
-  }
+  TERRACE_ASSIGN_OR_RETURN(cache_, paged_cache(rig_, options_.block_tokens, verified_->region()));
   if (nvme()) {
     TERRACE_ASSIGN_OR_RETURN(
         FioFile file, FioFile::create(rig_.node->directory(), bytes, FioFile::Content::noise));
@@ -157,7 +153,8 @@ Submit FetchBench::contiguous(BenchSession* session) {
 
 Submit FetchBench::paged(BenchSession* session) {
   return [this, session](uint64_t n) {
-    return session->fetch(keys_[n % keys_.size()], places_[n % keys_.size()]);
+    const uint64_t chunk = n % keys_.size();
+    return session->fetch(keys_[chunk], cache_.pool, cache_.blocks[chunk]);
   };
 }
 
@@ -167,10 +164,7 @@ Status FetchBench::compare_paged() {
   LoopOptions loop;
   loop.operations_max = keys_.size();
   TERRACE_RETURN_IF_ERROR(verified_->run(loop, paged(verified_.get())).status());
-  for (uint64_t i = 0; i < keys_.size(); ++i) {
-    TERRACE_RETURN_IF_ERROR(expect_in_places(&rig_, i, places_[i]));
-  }
-  return ok_status();
+  return expect_in_cache(&rig_, cache_);
 }
 
 StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, const Submit& submit,

@@ -91,34 +91,45 @@ void LayerBench::report(bool bars, BenchReport* report) const {
       {"layer gap p99 / max(3 medians, 1.5 raw p99)", median(jitters_), Bar::Sense::at_most, 1});
 }
 
-StatusOr<std::vector<Fragment>> paged_places(const ChunkRig& rig, uint32_t tokens_per_block,
-                                             RegionId region, uint64_t place) {
+StatusOr<PagedCache> paged_cache(const ChunkRig& rig, uint32_t tokens_per_block, RegionId region) {
   const Geometry& geometry = rig.fingerprint.geometry;
-  const uint64_t planes = geometry.layers.size() * 2;
-  const uint64_t block_bytes =
-      rig.chunk_bytes / planes / geometry.tokens_per_chunk * tokens_per_block;
   if (tokens_per_block == 0 || geometry.tokens_per_chunk % tokens_per_block != 0) {
     return error(StatusCode::kInvalidArgument,
                  "--block-tokens " + std::to_string(tokens_per_block) + ": a chunk has " +
                      std::to_string(geometry.tokens_per_chunk) + " tokens");
   }
-  std::vector<uint64_t> blocks(rig.chunk_bytes / block_bytes);
-  std::iota(blocks.begin(), blocks.end(), 0);
-  Prng prng(place + 1);
-  for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[prng.below(i)]);
-  std::vector<Fragment> fragments;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    fragments.push_back(
-        {i * block_bytes, region, place * rig.chunk_bytes + blocks[i] * block_bytes, block_bytes});
+  const uint32_t per_chunk = geometry.tokens_per_chunk / tokens_per_block;
+  PagedCache cache;
+  uint64_t plane_begin = 0;
+  for (const SectionSpec& section : sections_of(geometry, geometry.tokens_per_chunk)) {
+    const uint64_t block_bytes = section.bytes / per_chunk;
+    cache.pool.push_back(
+        {section.layer, section.kind, region, plane_begin, block_bytes, block_bytes});
+    plane_begin += section.bytes * rig.chunks;
   }
-  return fragments;
+  std::vector<uint32_t> blocks(rig.chunks * per_chunk);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  Prng prng(1);
+  for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[prng.below(i)]);
+  for (auto at = blocks.begin(); at != blocks.end(); at += per_chunk) {
+    cache.blocks.emplace_back(at, at + per_chunk);
+  }
+  return cache;
 }
 
-Status expect_in_places(ChunkRig* rig, uint64_t place, std::span<const Fragment> places) {
-  for (const Fragment& fragment : places) {
-    const std::byte* from = rig->source.data() + place * rig->chunk_bytes + fragment.object_offset;
-    if (std::memcmp(from, rig->destination.data() + fragment.offset, fragment.length) != 0) {
-      return error(StatusCode::kDataLoss, "a block of a paged fetch is not what was stored");
+Status expect_in_cache(ChunkRig* rig, const PagedCache& cache) {
+  for (size_t chunk = 0; chunk < cache.blocks.size(); ++chunk) {
+    const std::byte* from = rig->source.data() + chunk * rig->chunk_bytes;
+    for (const PoolSegment& plane : cache.pool) {
+      for (const uint32_t block : cache.blocks[chunk]) {
+        const std::byte* const there =
+            rig->destination.data() + plane.offset + block * plane.block_stride;
+        if (std::memcmp(from, there, plane.block_bytes) != 0) {
+          return error(StatusCode::kDataLoss, "block " + std::to_string(block) +
+                                                  " of a paged fetch is not what was stored");
+        }
+        from += plane.block_bytes;
+      }
     }
   }
   return ok_status();

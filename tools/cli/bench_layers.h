@@ -33,11 +33,14 @@ class LayerBench {
   std::vector<double> jitters_;                // a round's p99 gap / what is allowed
 };
 
-/// Destinations of a paged KV cache: the planes of chunk `place` cut into blocks of
-/// `tokens_per_block`, which lie in the memory in random order. kInvalidArgument: the chunk is not
-/// a whole number of blocks.
-StatusOr<std::vector<Fragment>> paged_places(const ChunkRig& rig, uint32_t tokens_per_block,
-                                             RegionId region, uint64_t place);
-/// kDataLoss: the destination does not hold chunk `place` of the source in these places.
-Status expect_in_places(ChunkRig* rig, uint64_t place, std::span<const Fragment> places);
+/// A paged KV cache in the rig's destination: its planes one after the other, each with the blocks
+/// of all chunks; the blocks of a chunk lie anywhere in it, in random order.
+struct PagedCache {
+  std::vector<PoolSegment> pool;
+  std::vector<std::vector<uint32_t>> blocks;  // of each chunk
+};
+/// kInvalidArgument: a chunk is not a whole number of blocks of `tokens_per_block`.
+StatusOr<PagedCache> paged_cache(const ChunkRig& rig, uint32_t tokens_per_block, RegionId region);
+/// kDataLoss: the cache does not hold every chunk of the source.
+Status expect_in_cache(ChunkRig* rig, const PagedCache& cache);
 }  // namespace terrace

@@ -99,6 +99,15 @@ StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, std::span<const Fragment
   return client_->fetch(ns_, std::span(&item, 1), options);
 }
 
+StatusOr<OpId> BenchSession::fetch(const ChunkKey& key, std::span<const PoolSegment> pool,
+                                   std::span<const uint32_t> block_ids) {
+  const FetchItem item{key, {}, block_ids};
+  FetchOptions options;
+  options.deadline = timeout_;
+  options.pool = pool;
+  return client_->fetch(ns_, std::span(&item, 1), options);
+}
+
 StatusOr<OpId> BenchSession::put(const ChunkKey& key, uint64_t place, uint64_t bytes_each,
                                  Durability durability) {
   const Fragment whole{0, region_, place * bytes_each, bytes_each};

@@ -63,6 +63,9 @@ class BenchSession {
   StatusOr<OpId> fetch(std::span<const ChunkKey> keys, uint64_t place, uint64_t bytes_each);
   /// A whole object into these places.
   StatusOr<OpId> fetch(const ChunkKey& key, std::span<const Fragment> places);
+  /// A whole chunk into these blocks of a paged pool.
+  StatusOr<OpId> fetch(const ChunkKey& key, std::span<const PoolSegment> pool,
+                       std::span<const uint32_t> block_ids);
   StatusOr<OpId> put(const ChunkKey& key, uint64_t place, uint64_t bytes_each,
                      Durability durability);
   /// Erases all of them; one that is gone already is fine.

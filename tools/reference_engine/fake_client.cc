@@ -15,7 +15,8 @@ FakeStore& fake_store() {
 namespace {
 struct Item {
   ChunkKey key;
-  std::vector<Fragment> fragments;
+  std::vector<PoolSegment> pool;  // in section order
+  std::vector<uint32_t> blocks;
 };
 struct Operation {
   Completion completion;
@@ -35,16 +36,19 @@ class Client::Core {
 
   /// Object bytes [begin, end) between `object` and the item's memory.
   void move(const Item& item, uint64_t begin, uint64_t end, char* object, bool to_memory) {
-    for (const Fragment& f : item.fragments) {
-      const uint64_t from = std::max(begin, f.object_offset);
-      const uint64_t until = std::min(end, f.object_offset + f.length);
-      if (from >= until) continue;
-      const std::span<std::byte> memory = regions.at(f.region);
-      const uint64_t at = f.offset + (from - f.object_offset);
-      TERRACE_CHECK(at + (until - from) <= memory.size());
-      void* const here = memory.data() + at;
-      if (to_memory) std::memcpy(here, object + from, until - from);
-      if (!to_memory) std::memcpy(object + from, here, until - from);
+    uint64_t plane_begin = 0;
+    for (const PoolSegment& plane : item.pool) {
+      for (size_t i = 0; i < item.blocks.size(); ++i) {
+        const uint64_t block_begin = plane_begin + i * plane.block_bytes;
+        if (block_begin < begin || block_begin >= end) continue;  // planes are cut whole
+        const std::span<std::byte> memory = regions.at(plane.region);
+        const uint64_t at = plane.offset + item.blocks[i] * plane.block_stride;
+        TERRACE_CHECK(at + plane.block_bytes <= memory.size());
+        void* const here = memory.data() + at;
+        if (to_memory) std::memcpy(here, object + block_begin, plane.block_bytes);
+        if (!to_memory) std::memcpy(object + block_begin, here, plane.block_bytes);
+      }
+      plane_begin += item.blocks.size() * plane.block_bytes;
     }
   }
   /// The object bytes of layers [0, count).
@@ -131,15 +135,17 @@ StatusOr<OpId> Client::fetch(NamespaceId, std::span<const FetchItem> items,
   ++fake_store().fetches;
   Operation operation;
   operation.is_fetch = true;
-  size_t fragments = 0;
+  size_t blocks = 0;
   for (const FetchItem& item : items) {
-    operation.items.push_back({item.key, {item.fragments.begin(), item.fragments.end()}});
+    operation.items.push_back({item.key,
+                               {options.pool.begin(), options.pool.end()},
+                               {item.block_ids.begin(), item.block_ids.end()}});
     const bool damaged = fake_store().damaged.contains(item.key);
     operation.completion.key_codes.push_back(damaged ? StatusCode::kDataLoss : StatusCode::kOk);
     if (damaged) operation.completion.status.update(StatusCode::kDataLoss);
-    fragments += item.fragments.size();
+    blocks += item.block_ids.size();
   }
-  TERRACE_CHECK(fragments <= kFragmentsPerRequestMax && items.size() <= kKeysPerRequestMax);
+  TERRACE_CHECK(blocks <= kBlockIdsPerRequestMax && items.size() <= kKeysPerRequestMax);
   return core_->submit(std::move(operation));
 }
 
@@ -161,7 +167,9 @@ StatusOr<OpId> Client::put(NamespaceId, std::span<const PutItem> items, const Pu
   TERRACE_CHECK(!options.sources_ready && items.size() == 1);
   ++fake_store().puts;
   Operation operation;
-  operation.items.push_back({items[0].key, {items[0].fragments.begin(), items[0].fragments.end()}});
+  operation.items.push_back({items[0].key,
+                             {options.pool.begin(), options.pool.end()},
+                             {items[0].block_ids.begin(), items[0].block_ids.end()}});
   StatusCode code = fake_store().put_code;
   if (fake_store().objects.contains(items[0].key)) code = StatusCode::kAlreadyExists;
   operation.completion.key_codes = {code};

@@ -8,8 +8,6 @@ namespace terrace {
 namespace {
 using std::chrono::milliseconds;
 
-/// Half of what a request may hold: its body has other bytes too.
-constexpr size_t kFragmentsPerFetch = kFragmentsPerRequestMax / 2;
 constexpr size_t kSavesInFlightMax = 16;
 constexpr milliseconds kLease{20'000};
 /// An operation ends by its deadline; this much later something is broken.
@@ -43,6 +41,7 @@ StatusOr<std::unique_ptr<KvStore>> KvStore::open(Client* client, KvPool* pool,
                            client->open_namespace(options.namespace_name, fingerprint));
   TERRACE_ASSIGN_OR_RETURN(store->region_, client->register_memory(pool->memory()));
   store->registered_ = true;
+  store->segments_ = store->segments();
   return store;
 }
 
@@ -72,10 +71,14 @@ std::vector<PoolSegment> KvStore::segments() const {
   return segments;
 }
 
-StatusOr<std::vector<Fragment>> KvStore::fragments(uint32_t chunk, const Sequence& sequence) const {
-  const uint32_t blocks = geometry_.tokens_per_chunk / KvPool::kBlockTokens;
+uint32_t KvStore::blocks_per_chunk() const {
+  return geometry_.tokens_per_chunk / KvPool::kBlockTokens;
+}
+
+std::span<const uint32_t> KvStore::block_ids(uint32_t chunk, const Sequence& sequence) const {
+  const uint32_t blocks = blocks_per_chunk();
   TERRACE_CHECK(uint64_t{chunk + 1} * blocks <= sequence.blocks().size());
-  return fragments_of(geometry_, segments(), sequence.blocks().subspan(chunk * blocks, blocks));
+  return sequence.blocks().subspan(uint64_t{chunk} * blocks, blocks);
 }
 
 /// The operation ends by its deadline; cancelling is for a clock that went wrong.
@@ -99,34 +102,29 @@ StatusOr<uint32_t> KvStore::match(std::span<const ChunkKey> keys) {
   return std::min(done.longest, static_cast<uint32_t>(keys.size()));
 }
 
-/// In as few requests as their bound on fragments allows, first chunks first. How many chunks were
-/// asked for; an error only when none was.
-StatusOr<uint32_t> KvStore::fetch(std::span<const ChunkKey> keys, const Sequence& sequence) {
+/// In as few requests as their bound on block ids allows, first chunks first; up to the first that
+/// is refused.
+void KvStore::fetch(std::span<const ChunkKey> keys, const Sequence& sequence) {
   FetchOptions options;
   options.deadline = options_.load_deadline;
   options.lease = lease_;
+  options.pool = segments_;
+  const uint32_t per_request = std::max(1u, kBlockIdsPerRequestMax / blocks_per_chunk());
   const uint32_t count = static_cast<uint32_t>(keys.size());
   uint32_t next = 0;
   while (next < count) {
-    std::vector<std::vector<Fragment>> lists;
-    size_t total = 0;
-    for (uint32_t chunk = next; chunk < count; ++chunk) {
-      TERRACE_ASSIGN_OR_RETURN(std::vector<Fragment> list, fragments(chunk, sequence));
-      if (!lists.empty() && total + list.size() > kFragmentsPerFetch) break;
-      total += list.size();
-      lists.push_back(std::move(list));
-    }
     std::vector<FetchItem> items;
-    for (size_t i = 0; i < lists.size(); ++i) items.push_back({keys[next + i], lists[i]});
+    for (uint32_t chunk = next; chunk < count && items.size() < per_request; ++chunk) {
+      items.push_back({keys[chunk], {}, block_ids(chunk, sequence)});
+    }
     StatusOr<OpId> op = client_->fetch(namespace_, items, options);
     if (!op.ok()) {
       load_report_.status.update(op.status());
-      break;
+      return;
     }
     loads_.push_back({*op, next, static_cast<uint32_t>(items.size())});
     next += static_cast<uint32_t>(items.size());
   }
-  return next;
 }
 
 uint32_t KvStore::begin_load(std::span<const uint32_t> tokens, uint32_t chunks_max,
@@ -142,8 +140,7 @@ uint32_t KvStore::begin_load(std::span<const uint32_t> tokens, uint32_t chunks_m
   StatusOr<uint32_t> longest = match(keys);
   load_report_.status.update(longest.status());
   if (!longest.ok() || *longest == 0) return 0;
-  StatusOr<uint32_t> asked = fetch(keys.first(*longest), sequence);
-  load_report_.status.update(asked.status());
+  fetch(keys.first(*longest), sequence);
   if (!loads_.empty()) load_report_.expected_chunks = loads_.back().first + loads_.back().count;
   return load_report_.expected_chunks;
 }
@@ -201,14 +198,13 @@ void KvStore::submit_save(uint32_t chunk) {
   options.priority = Priority::store;
   options.durability = options_.durability;
   options.sources_ready = false;
-  StatusOr<std::vector<Fragment>> list = fragments(chunk, *save_sequence_);
-  if (list.ok()) {
-    const PutItem item{save_keys_[chunk], {}, *list, {}};
-    StatusOr<OpId> op = client_->put(namespace_, {&item, 1}, options);
-    save_report_.status.update(op.status());
-    if (op.ok()) return saves_.push_back({*op, chunk, 0});
-  }
-  save_report_.status.update(list.status());
+  options.pool = segments_;
+  PutItem item;
+  item.key = save_keys_[chunk];
+  item.block_ids = block_ids(chunk, *save_sequence_);
+  StatusOr<OpId> op = client_->put(namespace_, {&item, 1}, options);
+  save_report_.status.update(op.status());
+  if (op.ok()) return saves_.push_back({*op, chunk, 0});
   ++save_report_.failed;
 }
 

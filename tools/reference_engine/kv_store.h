@@ -68,9 +68,10 @@ class KvStore final : public PrefixStore {
 
   KvStore(Client* client, KvPool* pool, const Fingerprint& fingerprint, KvStoreOptions options);
   std::vector<PoolSegment> segments() const;
-  StatusOr<std::vector<Fragment>> fragments(uint32_t chunk, const Sequence& sequence) const;
+  uint32_t blocks_per_chunk() const;
+  std::span<const uint32_t> block_ids(uint32_t chunk, const Sequence& sequence) const;
   StatusOr<uint32_t> match(std::span<const ChunkKey> keys);
-  StatusOr<uint32_t> fetch(std::span<const ChunkKey> keys, const Sequence& sequence);
+  void fetch(std::span<const ChunkKey> keys, const Sequence& sequence);
   StatusOr<Completion> end(OpId op, std::chrono::milliseconds deadline);
   void submit_save(uint32_t chunk);
   void end_oldest_save();
@@ -82,6 +83,7 @@ class KvStore final : public PrefixStore {
   NamespaceId namespace_{};
   RegionId region_{};
   bool registered_ = false;
+  std::vector<PoolSegment> segments_;  // of the registered pool
 
   std::vector<Load> loads_;
   LeaseId lease_ = kNoLease;
