@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/prefix_rule.h"
 #include "client/core.h"
 #include "client/fetch_op.h"
 #include "client/put_op.h"
@@ -124,9 +125,10 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
 
 Status Client::Core::check_submit(const OpOptions& options) const {
   TERRACE_RETURN_IF_ERROR(check_usable());
-  if (session_->state() == NodeSession::State::skipped) {
-    return error(StatusCode::kUnavailable,
-                 "node " + config_.endpoint + " is skipped: it failed; a probe is under way");
+  if (all_skipped()) {
+    return error(StatusCode::kUnavailable, (nodes_.size() == 1 ? "node " : "each node, also ") +
+                                               config_.endpoints[0] +
+                                               " is skipped: it failed; a probe is under way");
   }
   if (options.deadline.count() < 0 || options.deadline > kDeadlineLongest) {
     return bad("deadline of " + std::to_string(options.deadline.count()) + " ms; 0 (default) to " +
@@ -135,16 +137,25 @@ Status Client::Core::check_submit(const OpOptions& options) const {
   return ok_status();
 }
 
+StatusOr<ClientOp::Head> Client::Core::begin(NamespaceId ns, const OpOptions& options,
+                                             std::vector<uint32_t> put_sections) {
+  ClientOp::Head head;
+  TERRACE_ASSIGN_OR_RETURN(head.id, completions_.begin(std::move(put_sections)));
+  head.user_tag = options.user_tag;
+  head.submitted = clock_.now();
+  head.deadline =
+      head.submitted + (options.deadline.count() > 0 ? options.deadline : config_.default_deadline);
+  head.ns = ns;
+  head.priority = options.priority;
+  return head;
+}
+
 StatusOr<OpId> Client::Core::submit(std::unique_ptr<ClientOp> op, NamespaceId ns,
                                     const OpOptions& options, std::vector<uint32_t> put_sections) {
-  TERRACE_ASSIGN_OR_RETURN(const OpId id, completions_.begin(std::move(put_sections)));
-  op->head.id = id;
-  op->head.user_tag = options.user_tag;
-  op->head.submitted = clock_.now();
-  op->head.deadline = op->head.submitted +
-                      (options.deadline.count() > 0 ? options.deadline : config_.default_deadline);
-  op->head.ns = ns;
-  op->head.priority = options.priority;
+  TERRACE_ASSIGN_OR_RETURN(ClientOp::Head head, begin(ns, options, std::move(put_sections)));
+  const OpId id = head.id;
+  head.node = op->head.node;
+  op->head = head;
   // A task must be copyable.
   auto box = std::make_shared<std::unique_ptr<ClientOp>>(std::move(op));
   const Status posted = loop_->post([this, box] { operations_->submit(std::move(*box)); });
@@ -162,7 +173,8 @@ StatusOr<OpId> Client::Core::lookup(NamespaceId ns, std::span<const ChunkKey> ke
   TERRACE_RETURN_IF_ERROR(check_count("lookup, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_lookup(keys, lease), ns, options);
+  return submit_keys(ns, keys, options,
+                     [lease](std::span<const ChunkKey> own) { return make_lookup(own, lease); });
 }
 
 StatusOr<OpId> Client::Core::match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
@@ -181,7 +193,29 @@ StatusOr<OpId> Client::Core::match_prefix(NamespaceId ns, std::span<const GroupK
       check_count("match_prefix, keys of all groups together", keys, kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_match(groups, lease), ns, options);
+  if (owners_.nodes() == 1) return submit(make_match(groups, lease), ns, options);
+  const size_t chunks = groups[0].keys.size();
+  std::vector<ChunkKey> all;
+  std::vector<GroupPresence> presence;
+  for (const GroupKeys& group : groups) {
+    all.insert(all.end(), group.keys.begin(), group.keys.end());
+    presence.push_back({std::vector<bool>(chunks), group.trailing});
+  }
+  // A node that holds all of the keys answers for the whole; else each says what it has, and the
+  // rule is applied here.
+  const auto make = [&](std::span<const ChunkKey> own) {
+    return own.size() == all.size() ? make_match(groups, lease) : make_lookup(own, lease);
+  };
+  return submit_keys(ns, all, options, make, [presence, chunks](Completion* out) mutable {
+    for (size_t g = 0; g < presence.size(); ++g) {
+      for (size_t i = 0; i < chunks; ++i) {
+        presence[g].present[i] = out->keys[g * chunks + i].code == StatusCode::kOk;
+      }
+    }
+    out->restorable = restorable_prefixes(presence);
+    out->longest = longest_prefix(out->restorable);
+    out->keys.resize(chunks);
+  });
 }
 
 StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> items,
@@ -189,12 +223,23 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("fetch, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
+  size_t left = kFragmentsPerRequestMax;
+  Join::Parts join{items.size(), split(owners_, items), true, nullptr};
+  return submit_shares(std::move(join), ns, options, [&](const Share& share) {
+    return make_fetch(info, items, share, options, &left);
+  });
+}
+
+StatusOr<std::unique_ptr<ClientOp>> Client::Core::make_fetch(const Info& info,
+                                                             std::span<const FetchItem> items,
+                                                             const Share& share,
+                                                             const FetchOptions& options,
+                                                             size_t* left) {
   RegionUses memory(&regions_);
   auto request = std::make_unique<proto::FetchRequest>();
   std::vector<DeliveryCheck::Item> checked;
-  size_t left = kFragmentsPerRequestMax;
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Status used = use_fragments(items[i].fragments, &memory, &left);
+  for (const size_t i : share) {
+    const Status used = use_fragments(items[i].fragments, &memory, left);
     if (!used.ok()) return bad(in_item(i, used));
     StatusOr<FragmentMap> map =
         FragmentMap::create({items[i].fragments.begin(), items[i].fragments.end()});
@@ -211,10 +256,8 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
   }
   TERRACE_RETURN_IF_ERROR(check_body("fetch", request->ByteSizeLong()));
   auto check = std::make_unique<DeliveryCheck>(std::move(checked), info->shape);
-  return submit(
-      std::make_unique<ClientFetch>(ClientFetch::Parts{
-          std::move(request), std::move(check), std::move(memory), options.lease, config_.verify}),
-      ns, options);
+  return std::unique_ptr<ClientOp>(std::make_unique<ClientFetch>(ClientFetch::Parts{
+      std::move(request), std::move(check), std::move(memory), options.lease, config_.verify}));
 }
 
 StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
@@ -222,18 +265,30 @@ StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("put, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
-  ClientPut::Parts parts{{}, RegionUses(&regions_), options.sources_ready};
-  std::vector<uint32_t> sections;
+  std::vector<uint32_t> sections(items.size());
   size_t left = kFragmentsPerRequestMax;
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Status used = use_fragments(items[i].fragments, &parts.memory, &left);
+  const MakePart make = [&](const Share& share) {
+    return make_put(info, items, share, options, &left, &sections);
+  };
+  return submit_shares({items.size(), split(owners_, items), false, nullptr}, ns, options, make,
+                       &sections);
+}
+
+StatusOr<std::unique_ptr<ClientOp>> Client::Core::make_put(const Info& info,
+                                                           std::span<const PutItem> items,
+                                                           const Share& share,
+                                                           const PutOptions& options, size_t* left,
+                                                           std::vector<uint32_t>* sections) {
+  ClientPut::Parts parts{{}, RegionUses(&regions_), options.sources_ready};
+  for (const size_t i : share) {
+    const Status used = use_fragments(items[i].fragments, &parts.memory, left);
     if (!used.ok()) return bad(in_item(i, used));
     StatusOr<ClientPut::Item> item = put_item(*info, items[i], options);
     if (!item.ok()) return bad(in_item(i, item.status()));
-    sections.push_back(static_cast<uint32_t>(item->sections.size()));
+    (*sections)[i] = static_cast<uint32_t>(item->sections.size());
     parts.items.push_back(*std::move(item));
   }
-  return submit(std::make_unique<ClientPut>(std::move(parts)), ns, options, std::move(sections));
+  return std::unique_ptr<ClientOp>(std::make_unique<ClientPut>(std::move(parts)));
 }
 
 StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> keys,
@@ -241,16 +296,18 @@ StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> key
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("erase, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_erase(keys), ns, options);
+  return submit_keys(ns, keys, options, make_erase);
 }
 
 StatusOr<OpId> Client::Core::list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                                   const OpOptions& options) {
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("list, limit", limit, kKeysPerRequestMax));
-  TERRACE_ASSIGN_OR_RETURN(const std::string after, parse_cursor(cursor));
+  TERRACE_ASSIGN_OR_RETURN(const ListPlace place, parse_cursor(cursor, owners_.nodes()));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_list(after, limit), ns, options);
+  std::unique_ptr<ClientOp> op = make_list(place, limit);
+  op->head.node = place.node;
+  return submit(std::move(op), ns, options);  // also to a skipped node: the cursor leads past it
 }
 
 StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys,
@@ -258,6 +315,6 @@ StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("view, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_view(keys), ns, options);
+  return submit_keys(ns, keys, options, make_view);
 }
 }  // namespace terrace
