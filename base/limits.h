@@ -36,6 +36,8 @@ inline constexpr uint32_t kLeasesPerSessionMax = 4096;
 inline constexpr uint32_t kConnectionsPerSessionMax = 16;
 inline constexpr uint32_t kNamespacesMax = 65536;
 
+inline constexpr uint32_t kNodesMax = 64;  // that one client speaks to
+
 static_assert(kFramePayloadBytesMax % kCrcUnitBytes == 0, "whole units fill a frame");
 static_assert(kCrcUnitBytes % kSectorBytes == 0, "a unit is whole sectors");
 }  // namespace terrace

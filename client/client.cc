@@ -7,14 +7,23 @@ namespace terrace {
 
 StatusOr<std::unique_ptr<Client>> Client::open(const ClientConfig& config) {
   TERRACE_RETURN_IF_ERROR(config.validate());
-  return open(config, grpc_control(config));
+  std::vector<std::unique_ptr<ControlChannel>> controls;
+  for (const std::string& endpoint : config.endpoints) {
+    controls.push_back(grpc_control(endpoint, config.token));
+  }
+  return open(config, std::move(controls));
 }
 
-StatusOr<std::unique_ptr<Client>> Client::open(const ClientConfig& config,
-                                               std::unique_ptr<ControlChannel> control) {
+StatusOr<std::unique_ptr<Client>> Client::open(
+    const ClientConfig& config, std::vector<std::unique_ptr<ControlChannel>> controls) {
   TERRACE_RETURN_IF_ERROR(config.validate());
+  if (controls.size() != config.endpoints.size()) {
+    return error(StatusCode::kInvalidArgument,
+                 std::to_string(controls.size()) + " control planes for " +
+                     std::to_string(config.endpoints.size()) + " endpoints");
+  }
   auto client =
-      std::unique_ptr<Client>(new Client(std::make_unique<Core>(config, std::move(control))));
+      std::unique_ptr<Client>(new Client(std::make_unique<Core>(config, std::move(controls))));
   TERRACE_RETURN_IF_ERROR(client->core_->open());
   return client;
 }
@@ -107,6 +116,9 @@ void Client::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
 uint32_t Client::layers_ready(OpId fetch) const {
   return core_->completions().layers(fetch);
 }
+std::vector<uint32_t> Client::keys_lost(OpId fetch) const {
+  return core_->completions().keys_lost(fetch);
+}
 Status Client::wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout) {
   return core_->completions().wait_layer(fetch, layer, timeout);
 }
@@ -123,7 +135,7 @@ StatusOr<Completion> Client::wait(OpId op, std::chrono::milliseconds timeout) {
 ClientStatistics Client::statistics() const {
   return core_->statistics();
 }
-NodeInfo Client::node() const {
-  return core_->node();
+std::vector<NodeInfo> Client::nodes() const {
+  return core_->nodes();
 }
 }  // namespace terrace

@@ -25,7 +25,7 @@ class ClientFixture : public ::testing::Test {
   }
   void open(ClientConfig config) {
     memory_.assign(kMemoryBytes, kGuard);
-    auto client = Client::open(config, std::make_unique<FakeControl>(control_));
+    auto client = Client::open(config, FakeControl::channels({&control_, 1}));
     ASSERT_TRUE(client.ok()) << client.status().to_string();
     client_ = *std::move(client);
     region_ = *client_->register_memory(memory_);

@@ -46,7 +46,7 @@ TEST_F(ClientLifeTest, ReconnectsAndReopensAfterTheNodeDied) {
   EXPECT_TRUE(until_up().ok());
   EXPECT_TRUE(finish(fetch(1, 1000, 0)).status.ok()) << "regions survive a reconnect";
   EXPECT_EQ(client_->statistics().reconnects, 1u);
-  EXPECT_EQ(client_->node().node_id, "fake");
+  EXPECT_EQ(client_->nodes().at(0).node_id, "fake");
 }
 
 TEST_F(ClientLifeTest, ANodeThatIsGoneIsSkippedAtOnceAndProbed) {
@@ -176,7 +176,7 @@ TEST_F(ClientLifeTest, AForkedChildIsRefused) {
 
 TEST_F(ClientLifeTest, OpenTellsWhatIsWrong) {
   control_->node = nullptr;
-  const auto nobody = Client::open({}, std::make_unique<FakeControl>(control_));
+  const auto nobody = Client::open({}, FakeControl::channels({&control_, 1}));
   EXPECT_EQ(nobody.status().code(), StatusCode::kUnavailable);
 }
 

@@ -12,10 +12,11 @@ ClientOp::ClientOp()
         const Nanos begun = begun_;
         Operations* const operations = operations_;
         const bool started = started_;
+        const uint32_t node = head.node;
         end(error(
             StatusCode::kDeadlineExceeded,
             started ? "the deadline passed" : "the deadline passed before the node was there"));
-        if (started) operations->expired(begun);
+        if (started) operations->expired(node, begun);
       }) {}
 
 ClientOp::~ClientOp() = default;
@@ -42,7 +43,7 @@ void ClientOp::end(const Status& why, bool peer_is_gone) {
     for (const Tag& tag : tags) {
       operations_->close_tag(tag.tag);
       if (peer_is_gone) continue;
-      operations_->send_cancel(tag.tag);
+      operations_->send_cancel(head.node, tag.tag);
       if (tag.touches_memory) quiesce(tag.tag);
     }
   }
@@ -63,7 +64,7 @@ void ClientOp::close_tag(uint64_t tag) {
 void ClientOp::quiesce(uint64_t tag) {
   ++quiescing_;
   quiesces_.push_back(std::make_unique<Quiesced>(this));
-  operations_->quiesce(tag, quiesces_.back().get());
+  operations_->quiesce(head.node, tag, quiesces_.back().get());
 }
 
 void ClientOp::quiesce_done() {

@@ -1,5 +1,5 @@
-// client/client_op.h - one operation of the SDK from submit to its one completion. Made on the
-// engine's thread, then lives on the loop thread.
+// client/client_op.h - one operation on one node, the whole or a part of what the engine asked for,
+// from submit to its one completion. Made on the engine's thread, then lives on the loop thread.
 #pragma once
 #include <memory>
 #include <span>
@@ -23,6 +23,9 @@ class ClientOp {
     Nanos deadline{0};  // on the loop's clock
     NamespaceId ns{};
     Priority priority = Priority::load;
+    uint32_t node = 0;  // whose keys these are
+    OpId joined{};      // the operation that this is part `part` of; 0: it is whole
+    uint32_t part = 0;
   };
   ClientOp();
   ClientOp(const ClientOp&) = delete;

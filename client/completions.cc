@@ -7,11 +7,14 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/limits.h"
 
 namespace terrace {
 namespace {
 
 constexpr uint32_t kSlotBits = 16;
+constexpr uint64_t kLostBit = 1u << 15;
+static_assert(kLayersMax < kLostBit);
 constexpr std::chrono::milliseconds kLongestWait = std::chrono::hours(24);
 
 uint32_t index_of(OpId op) {
@@ -67,6 +70,8 @@ StatusOr<OpId> Completions::begin(std::vector<uint32_t> put_sections) {
   slot.state = State::live;
   ++slot.generation;
   slot.put_sections = std::move(put_sections);
+  slot.lost.clear();
+  slot.lost_why = ok_status();
   slot.layers.store(slot.generation << kSlotBits, std::memory_order_release);
   ++live_;
   return OpId{slot.generation << kSlotBits | index};
@@ -146,32 +151,67 @@ StatusOr<Completion> Completions::wait(OpId op, std::chrono::milliseconds timeou
 
 void Completions::set_layers(OpId op, uint32_t layers) {
   Slot& slot = slots_[index_of(op)];
-  slot.layers.store(generation_of(op) << kSlotBits | layers);
+  // Only this thread writes the word of a live operation.
+  slot.layers.store(generation_of(op) << kSlotBits | (slot.layers.load() & kLostBit) | layers);
   // Sequentially consistent against wait_layer: either it sees the new number, or we see it wait.
   if (layer_waiters_.load() == 0) return;
   const std::lock_guard lock(mutex_);
   changed_.notify_all();
 }
 
-uint32_t Completions::layers(OpId op) const {
+void Completions::lose(OpId op, std::span<const uint32_t> items, const Status& why) {
+  TERRACE_CHECK(!why.ok());
+  const std::lock_guard lock(mutex_);
+  Slot* slot = find(op);
+  TERRACE_CHECK(slot != nullptr && slot->state == State::live);
+  slot->lost.insert(slot->lost.end(), items.begin(), items.end());
+  slot->lost_why.update(why);
+  slot->layers.fetch_or(kLostBit);
+}
+
+uint64_t Completions::word_of(OpId op) const {
   const uint32_t index = index_of(op);
   if (index >= slots_.size()) return 0;
   const uint64_t word = slots_[index].layers.load();
-  if (word >> kSlotBits != generation_of(op)) return 0;
-  return static_cast<uint32_t>(word & ((1u << kSlotBits) - 1));
+  return word >> kSlotBits == generation_of(op) ? word : 0;
+}
+
+uint32_t Completions::layers(OpId op) const {
+  return static_cast<uint32_t>(word_of(op) & (kLostBit - 1));
+}
+
+std::vector<uint32_t> Completions::keys_lost(OpId op) const {
+  std::vector<uint32_t> lost;
+  const std::lock_guard lock(mutex_);
+  const Slot* slot = find(op);
+  if (slot == nullptr) return lost;
+  if (slot->state == State::live) {
+    lost = slot->lost;
+    std::sort(lost.begin(), lost.end());
+    return lost;
+  }
+  const std::vector<StatusCode>& codes = slot->completion->key_codes;
+  for (uint32_t i = 0; i < codes.size(); ++i) {
+    if (codes[i] != StatusCode::kOk) lost.push_back(i);
+  }
+  return lost;
 }
 
 Status Completions::wait_layer(OpId op, uint32_t layer, std::chrono::milliseconds timeout) {
-  if (layers(op) > layer) return ok_status();
+  const auto ready = [&] { return layers(op) > layer; };
+  if (ready() && (word_of(op) & kLostBit) == 0) return ok_status();
   std::unique_lock lock(mutex_);
   layer_waiters_.fetch_add(1);
   const Slot* slot = nullptr;
   const bool ended = changed_.wait_for(lock, bounded(timeout), [&] {
     slot = find(op);
-    return layers(op) > layer || slot == nullptr || slot->state == State::waiting;
+    return ready() || slot == nullptr || slot->state == State::waiting;
   });
   layer_waiters_.fetch_sub(1);
-  if (layers(op) > layer) return ok_status();
+  if (ready()) {
+    if ((word_of(op) & kLostBit) == 0) return ok_status();
+    return slot == nullptr ? unknown() : slot->lost_why;
+  }
   if (!ended) {
     return error(StatusCode::kDeadlineExceeded, "layer " + std::to_string(layer) +
                                                     " is not ready after " +

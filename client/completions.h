@@ -30,11 +30,15 @@ class Completions {
   void publish(Completion completion);
   /// Layers of a fetch that are ready; only grows. From the loop thread.
   void set_layers(OpId op, uint32_t layers);
+  /// These items of a fetch that goes on are given up; `why` is the first one's reason. Before the
+  /// layers move on without them. From the loop thread.
+  void lose(OpId op, std::span<const uint32_t> items, const Status& why);
 
   /// Lock-free. Stays readable after the completion was taken, until the slot is used again.
   uint32_t layers(OpId op) const;
   /// See Client.
   Status wait_layer(OpId op, uint32_t layer, std::chrono::milliseconds timeout);
+  std::vector<uint32_t> keys_lost(OpId op) const;
   size_t drain(std::span<Completion> out);
   StatusOr<Completion> wait(OpId op, std::chrono::milliseconds timeout);
   int event_fd() const { return event_.get(); }
@@ -50,12 +54,16 @@ class Completions {
     uint64_t generation = 0;
     uint32_t previous = kNone, next = kNone;  // among those that wait, oldest first
     std::vector<uint32_t> put_sections;
+    std::vector<uint32_t> lost;  // of a fetch that goes on
+    Status lost_why;
     std::unique_ptr<Completion> completion;
-    std::atomic<uint64_t> layers{0};  // generation << 16 | layers
+    std::atomic<uint64_t> layers{0};  // generation << 16 | whether keys were lost << 15 | layers
   };
   /// The slot, or null when `op` is no longer, or never was, in it.
   Slot* find(OpId op);
   const Slot* find(OpId op) const;
+  /// The word of layers and loss; 0 when the slot is another operation's by now.
+  uint64_t word_of(OpId op) const;
   Completion take(uint32_t index);
   void free_slot(uint32_t index);
 

@@ -160,6 +160,32 @@ TEST(Completions, AnotherThreadsWaitersWake) {
   loop.join();
   EXPECT_FALSE(readable(completions));
 }
+TEST(Completions, LostKeysAreNamedBeforeTheLayersPassThem) {
+  Completions completions(2);
+  const OpId op = *completions.begin();
+  completions.set_layers(op, 2);
+  EXPECT_TRUE(completions.keys_lost(op).empty());
+  completions.lose(op, std::vector<uint32_t>{7, 3}, error(StatusCode::kUnavailable, "node b died"));
+  completions.lose(op, std::vector<uint32_t>{1}, error(StatusCode::kDataLoss, "later"));
+  EXPECT_EQ(completions.keys_lost(op), (std::vector<uint32_t>{1, 3, 7}));
+  EXPECT_EQ(completions.layers(op), 2u);
+  EXPECT_EQ(completions.wait_layer(op, 1, milliseconds(10)).message(), "node b died")
+      << "it is whole, but no longer for all keys";
+  EXPECT_EQ(completions.wait_layer(op, 2, milliseconds(10)).code(), StatusCode::kDeadlineExceeded);
+  completions.set_layers(op, 5);
+  EXPECT_EQ(completions.layers(op), 5u);
+  EXPECT_EQ(completions.wait_layer(op, 4, milliseconds(10)).code(), StatusCode::kUnavailable);
+  Completion completion = completion_of(op);
+  completion.key_codes = {StatusCode::kOk, StatusCode::kNotFound, StatusCode::kOk};
+  completions.publish(std::move(completion));
+  EXPECT_EQ(completions.keys_lost(op), std::vector<uint32_t>{1}) << "the codes have the last word";
+  EXPECT_TRUE(completions.wait(op, milliseconds(0)).ok());
+  EXPECT_TRUE(completions.keys_lost(op).empty());
+  const OpId next = *completions.begin();
+  completions.set_layers(next, 1);
+  EXPECT_TRUE(completions.wait_layer(next, 0, milliseconds(10)).ok()) << "a slot forgets";
+}
+
 TEST(Completions, AnEngineMayClearTheEventItself) {
   Completions completions(2);
   const auto op = completions.begin();

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "base/cpu.h"
@@ -21,6 +22,19 @@ bool has_port(const std::string& endpoint) {
   return number >= 1 && number <= 65535;
 }
 
+Status check_endpoints(const std::vector<std::string>& endpoints) {
+  if (endpoints.empty() || endpoints.size() > kNodesMax) {
+    return bad(std::to_string(endpoints.size()) + " endpoints; 1 to " + std::to_string(kNodesMax));
+  }
+  for (size_t i = 0; i < endpoints.size(); ++i) {
+    if (!has_port(endpoints[i])) return bad("endpoint \"" + endpoints[i] + "\" is not host:port");
+    const auto end = endpoints.begin() + static_cast<ptrdiff_t>(i);
+    if (std::find(endpoints.begin(), end, endpoints[i]) == end) continue;
+    return bad("endpoint \"" + endpoints[i] + "\" is named twice: name each node once");
+  }
+  return ok_status();
+}
+
 std::string in_milliseconds(std::chrono::milliseconds time) {
   return std::to_string(time.count()) + " ms";
 }
@@ -29,7 +43,7 @@ std::string in_milliseconds(std::chrono::milliseconds time) {
 Status ClientConfig::validate() const {
   constexpr uint32_t kConnectionsMax = kConnectionsPerSessionMax - 1;
   constexpr std::chrono::milliseconds kLongest = std::chrono::hours(1);
-  if (!has_port(endpoint)) return bad("endpoint \"" + endpoint + "\" is not host:port");
+  TERRACE_RETURN_IF_ERROR(check_endpoints(endpoints));
   if (tenant.empty() || tenant.size() > 128) {
     return bad("tenant of " + std::to_string(tenant.size()) + " bytes; 1 to 128");
   }

@@ -19,12 +19,18 @@ TEST(ClientConfig, EachMistakeNamesItsField) {
     std::function<void(ClientConfig*)> spoil;
   };
   const std::vector<Case> cases = {
-      {"endpoint", [](ClientConfig* c) { c->endpoint = ""; }},
-      {"endpoint", [](ClientConfig* c) { c->endpoint = "localhost"; }},
-      {"endpoint", [](ClientConfig* c) { c->endpoint = ":7410"; }},
-      {"endpoint", [](ClientConfig* c) { c->endpoint = "h:0"; }},
-      {"endpoint", [](ClientConfig* c) { c->endpoint = "h:65536"; }},
-      {"endpoint", [](ClientConfig* c) { c->endpoint = "h:12a"; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {""}; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {"localhost"}; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {":7410"}; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {"h:0"}; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {"h:65536"}; }},
+      {"endpoint", [](ClientConfig* c) { c->endpoints = {"h:12a"}; }},
+      {"endpoints", [](ClientConfig* c) { c->endpoints.clear(); }},
+      {"64", [](ClientConfig* c) { c->endpoints.resize(65, "a:1"); }},
+      {"\"b:2\" is named twice",
+       [](ClientConfig* c) {
+         c->endpoints = {"a:1", "b:2", "b:2"};
+       }},
       {"tenant", [](ClientConfig* c) { c->tenant = ""; }},
       {"token", [](ClientConfig* c) { c->token = std::string(5000, 't'); }},
       {"data_connections", [](ClientConfig* c) { c->data_connections = 0; }},
@@ -48,7 +54,7 @@ TEST(ClientConfig, EachMistakeNamesItsField) {
 
 TEST(ClientConfig, OpenFailsSoonWhereNobodyListens) {
   ClientConfig config;
-  config.endpoint = "127.0.0.1:1";
+  config.endpoints = {"127.0.0.1:1"};
   const auto client = Client::open(config);
   EXPECT_EQ(client.status().code(), StatusCode::kUnavailable) << client.status().to_string();
   EXPECT_NE(client.status().message().find("127.0.0.1:1"), std::string::npos);

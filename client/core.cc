@@ -11,7 +11,6 @@
 namespace terrace {
 namespace {
 
-constexpr Nanos kRetryPeriod = milliseconds(20);
 constexpr Nanos kMailboxRetry = milliseconds(1);
 constexpr int kFarewellTurnsMax = 64;
 
@@ -27,24 +26,29 @@ class CloseOp final : public Op {
   std::promise<void>* const closed_;
 };
 
-/// Blocks the caller: only in calls that may.
-void pause(Nanos time) {
+Status closed_status() {
+  return error(StatusCode::kFailedPrecondition, "client is closed");
+}
+}  // namespace
+
+void Client::Core::pause_caller(Nanos time) {
   std::mutex mutex;
   std::condition_variable never;
   std::unique_lock lock(mutex);
   never.wait_for(lock, time);
 }
 
-Status closed_status() {
-  return error(StatusCode::kFailedPrecondition, "client is closed");
-}
-}  // namespace
-
-Client::Core::Core(const ClientConfig& config, std::unique_ptr<ControlChannel> control)
+Client::Core::Core(const ClientConfig& config,
+                   std::vector<std::unique_ptr<ControlChannel>> controls)
     : config_(config),
       pid_(::getpid()),
-      control_(std::move(control)),
-      completions_(config.operations_max) {}
+      owners_(config.endpoints),
+      completions_(config.operations_max) {
+  TERRACE_CHECK(controls.size() == config.endpoints.size());
+  for (std::unique_ptr<ControlChannel>& control : controls) {
+    nodes_.push_back({std::move(control), std::make_unique<Worker>(), nullptr});
+  }
+}
 
 Client::Core::~Core() {
   if (!thread_.joinable()) return;
@@ -69,13 +73,19 @@ void Client::Core::run(std::promise<Status>* started) {
   loop_ = loop->get();
   {
     Operations operations({loop_, &completions_, &namespaces_, &counters_, &views_,
-                           [this](Status result) { first_attempt_.set_value(std::move(result)); }});
+                           [this](uint32_t node, Status result) { first_attempt(node, result); }});
     Links links(loop_, &operations, config_.data_path);
-    NodeSession session(
-        {loop_, &links, control_.get(), &worker_, &namespaces_, &counters_, &operations}, config_);
-    operations.bind(&links, &session);
+    std::vector<std::unique_ptr<NodeSession>> sessions;
+    std::vector<NodeSession*> bound;
+    for (uint32_t node = 0; node < nodes_.size(); ++node) {
+      sessions.push_back(std::make_unique<NodeSession>(
+          NodeSession::Parts{loop_, &links, nodes_[node].control.get(), nodes_[node].worker.get(),
+                             &namespaces_, &counters_, &operations, node},
+          config_));
+      bound.push_back(nodes_[node].session = sessions.back().get());
+    }
+    operations.bind(&links, bound);
     operations_ = &operations;
-    session_ = &session;
     links_ = &links;
     started->set_value(ok_status());
     loop_->run();
@@ -86,28 +96,11 @@ void Client::Core::run(std::promise<Status>* started) {
   }
 }
 
-Status Client::Core::open() {
-  std::promise<Status> started;
-  std::future<Status> running = started.get_future();
-  std::future<Status> first = first_attempt_.get_future();
-  thread_ = std::thread([this, &started] { run(&started); });
-  if (const Status status = running.get(); !status.ok()) {
-    closed_ = true;
-    thread_.join();
-    return status;
-  }
-  post_surely([this] { session_->connect(); });
-  // The attempt has two steps, each bounded by open_timeout; together they get no more.
-  if (first.wait_for(config_.open_timeout) == std::future_status::ready) return first.get();
-  return error(StatusCode::kUnavailable, "node " + config_.endpoint + " did not answer within " +
-                                             std::to_string(config_.open_timeout.count()) + " ms");
-}
-
 void Client::Core::close() {
   const std::lock_guard lock(close_mutex_);
   if (closed_.exchange(true)) return;
-  control_->shut_down();
-  worker_.stop();
+  for (const Node& node : nodes_) node.control->shut_down();
+  for (const Node& node : nodes_) node.worker->stop();
   std::promise<void> closed;
   std::future<void> done = closed.get_future();
   post_surely([this, &closed] { close_on_loop(&closed); });
@@ -115,12 +108,12 @@ void Client::Core::close() {
 }
 
 void Client::Core::close_on_loop(std::promise<void>* closed) {
-  session_->close();
+  for (const Node& node : nodes_) node.session->close();
   operations_->close([this, closed] { links_->all.close(new CloseOp(closed)); });
 }
 
 void Client::Core::post_surely(Task task) {
-  while (!loop_->post(task).ok()) pause(kMailboxRetry);
+  while (!loop_->post(task).ok()) pause_caller(kMailboxRetry);
 }
 
 template <class Work>
@@ -144,45 +137,6 @@ Status Client::Core::check_usable() const {
   }
   if (closed_.load(std::memory_order_acquire)) return closed_status();
   return ok_status();
-}
-
-StatusOr<uint32_t> Client::Core::open_on_worker(const Info& info, Nanos timeout) {
-  using Answer = StatusOr<uint32_t>;
-  auto promise = std::make_shared<std::promise<Answer>>();
-  std::future<Answer> answer = promise->get_future();
-  // On the worker, so that a reconnect can never miss a namespace.
-  TERRACE_RETURN_IF_ERROR(worker_.post([this, info, promise, timeout] {
-    Answer wire =
-        control_->open_namespace(session_->secret(), info->name, info->canonical, timeout);
-    if (wire.ok()) wire = static_cast<uint32_t>(namespaces_.add(info, *wire));
-    promise->set_value(std::move(wire));
-  }));
-  if (answer.wait_for(timeout) != std::future_status::ready) {
-    return error(StatusCode::kDeadlineExceeded,
-                 "open_namespace \"" + info->name + "\": no answer within open_timeout, " +
-                     std::to_string(config_.open_timeout.count()) + " ms");
-  }
-  return answer.get();
-}
-
-StatusOr<NamespaceId> Client::Core::open_namespace(const std::string& name,
-                                                   const Fingerprint& fingerprint) {
-  TERRACE_RETURN_IF_ERROR(check_usable());
-  TERRACE_RETURN_IF_ERROR(fingerprint.validate());
-  const Info info = std::make_shared<const NamespaceInfo>(info_of(name, fingerprint));
-  const Nanos deadline = clock_.now() + config_.open_timeout;
-  while (true) {
-    const StatusOr<uint32_t> ns = open_on_worker(info, deadline - clock_.now());
-    if (ns.ok()) return NamespaceId{*ns};
-    const StatusCode code = ns.status().code();
-    // The session may just have gone, and another be on its way.
-    const bool session_gone =
-        code == StatusCode::kUnavailable || code == StatusCode::kUnauthenticated;
-    if (!session_gone || session_->state() == NodeSession::State::skipped) return ns.status();
-    if (clock_.now() + kRetryPeriod >= deadline) return ns.status();
-    pause(kRetryPeriod);
-    TERRACE_RETURN_IF_ERROR(check_usable());
-  }
 }
 
 StatusOr<RegionId> Client::Core::register_memory(std::span<std::byte> memory) {
@@ -286,11 +240,14 @@ void Client::Core::release(LeaseId lease) {
 void Client::Core::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
   if (keys.empty() || !check_usable().ok()) return;
   const auto some = keys.first(std::min<size_t>(keys.size(), kKeysPerRequestMax));
-  const Status posted =
-      loop_->post([this, ns, used = std::vector<ChunkKey>(some.begin(), some.end())] {
-        operations_->touch(ns, used);
-      });
-  if (!posted.ok()) return;  // overloaded: the order stays as it was
+  for (const Share& share : split(owners_, some)) {
+    std::vector<ChunkKey> used;
+    for (const size_t i : share) used.push_back(some[i]);
+    const Status posted = loop_->post([this, ns, node = share.node(), used = std::move(used)] {
+      operations_->touch(ns, node, used);
+    });
+    if (!posted.ok()) return;  // overloaded: the order stays as it was
+  }
 }
 
 void Client::Core::release_view(ViewId view) {
@@ -301,7 +258,9 @@ void Client::Core::release_view(ViewId view) {
   post_surely([this, held] { operations_->release_view(*held); });
 }
 
-NodeInfo Client::Core::node() const {
-  return session_->node();
+std::vector<NodeInfo> Client::Core::nodes() const {
+  std::vector<NodeInfo> infos;
+  for (const Node& node : nodes_) infos.push_back(node.session->info());
+  return infos;
 }
 }  // namespace terrace

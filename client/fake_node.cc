@@ -170,7 +170,7 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
         }
         pack_info(info, out.mutable_infos());
       }
-      if (request.lease_ms() > 0) out.set_lease(5);
+      if (request.lease_ms() > 0) out.set_lease(++leases_);
       return reply(peer, MessageKind::lookup_reply, tag, out.SerializeAsString());
     }
     case MessageKind::erase_request: {
@@ -184,6 +184,17 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
       }
       return reply(peer, MessageKind::erase_reply, tag, out.SerializeAsString());
     }
+    case MessageKind::list_request:
+      return list(peer, tag, body);
+    case MessageKind::touch_keys: {
+      proto::TouchKeys request;
+      TERRACE_CHECK(request.ParseFromString(body));
+      touched_ += static_cast<uint32_t>(view_keys(request.keys(), kKeysPerRequestMax)->size());
+      return;
+    }
+    case MessageKind::release_lease:
+      ++releases_;
+      return;
     case MessageKind::cancel_request:
       ++cancels_;
       if (const auto found = puts_.find(tag); found != puts_.end()) {
@@ -197,6 +208,24 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
     default:
       return;
   }
+}
+
+void FakeNode::list(PeerId peer, uint64_t tag, const std::string& body) {
+  proto::ListRequest request;
+  TERRACE_CHECK(request.ParseFromString(body));
+  proto::ListReply out;
+  auto at = objects_.begin();
+  if (!request.after().empty()) at = objects_.upper_bound((*view_keys(request.after(), 1))[0]);
+  for (; at != objects_.end() && out.entries_size() < static_cast<int>(request.limit()); ++at) {
+    proto::ListReply::Entry* entry = out.add_entries();
+    entry->set_key(pack_keys({&at->first, 1}));
+    WireInfo info;
+    info.code = StatusCode::kOk;
+    info.bytes = at->second.size();
+    pack_info(info, entry->mutable_info());
+  }
+  out.set_more(at != objects_.end());
+  reply(peer, MessageKind::list_reply, tag, out.SerializeAsString());
 }
 
 std::vector<FakeNode::Frame> FakeNode::frames_of(const proto::FetchRequest& request,
@@ -365,22 +394,4 @@ void FakeNode::put_done(Put* put, Status result) {
   reply(peer, MessageKind::put_reply, tag, out.SerializeAsString());
 }
 
-StatusOr<SessionOffer> FakeControl::open_session(const std::string&, Nanos) {
-  const std::lock_guard lock(shared_->mutex);
-  if (shared_->node == nullptr) return error(StatusCode::kUnavailable, "nobody listens");
-  SessionOffer offer;
-  ++shared_->sessions;
-  offer.secret[0] = static_cast<std::byte>(shared_->sessions & 0xFF);
-  offer.secret[1] = static_cast<std::byte>(shared_->sessions >> 8 & 0xFF);
-  offer.data_address = shared_->node->address();
-  offer.node = {"fake", "0", 1};
-  return offer;
-}
-
-StatusOr<uint32_t> FakeControl::open_namespace(const SessionSecret&, const std::string& name,
-                                               const std::string&, Nanos) {
-  const std::lock_guard lock(shared_->mutex);
-  if (!shared_->refuse_namespace.ok()) return shared_->refuse_namespace;
-  return static_cast<uint32_t>(name.size());
-}
 }  // namespace terrace

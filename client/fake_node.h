@@ -2,6 +2,7 @@
 // this process, with faults that a test chooses; and a control plane that leads to it.
 #pragma once
 #include <atomic>
+#include <condition_variable>
 #include <future>
 #include <map>
 #include <memory>
@@ -48,6 +49,9 @@ class FakeNode final : public TransportHandler {
   /// Objects are delivered as sections of this size; 0: one.
   void set_section_bytes(uint64_t bytes);
   uint32_t cancels() const { return cancels_; }
+  uint32_t leases() const { return leases_; }
+  uint32_t releases() const { return releases_; }
+  uint32_t touched() const { return touched_; }
   uint32_t refused_reads() const { return refused_reads_; }
 
   void on_peer(PeerId peer, std::span<const std::byte, 16> secret) override;
@@ -72,6 +76,7 @@ class FakeNode final : public TransportHandler {
   void on_loop(std::function<void()> work);
   void handle(PeerId peer, uint16_t kind, uint64_t tag, const std::string& body);
   void fetch(PeerId peer, uint64_t tag, const proto::FetchRequest& request);
+  void list(PeerId peer, uint64_t tag, const std::string& body);
   void put(PeerId peer, uint64_t tag, const proto::PutRequest& request);
   void source(uint64_t tag, const proto::PutSource& source);
   void put_done(Put* put, Status result);
@@ -85,7 +90,7 @@ class FakeNode final : public TransportHandler {
   uint16_t port_ = 0;
   std::promise<void> farewell_;
   std::thread thread_;
-  std::atomic<uint32_t> cancels_{0}, refused_reads_{0};
+  std::atomic<uint32_t> cancels_{0}, refused_reads_{0}, leases_{0}, releases_{0}, touched_{0};
   // Loop thread.
   Fault fault_ = Fault::none;
   uint64_t section_bytes_ = 0;
@@ -102,16 +107,22 @@ class FakeControl final : public ControlChannel {
     std::mutex mutex;
     FakeNode* node = nullptr;  // null: nobody listens
     Status refuse_namespace;   // what open_namespace says
+    bool hangs = false;        // open_session answers nothing until its timeout
+    bool shut_down = false;
+    std::condition_variable changed;
     uint32_t sessions = 0;
   };
   explicit FakeControl(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  /// For Client::open, one for each of its endpoints.
+  static std::vector<std::unique_ptr<ControlChannel>> channels(
+      std::span<const std::shared_ptr<Shared>> nodes);
   StatusOr<SessionOffer> open_session(const std::string& tenant, Nanos timeout) override;
   StatusOr<uint32_t> open_namespace(const SessionSecret& secret, const std::string& name,
                                     const std::string& canonical, Nanos timeout) override;
   StatusOr<std::string> open_rdma(const SessionSecret&, const std::string&, Nanos) override {
     return error(StatusCode::kUnavailable, "no RDMA");
   }
-  void shut_down() override {}
+  void shut_down() override;
 
  private:
   const std::shared_ptr<Shared> shared_;

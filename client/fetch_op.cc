@@ -16,11 +16,11 @@ std::string_view text_of(std::span<const std::byte> bytes) {
 Status ClientFetch::on_start(uint32_t ns) {
   proto::FetchRequest& request = *parts_.request;
   request.set_namespace_id(ns);
-  request.set_lease(operations()->wire_of(parts_.lease));
+  request.set_lease(operations()->wire_of(parts_.lease, head.node));
   request.set_deadline_ms(deadline_ms());
   request.set_priority(static_cast<uint32_t>(head.priority));
   tag_ = open_tag(0, true);
-  const Status sent = operations()->send(MessageKind::fetch_request, tag_, request);
+  const Status sent = operations()->send(head.node, MessageKind::fetch_request, tag_, request);
   parts_.request.reset();  // large, and said once
   return sent;
 }
@@ -60,7 +60,7 @@ void ClientFetch::on_write(const IncomingWrite& write) {
   counters.crc_failures.add(check.crc_failures() - failures);
   if (check.layers_ready() != layers_told_) {
     layers_told_ = check.layers_ready();
-    operations()->completions()->set_layers(head.id, layers_told_);
+    operations()->set_layers(*this, layers_told_);
   }
   ++frames_landed_;
   finish_when_whole();

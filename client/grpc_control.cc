@@ -16,8 +16,8 @@ namespace {
 
 class GrpcControl final : public ControlChannel {
  public:
-  explicit GrpcControl(const ClientConfig& config)
-      : endpoint_(config.endpoint), token_(config.token) {}
+  GrpcControl(const std::string& endpoint, const std::string& token)
+      : endpoint_(endpoint), token_(token) {}
 
   StatusOr<SessionOffer> open_session(const std::string& tenant, Nanos timeout) override {
     // A fresh channel per session: gRPC's own reconnect backoff would add to ours.
@@ -135,7 +135,8 @@ class GrpcControl final : public ControlChannel {
 };
 }  // namespace
 
-std::unique_ptr<ControlChannel> grpc_control(const ClientConfig& config) {
-  return std::make_unique<GrpcControl>(config);
+std::unique_ptr<ControlChannel> grpc_control(const std::string& endpoint,
+                                             const std::string& token) {
+  return std::make_unique<GrpcControl>(endpoint, token);
 }
 }  // namespace terrace

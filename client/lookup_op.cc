@@ -30,18 +30,20 @@ Status read_infos(const std::string& packed, size_t keys, Operations* operations
   return ok_status();
 }
 
-Status read_lookup(size_t keys, Operations* operations, const Message& message, Completion* out) {
+Status read_lookup(size_t keys, Operations* operations, uint32_t node, const Message& message,
+                   Completion* out) {
   proto::LookupReply reply;
   if (!reply.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()))) {
     return malformed("does not parse");
   }
   TERRACE_RETURN_IF_ERROR(outcome_of(reply.outcome()));
   TERRACE_RETURN_IF_ERROR(read_infos(reply.infos(), keys, operations, out));
-  out->lease = operations->lease_of(reply.lease());
+  out->lease = operations->lease_of(node, reply.lease());
   return ok_status();
 }
 
-Status read_match(size_t chunks, Operations* operations, const Message& message, Completion* out) {
+Status read_match(size_t chunks, Operations* operations, uint32_t node, const Message& message,
+                  Completion* out) {
   proto::MatchReply reply;
   if (!reply.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()))) {
     return malformed("does not parse");
@@ -59,7 +61,7 @@ Status read_match(size_t chunks, Operations* operations, const Message& message,
     out->restorable[i] = (static_cast<unsigned char>(bits[i / 8]) >> (i % 8) & 1) != 0;
   }
   out->longest = reply.longest();
-  out->lease = operations->lease_of(reply.lease());
+  out->lease = operations->lease_of(node, reply.lease());
   return ok_status();
 }
 
@@ -86,9 +88,9 @@ std::unique_ptr<ClientOp> make_lookup(std::span<const ChunkKey> keys, uint32_t l
   RequestOp::Parts parts = parts_of(std::move(request), keys.size());
   parts.request_kind = MessageKind::lookup_request;
   parts.reply_kind = MessageKind::lookup_reply;
-  parts.read = [count = keys.size()](Operations* operations, const Message& message,
+  parts.read = [count = keys.size()](Operations* operations, uint32_t node, const Message& message,
                                      Completion* out) {
-    return read_lookup(count, operations, message, out);
+    return read_lookup(count, operations, node, message, out);
   };
   return std::make_unique<RequestOp>(std::move(parts));
 }
@@ -105,8 +107,9 @@ std::unique_ptr<ClientOp> make_match(std::span<const GroupKeys> groups, uint32_t
   RequestOp::Parts parts = parts_of(std::move(request), chunks);
   parts.request_kind = MessageKind::match_request;
   parts.reply_kind = MessageKind::match_reply;
-  parts.read = [chunks](Operations* operations, const Message& message, Completion* out) {
-    return read_match(chunks, operations, message, out);
+  parts.read = [chunks](Operations* operations, uint32_t node, const Message& message,
+                        Completion* out) {
+    return read_match(chunks, operations, node, message, out);
   };
   return std::make_unique<RequestOp>(std::move(parts));
 }

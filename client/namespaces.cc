@@ -40,17 +40,19 @@ NamespaceInfo info_of(const std::string& name, const Fingerprint& fingerprint) {
   return info;
 }
 
-NamespaceId NamespaceBook::add(std::shared_ptr<const NamespaceInfo> info, uint32_t wire) {
+NamespaceId NamespaceBook::add(std::shared_ptr<const NamespaceInfo> info, uint32_t node,
+                               uint32_t wire) {
   const std::lock_guard lock(mutex_);
   for (auto& [ns, entry] : entries_) {
-    if (entry.info->name != info->name) continue;
-    entry.info = std::move(info);
-    entry.wire = wire;
+    // One name with two fingerprints is two namespaces: of nodes that disagree, or of a node that
+    // came back empty.
+    if (entry.info->name != info->name || entry.info->canonical != info->canonical) continue;
+    entry.wires.insert_or_assign(node, wire);
     return ns;
   }
   NamespaceId ns{wire};
   while (entries_.contains(ns)) ns = NamespaceId{static_cast<uint32_t>(ns) + kNamespacesMax};
-  entries_.emplace(ns, Entry{std::move(info), wire});
+  entries_.emplace(ns, Entry{std::move(info), {{node, wire}}});
   return ns;
 }
 
@@ -63,17 +65,20 @@ StatusOr<std::shared_ptr<const NamespaceInfo>> NamespaceBook::find(NamespaceId n
       "namespace " + std::to_string(static_cast<uint32_t>(ns)) + " was not opened by this client");
 }
 
-StatusOr<uint32_t> NamespaceBook::wire(NamespaceId ns) const {
+StatusOr<uint32_t> NamespaceBook::wire(NamespaceId ns, uint32_t node) const {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(ns);
-  if (found != entries_.end()) return found->second.wire;
-  return error(StatusCode::kInvalidArgument, "unknown namespace");
+  if (found == entries_.end()) return error(StatusCode::kInvalidArgument, "unknown namespace");
+  const auto wire = found->second.wires.find(node);
+  if (wire != found->second.wires.end()) return wire->second;
+  return error(StatusCode::kUnavailable,
+               "the node has not opened namespace \"" + found->second.info->name + "\" yet");
 }
 
-void NamespaceBook::set_wire(NamespaceId ns, StatusOr<uint32_t> wire) {
+void NamespaceBook::set_wire(NamespaceId ns, uint32_t node, StatusOr<uint32_t> wire) {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(ns);
-  if (found != entries_.end()) found->second.wire = std::move(wire);
+  if (found != entries_.end()) found->second.wires.insert_or_assign(node, std::move(wire));
 }
 
 std::vector<NamespaceBook::Listed> NamespaceBook::all() const {

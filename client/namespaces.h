@@ -1,5 +1,5 @@
 // client/namespaces.h - the namespaces a client opened: what their chunks look like, and which
-// number the node knows them by now (it may change when a node comes back with other data).
+// number each node knows them by now (it may change when a node comes back with other data).
 #pragma once
 #include <cstdint>
 #include <map>
@@ -42,14 +42,15 @@ NamespaceInfo info_of(const std::string& name, const Fingerprint& fingerprint);
 /// Thread-safe.
 class NamespaceBook {
  public:
-  /// Records that the node opened it as `wire`. Returns the number for the engine: the same one
-  /// unless another namespace has it; opening one again returns its first number.
-  NamespaceId add(std::shared_ptr<const NamespaceInfo> info, uint32_t wire);
+  /// Records that `node` opened it as `wire`. Returns the number for the engine: the same one
+  /// unless another namespace has it; the same namespace has its first number on every node and for
+  /// ever.
+  NamespaceId add(std::shared_ptr<const NamespaceInfo> info, uint32_t node, uint32_t wire);
   /// kInvalidArgument when this client never opened it.
   StatusOr<std::shared_ptr<const NamespaceInfo>> find(NamespaceId ns) const;
   /// The node's number now, or why it has none since the last reconnect.
-  StatusOr<uint32_t> wire(NamespaceId ns) const;
-  void set_wire(NamespaceId ns, StatusOr<uint32_t> wire);
+  StatusOr<uint32_t> wire(NamespaceId ns, uint32_t node) const;
+  void set_wire(NamespaceId ns, uint32_t node, StatusOr<uint32_t> wire);
 
   struct Listed {
     NamespaceId ns{};
@@ -60,7 +61,7 @@ class NamespaceBook {
  private:
   struct Entry {
     std::shared_ptr<const NamespaceInfo> info;
-    StatusOr<uint32_t> wire;
+    std::map<uint32_t, StatusOr<uint32_t>> wires;  // by node
   };
   mutable std::mutex mutex_;
   std::map<NamespaceId, Entry> entries_;  // guarded by mutex_

@@ -8,22 +8,35 @@
 namespace terrace {
 namespace {
 
-constexpr uint32_t kEpochShift = 48;
-constexpr uint64_t kLostLease = ~uint64_t{0};  // no node ever grants it
-
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 }  // namespace
 
 Operations::~Operations() {
-  TERRACE_CHECK(live_.empty());
+  TERRACE_CHECK(live_.empty() && joined_.empty());
 }
 
-void Operations::bind(Links* links, NodeSession* session) {
+void Operations::bind(Links* links, std::span<NodeSession* const> sessions) {
   links_ = links;
   transport_ = &links->all;
-  session_ = session;
+  for (NodeSession* session : sessions) {
+    nodes_.emplace_back();
+    nodes_.back().session = session;
+  }
+}
+
+std::optional<uint32_t> Operations::node_of(PeerId peer) const {
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    if (session(node)->peer() == peer) return node;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint32_t> Operations::heard_from(PeerId peer) {
+  const std::optional<uint32_t> node = node_of(peer);
+  if (node) session(*node)->heard();
+  return node;
 }
 
 ClientOp* Operations::find(OpId op) {
@@ -31,9 +44,11 @@ ClientOp* Operations::find(OpId op) {
   return found == live_.end() ? nullptr : found->second.get();
 }
 
-const Operations::Place* Operations::find_tag(uint64_t tag) {
+const Operations::Place* Operations::find_tag(uint32_t node, uint64_t tag) {
   const auto found = tags_.find(tag);
-  return found == tags_.end() ? nullptr : &found->second;
+  // A node has no say about what was asked of another.
+  if (found == tags_.end() || found->second.op->head.node != node) return nullptr;
+  return &found->second;
 }
 
 void Operations::submit(std::unique_ptr<ClientOp> owned) {
@@ -41,7 +56,7 @@ void Operations::submit(std::unique_ptr<ClientOp> owned) {
   live_.emplace(static_cast<uint64_t>(op->head.id), std::move(owned));
   op->adopt(this);
   if (closed_) return op->end(error(StatusCode::kCancelled, "client closed"));
-  switch (session_->state()) {
+  switch (session(op->head.node)->state()) {
     case NodeSession::State::up:
       return start(op);
     case NodeSession::State::connecting:
@@ -53,15 +68,17 @@ void Operations::submit(std::unique_ptr<ClientOp> owned) {
 }
 
 void Operations::start(ClientOp* op) {
-  const StatusOr<uint32_t> ns = parts_.namespaces->wire(op->head.ns);
+  const StatusOr<uint32_t> ns = parts_.namespaces->wire(op->head.ns, op->head.node);
   if (!ns.ok()) return op->end(ns.status());
   op->start(*ns);
 }
 
-std::vector<ClientOp*> Operations::all(bool started) {
+std::vector<ClientOp*> Operations::all(bool started, std::optional<uint32_t> node) {
   std::vector<ClientOp*> ops;
   for (auto& [id, op] : live_) {
-    if (op->started() == started) ops.push_back(op.get());
+    if (op->started() == started && node.value_or(op->head.node) == op->head.node) {
+      ops.push_back(op.get());
+    }
   }
   // Oldest first: a map's order is nobody's.
   std::sort(ops.begin(), ops.end(), [](const ClientOp* a, const ClientOp* b) {
@@ -71,39 +88,55 @@ std::vector<ClientOp*> Operations::all(bool started) {
 }
 
 void Operations::cancel(OpId id) {
-  if (ClientOp* op = find(id)) op->end(error(StatusCode::kCancelled, "cancelled by the caller"));
+  const Status why = error(StatusCode::kCancelled, "cancelled by the caller");
+  if (ClientOp* op = find(id)) return op->end(why);
+  const auto found = joined_.find(static_cast<uint64_t>(id));
+  if (found == joined_.end()) return;
+  const std::vector<OpId> parts = found->second.parts;  // the last to end takes the join with it
+  for (const OpId part : parts) {
+    if (ClientOp* op = find(part)) op->end(why);
+  }
 }
 
 void Operations::source_ready(OpId id, uint32_t item, uint32_t first, uint32_t count) {
-  if (ClientOp* op = find(id)) op->source_ready(item, first, count);
+  if (ClientOp* op = find(id)) return op->source_ready(item, first, count);
+  const auto found = joined_.find(static_cast<uint64_t>(id));
+  if (found == joined_.end()) return;
+  const auto [part, place] = found->second.join.place_of(item);
+  if (ClientOp* op = find(found->second.parts[part])) op->source_ready(place, first, count);
 }
 
 void Operations::release(LeaseId lease) {
-  const uint64_t wire = wire_of(lease);
-  if (!session_->up() || wire == 0 || wire == kLostLease) return;  // it went with its session
-  proto::ReleaseLease body;
-  body.set_lease(wire);
-  send_hint(MessageKind::release_lease, body);  // else the lease ends by its own time
+  for (const Leases::Lease& each : leases_.find(lease)) {
+    if (each.node >= nodes_.size()) return;  // the caller made it up
+    if (!session(each.node)->up() || session(each.node)->epoch() != each.epoch) {
+      continue;  // it went with its session
+    }
+    proto::ReleaseLease body;
+    body.set_lease(each.wire);
+    send_hint(each.node, MessageKind::release_lease, body);  // else it ends by its own time
+  }
+  leases_.forget(lease);
 }
 
-void Operations::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
-  const StatusOr<uint32_t> wire = parts_.namespaces->wire(ns);
-  if (!session_->up() || !wire.ok()) return;
+void Operations::touch(NamespaceId ns, uint32_t node, std::span<const ChunkKey> keys) {
+  const StatusOr<uint32_t> wire = parts_.namespaces->wire(ns, node);
+  if (!session(node)->up() || !wire.ok()) return;
   proto::TouchKeys body;
   body.set_namespace_id(*wire);
   body.set_keys(pack_keys(keys));
-  send_hint(MessageKind::touch_keys, body);
+  send_hint(node, MessageKind::touch_keys, body);
 }
 
-void Operations::send_release(std::span<const uint64_t> node_ids) {
-  if (node_ids.empty() || !session_->up()) return;  // they go with their session
+void Operations::send_release(uint32_t node, std::span<const uint64_t> node_ids) {
+  if (node_ids.empty() || !session(node)->up()) return;  // they go with their session
   proto::ReleaseViews body;
   body.set_ids(pack_ids(node_ids));
-  send_hint(MessageKind::release_views, body);
+  send_hint(node, MessageKind::release_views, body);
 }
 
 void Operations::release_view(const Views::Held& view) {
-  if (view.peer == session_->peer()) send_release({&view.node_id, 1});
+  if (const auto node = node_of(view.peer)) send_release(*node, {&view.node_id, 1});
 }
 
 void Operations::release_views(std::span<const ObjectView> views) {
@@ -113,10 +146,11 @@ void Operations::release_views(std::span<const ObjectView> views) {
   }
 }
 
-void Operations::send_hint(MessageKind kind, const google::protobuf::MessageLite& body) {
+void Operations::send_hint(uint32_t node, MessageKind kind,
+                           const google::protobuf::MessageLite& body) {
   const std::string bytes = body.SerializeAsString();
   const Status sent =
-      transport_->send_message(session_->peer(), {static_cast<uint16_t>(kind), 0, bytes_of(bytes)});
+      transport_->send_message(peer(node), {static_cast<uint16_t>(kind), 0, bytes_of(bytes)});
   if (!sent.ok()) return;  // a hint: nobody waits for it
 }
 
@@ -136,22 +170,23 @@ uint64_t Operations::open_tag(ClientOp* op, uint32_t sub) {
   return tag;
 }
 
-Status Operations::send(MessageKind kind, uint64_t tag, const google::protobuf::MessageLite& body) {
-  if (!session_->up()) return error(StatusCode::kUnavailable, "session is down");
+Status Operations::send(uint32_t node, MessageKind kind, uint64_t tag,
+                        const google::protobuf::MessageLite& body) {
+  if (!session(node)->up()) return error(StatusCode::kUnavailable, "session is down");
   const std::string bytes = body.SerializeAsString();
   TERRACE_RETURN_IF_ERROR(transport_->send_message(
-      session_->peer(), {static_cast<uint16_t>(kind), tag, bytes_of(bytes), is_urgent(kind)}));
-  session_->sent();
+      peer(node), {static_cast<uint16_t>(kind), tag, bytes_of(bytes), is_urgent(kind)}));
+  session(node)->sent();
   return ok_status();
 }
 
-void Operations::send_cancel(uint64_t tag) {
-  const Status sent = send(MessageKind::cancel_request, tag, proto::CancelRequest());
+void Operations::send_cancel(uint32_t node, uint64_t tag) {
+  const Status sent = send(node, MessageKind::cancel_request, tag, proto::CancelRequest());
   if (!sent.ok()) return;  // the node's own deadline ends it there
 }
 
-void Operations::quiesce(uint64_t tag, Op* op) {
-  transport_->quiesce(session_->peer(), tag, op);
+void Operations::quiesce(uint32_t node, uint64_t tag, Op* op) {
+  transport_->quiesce(peer(node), tag, op);
 }
 
 void Operations::schedule_slices(OpId op) {
@@ -168,28 +203,31 @@ void Operations::run_slice() {
   if (!slices_.empty()) loop()->defer([this] { run_slice(); });
 }
 
-bool Operations::take_put_credit(OpId op) {
-  if (put_credits_ > 0) {
-    --put_credits_;
+bool Operations::take_put_credit(const ClientOp& op) {
+  Node& node = nodes_[op.head.node];
+  if (node.put_credits > 0) {
+    --node.put_credits;
     return true;
   }
-  if (std::find(credit_waiters_.begin(), credit_waiters_.end(), op) == credit_waiters_.end()) {
-    credit_waiters_.push_back(op);
+  std::deque<OpId>& waiters = node.credit_waiters;
+  if (std::find(waiters.begin(), waiters.end(), op.head.id) == waiters.end()) {
+    waiters.push_back(op.head.id);
   }
   return false;
 }
 
-void Operations::give_put_credit() {
-  ++put_credits_;
-  if (credit_waiters_.empty()) return;
-  const OpId waiter = credit_waiters_.front();
-  credit_waiters_.pop_front();
-  loop()->defer([this, waiter] {
+void Operations::give_put_credit(uint32_t index) {
+  Node& node = nodes_[index];
+  ++node.put_credits;
+  if (node.credit_waiters.empty()) return;
+  const OpId waiter = node.credit_waiters.front();
+  node.credit_waiters.pop_front();
+  loop()->defer([this, index, waiter] {
     if (ClientOp* op = find(waiter)) {
       op->on_credit();
-    } else if (!credit_waiters_.empty()) {  // it ended meanwhile: the turn is the next one's
-      --put_credits_;
-      give_put_credit();
+    } else if (!nodes_[index].credit_waiters.empty()) {  // it ended: the turn is the next one's
+      --nodes_[index].put_credits;
+      give_put_credit(index);
     }
   });
 }
@@ -203,13 +241,18 @@ void Operations::end_later(OpId id, Status why) {
 void Operations::finished(ClientOp* op, Completion completion) {
   const auto found = live_.find(static_cast<uint64_t>(op->head.id));
   TERRACE_CHECK(found != live_.end());
-  count(completion);
   // It is still on the stack: destroy it on the next turn.
   const std::shared_ptr<ClientOp> gone = std::move(found->second);
   live_.erase(found);
   loop()->defer([gone] {});
-  parts_.completions->publish(std::move(completion));
+  op->head.joined == OpId{} ? publish(std::move(completion))
+                            : part_finished(*op, std::move(completion));
   if (live_.empty() && idle_) std::exchange(idle_, nullptr)();
+}
+
+void Operations::publish(Completion completion) {
+  count(completion);
+  parts_.completions->publish(std::move(completion));
 }
 
 void Operations::count(const Completion& completion) {
@@ -228,53 +271,49 @@ void Operations::count(const Completion& completion) {
   }
 }
 
-LeaseId Operations::lease_of(uint64_t wire) const {
-  if (wire == 0 || wire >> kEpochShift != 0) return kNoLease;
-  return LeaseId{uint64_t{session_->epoch()} << kEpochShift | wire};
+LeaseId Operations::lease_of(uint32_t node, uint64_t wire) const {
+  return Leases::pack({node, session(node)->epoch(), wire});
 }
 
-uint64_t Operations::wire_of(LeaseId lease) const {
-  const auto value = static_cast<uint64_t>(lease);
-  if (value == 0) return 0;
-  if (value >> kEpochShift != session_->epoch()) return kLostLease;
-  return value & ((uint64_t{1} << kEpochShift) - 1);
+uint64_t Operations::wire_of(LeaseId lease, uint32_t node) const {
+  return leases_.wire_of(lease, node, session(node)->epoch());
 }
 
 void Operations::on_peer(PeerId, std::span<const std::byte, 16>) {}  // we never listen
 
 void Operations::on_message(PeerId peer, const Message& message) {
-  if (peer != session_->peer()) return;
-  session_->heard();
-  const Place* place = find_tag(message.tag);
+  const std::optional<uint32_t> node = heard_from(peer);
+  if (!node) return;
+  const Place* place = find_tag(*node, message.tag);
   if (place != nullptr) return place->op->on_message(place->sub, message);
-  nobody_waits_for(message);
+  nobody_waits_for(*node, message);
 }
 
-void Operations::nobody_waits_for(const Message& message) {
+void Operations::nobody_waits_for(uint32_t node, const Message& message) {
   if (message.kind == static_cast<uint16_t>(MessageKind::view_reply)) {
-    send_release(view_ids_of(message));
+    send_release(node, view_ids_of(message));
   }
 }
 
 bool Operations::accept_write(PeerId peer, const IncomingWrite& write,
                               std::vector<uint32_t>* crc_runs) {
-  if (peer != session_->peer()) return false;
-  session_->heard();
-  const Place* place = find_tag(write.tag);
+  const std::optional<uint32_t> node = heard_from(peer);
+  if (!node) return false;
+  const Place* place = find_tag(*node, write.tag);
   return place != nullptr && place->op->accept_write(write, crc_runs);
 }
 
 void Operations::on_write(PeerId peer, const IncomingWrite& write) {
-  if (peer != session_->peer()) return;
-  session_->heard();
-  const Place* place = find_tag(write.tag);
+  const std::optional<uint32_t> node = heard_from(peer);
+  if (!node) return;
+  const Place* place = find_tag(*node, write.tag);
   if (place != nullptr) place->op->on_write(write);
 }
 
 Status Operations::accept_read(PeerId peer, uint64_t tag, std::span<const RemoteSpan> spans) {
-  if (peer != session_->peer()) return error(StatusCode::kUnavailable, "an old session");
-  session_->heard();
-  const Place* place = find_tag(tag);
+  const std::optional<uint32_t> node = heard_from(peer);
+  if (!node) return error(StatusCode::kUnavailable, "an old session");
+  const Place* place = find_tag(*node, tag);
   if (place == nullptr) {
     return error(StatusCode::kCancelled, "operation " + std::to_string(tag) + " has ended");
   }
@@ -283,18 +322,19 @@ Status Operations::accept_read(PeerId peer, uint64_t tag, std::span<const Remote
 
 void Operations::on_peer_closed(PeerId peer, const Status& why) {
   parts_.views->session_gone(peer);
-  if (!session_->peer_closed(peer)) return;
+  const std::optional<uint32_t> node = node_of(peer);
+  if (!node || !session(*node)->peer_closed(peer)) return;
   const Status lost =
       error(StatusCode::kUnavailable, "connection to the node lost: " + why.to_string());
-  for (ClientOp* op : all(true)) op->end(lost, true);
+  for (ClientOp* op : all(true, node)) op->end(lost, true);
 }
 
-void Operations::session_up() {
-  for (ClientOp* op : all(false)) start(op);
+void Operations::session_up(uint32_t node) {
+  for (ClientOp* op : all(false, node)) start(op);
 }
 
-void Operations::session_skipped(const Status& why) {
+void Operations::session_skipped(uint32_t node, const Status& why) {
   const Status skipped = error(StatusCode::kUnavailable, "node is skipped: " + why.to_string());
-  for (ClientOp* op : all(false)) op->end(skipped);
+  for (ClientOp* op : all(false, node)) op->end(skipped);
 }
 }  // namespace terrace

@@ -72,7 +72,7 @@ Status ClientPut::on_start(uint32_t ns) {
 
 void ClientPut::pump() {
   while (!ending() && started() && next_ < states_.size() && on_wire_ < kItemsOnTheWire) {
-    if (!operations()->take_put_credit(head.id)) return;  // on_credit() goes on
+    if (!operations()->take_put_credit(*this)) return;  // on_credit() goes on
     ++on_wire_;
     const Status asked = ask(next_++);
     if (!asked.ok()) return end_later(asked);
@@ -88,7 +88,7 @@ Status ClientPut::ask(uint32_t index) {
   request.set_namespace_id(ns_);
   request.set_deadline_ms(deadline_ms());
   request.set_priority(static_cast<uint32_t>(head.priority));
-  const Status sent = operations()->send(MessageKind::put_request, state.tag, request);
+  const Status sent = operations()->send(head.node, MessageKind::put_request, state.tag, request);
   parts_.items[index].request.reset();
   return sent;
 }
@@ -219,7 +219,7 @@ Status ClientPut::send_source(uint32_t index) {
   state.sent = state.hashed;
   state.unsent_bytes = 0;
   state.crcs.clear();
-  return operations()->send(MessageKind::put_source, state.tag, source);
+  return operations()->send(head.node, MessageKind::put_source, state.tag, source);
 }
 
 void ClientPut::settle(uint32_t index, const Status& outcome) {
@@ -231,7 +231,7 @@ void ClientPut::settle(uint32_t index, const Status& outcome) {
   state.code = outcome.code();
   ++settled_;
   --on_wire_;
-  operations()->give_put_credit();
+  operations()->give_put_credit(head.node);
   if (!outcome.ok() && outcome.code() != StatusCode::kAlreadyExists) {
     first_error_.update(error(outcome.code(), "item " + std::to_string(index) + " of " +
                                                   std::to_string(states_.size()) + ": " +
@@ -259,6 +259,6 @@ void ClientPut::fill(const Status& why, Completion* completion) {
     if (state.code == StatusCode::kOk) completion->bytes += parts_.items[i].map.bytes();
   }
   counters.bytes_stored.add(completion->bytes);
-  for (; on_wire_ > 0; --on_wire_) operations()->give_put_credit();
+  for (; on_wire_ > 0; --on_wire_) operations()->give_put_credit(head.node);
 }
 }  // namespace terrace

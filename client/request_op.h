@@ -22,7 +22,7 @@ class RequestOp final : public ClientOp {
     /// Fills in the namespace and returns what to send.
     std::function<const google::protobuf::MessageLite&(uint32_t ns)> request;
     /// kInternal when the reply does not fit the request.
-    std::function<Status(Operations*, const Message&, Completion*)> read;
+    std::function<Status(Operations*, uint32_t node, const Message&, Completion*)> read;
     /// Gives every key its code when no reply did.
     std::function<void(StatusCode, Completion*)> give_up;
   };
@@ -43,14 +43,20 @@ class RequestOp final : public ClientOp {
 std::unique_ptr<ClientOp> make_lookup(std::span<const ChunkKey> keys, uint32_t lease_ms);
 std::unique_ptr<ClientOp> make_match(std::span<const GroupKeys> groups, uint32_t lease_ms);
 std::unique_ptr<ClientOp> make_erase(std::span<const ChunkKey> keys);
-/// `after`: 32 bytes or empty.
-std::unique_ptr<ClientOp> make_list(const std::string& after, uint32_t limit);
+/// Where a list goes on: a node, of so many, and the last key there, 32 bytes, or empty.
+struct ListPlace {
+  uint32_t node = 0;
+  uint32_t nodes = 1;
+  std::string after;
+};
+std::unique_ptr<ClientOp> make_list(const ListPlace& place, uint32_t limit);
 std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys);
 /// The node's ids of the views that a reply nobody waits for has granted.
 std::vector<uint64_t> view_ids_of(const Message& message);
 
-/// A cursor is the last key in hex: printable, and checked when it comes back.
-std::string cursor_of(const ChunkKey& key);
-/// The 32 bytes, or empty for an empty cursor. kInvalidArgument.
-StatusOr<std::string> parse_cursor(const std::string& cursor);
+/// A cursor is the last key in hex, with several nodes behind the node's place and a colon:
+/// printable, and checked when it comes back. `place` is on the node `node`, or past the last.
+std::string cursor_of(const ListPlace& place);
+/// An empty cursor is the beginning. kInvalidArgument.
+StatusOr<ListPlace> parse_cursor(const std::string& cursor, uint32_t nodes);
 }  // namespace terrace

@@ -20,12 +20,16 @@ constexpr uint32_t kShortSessionsMax = 2;
 NodeSession::NodeSession(const Parts& parts, const ClientConfig& config)
     : parts_(parts),
       config_(config),
+      endpoint_(config.endpoints.at(parts.node)),
       retry_([this] { begin_attempt(); }),
+      patience_([this] { skip_unless_up(); }),
       connected_op_(this),
-      prng_(static_cast<uint64_t>(parts.loop->now().count())) {}
+      // Sessions that begin together must not retry together.
+      prng_(static_cast<uint64_t>(parts.loop->now().count()) + parts.node) {}
 
 NodeSession::~NodeSession() {
   parts_.loop->disarm(&retry_);
+  parts_.loop->disarm(&patience_);
 }
 
 void NodeSession::close() {
@@ -33,9 +37,19 @@ void NodeSession::close() {
   parts_.loop->disarm(&retry_);
 }
 
-NodeInfo NodeSession::node() const {
+void NodeSession::skip_unless_up() {
+  if (state() != State::connecting) return;
+  set_state(State::skipped);
+  parts_.listener->session_skipped(
+      parts_.node, error(StatusCode::kUnavailable, "node " + endpoint_ + " does not answer"));
+}
+
+NodeInfo NodeSession::info() const {
   const std::lock_guard lock(mutex_);
-  return node_;
+  NodeInfo info = node_;
+  info.endpoint = endpoint_;
+  info.up = up();
+  return info;
 }
 
 void NodeSession::begin_attempt() {
@@ -65,7 +79,7 @@ StatusOr<SessionOffer> NodeSession::open_all(Nanos timeout) {
       return wire.status();
     }
     // Any other refusal concerns this namespace alone; its operations will say so.
-    parts_.namespaces->set_wire(listed.ns, std::move(wire));
+    parts_.namespaces->set_wire(listed.ns, parts_.node, std::move(wire));
   }
   return offer;
 }
@@ -90,7 +104,7 @@ void NodeSession::offered(StatusOr<SessionOffer> offer) {
 
 Status NodeSession::shm_possible() const {
   const auto no = [this](const char* why) {
-    return error(StatusCode::kFailedPrecondition, "node " + config_.endpoint + why);
+    return error(StatusCode::kFailedPrecondition, "node " + endpoint_ + why);
   };
   if (offer_.shm_socket.empty()) return no(" offers no shared memory: see its option shm");
   const std::string here = host_identity(offer_.shm_socket.front() == '@');
@@ -170,9 +184,9 @@ void NodeSession::connected(Status result) {
   set_state(State::up);
   if (first_) {
     first_ = false;
-    parts_.listener->first_attempt(ok_status());
+    parts_.listener->first_attempt(parts_.node, ok_status());
   }
-  parts_.listener->session_up();
+  parts_.listener->session_up(parts_.node);
 }
 
 void NodeSession::failed(const Status& why) {
@@ -180,13 +194,13 @@ void NodeSession::failed(const Status& why) {
   ++failures_;
   if (first_) {
     first_ = false;
-    parts_.listener->first_attempt(why);
+    parts_.listener->first_attempt(parts_.node, why);
   }
   const bool hopeless =
       why.code() != StatusCode::kUnavailable && why.code() != StatusCode::kDeadlineExceeded;
   if (hopeless || failures_ >= kFailuresMax) {
     set_state(State::skipped);
-    parts_.listener->session_skipped(why);
+    parts_.listener->session_skipped(parts_.node, why);
   }
   retry_later();
 }
@@ -215,13 +229,13 @@ void NodeSession::expired(Nanos begun) {
   ++silent_expiries_;
   if (silent_expiries_ < kFailuresMax) return;
   if (parts_.loop->now() - silent_since_ < kSilenceMin) return;
-  const Status why = error(StatusCode::kUnavailable,
-                           "node " + config_.endpoint + " answered none of " +
-                               std::to_string(silent_expiries_) + " operations in a row");
+  const Status why = error(StatusCode::kUnavailable, "node " + endpoint_ + " answered none of " +
+                                                         std::to_string(silent_expiries_) +
+                                                         " operations in a row");
   failures_ = kFailuresMax;
   set_state(State::skipped);
   parts_.links->all.close_peer(peer_, why);
-  parts_.listener->session_skipped(why);
+  parts_.listener->session_skipped(parts_.node, why);
 }
 
 bool NodeSession::peer_closed(PeerId peer) {
@@ -231,7 +245,10 @@ bool NodeSession::peer_closed(PeerId peer) {
   const bool is_short = parts_.loop->now() - up_since_ < kShortSession;
   short_sessions_ = trying_ == DataPath::shm && is_short ? short_sessions_ + 1 : 0;
   if (short_sessions_ >= kShortSessionsMax) avoid_shm_until_ = parts_.loop->now() + kAvoidShm;
-  if (state() == State::up) set_state(State::connecting);
+  if (state() == State::up) {
+    set_state(State::connecting);
+    if (config_.endpoints.size() > 1) parts_.loop->arm(&patience_, parts_.loop->now() + kPatience);
+  }
   retry_later();
   return true;
 }

@@ -1,8 +1,9 @@
-// client/session.h - the connection to the node: opened, lost, probed with backoff, opened again.
+// client/session.h - the connection to one node: opened, lost, probed with backoff, opened again.
 // Loop thread, except where said. The blocking half of an attempt runs on the worker.
 #pragma once
 #include <atomic>
 #include <mutex>
+#include <string>
 
 #include "base/loop.h"
 #include "base/prng.h"
@@ -26,14 +27,17 @@ class NodeSession {
   static constexpr uint32_t kFailuresMax = 3;
   /// Operations that expire sooner than this after the first unanswered request prove nothing.
   static constexpr Nanos kSilenceMin = milliseconds(200);
+  /// A lost node that has others beside it is waited for so long: enough for a connection that
+  /// broke, too short to hold up what the others deliver.
+  static constexpr Nanos kPatience = milliseconds(100);
 
   class Listener {
    public:
-    virtual void session_up() = 0;
+    virtual void session_up(uint32_t node) = 0;
     /// Nobody is there to wait for.
-    virtual void session_skipped(const Status& why) = 0;
+    virtual void session_skipped(uint32_t node, const Status& why) = 0;
     /// The outcome of the first attempt; once.
-    virtual void first_attempt(const Status& result) = 0;
+    virtual void first_attempt(uint32_t node, const Status& result) = 0;
 
    protected:
     ~Listener() = default;
@@ -46,6 +50,7 @@ class NodeSession {
     NamespaceBook* namespaces;
     ClientCounters* counters;
     Listener* listener;
+    uint32_t node;  // its place in config.endpoints
   };
   NodeSession(const Parts& parts, const ClientConfig& config);
   ~NodeSession();
@@ -53,6 +58,8 @@ class NodeSession {
   void connect() { begin_attempt(); }
   /// No attempts from here on. The transport's close() ends the peer.
   void close();
+  /// Others are there: nobody waits for this one until it is up.
+  void skip_unless_up();
 
   bool up() const { return state() == State::up; }
   PeerId peer() const { return peer_; }
@@ -68,7 +75,8 @@ class NodeSession {
 
   // Any thread.
   State state() const { return state_.load(std::memory_order_acquire); }
-  NodeInfo node() const;
+  NodeInfo info() const;
+  const std::string& endpoint() const { return endpoint_; }
   /// Worker thread: the secret of the newest session.
   const SessionSecret& secret() const { return secret_; }
 
@@ -96,8 +104,10 @@ class NodeSession {
 
   const Parts parts_;
   const ClientConfig config_;
+  const std::string endpoint_;
   std::atomic<State> state_{State::connecting};
   Timer retry_;
+  Timer patience_;
   Connected connected_op_;
   Prng prng_;
   PeerId peer_{};

@@ -43,7 +43,11 @@ Status read_erase(size_t keys, const Message& message, Completion* out) {
   return ok_status();
 }
 
-Status read_list(uint32_t limit, const Message& message, Completion* out) {
+ListPlace next_node(const ListPlace& place) {
+  return {place.node + 1, place.nodes, ""};
+}
+
+Status read_list(const ListPlace& place, uint32_t limit, const Message& message, Completion* out) {
   proto::ListReply reply;
   TERRACE_RETURN_IF_ERROR(parse(message, &reply));
   TERRACE_RETURN_IF_ERROR(outcome_of(reply.outcome()));
@@ -62,7 +66,12 @@ Status read_list(uint32_t limit, const Message& message, Completion* out) {
     out->entries.push_back(
         {(*key)[0], from.raw_key(), {i.code, i.tiers, i.sections, i.bytes, i.load_us}});
   }
-  if (reply.more() && !out->entries.empty()) out->cursor = cursor_of(out->entries.back().key);
+  out->cursor = cursor_of(next_node(place));
+  if (reply.more() && !out->entries.empty()) {
+    const ChunkKey& last = out->entries.back().key;
+    const std::string bytes(reinterpret_cast<const char*>(last.digest.data()), sizeof(last));
+    out->cursor = cursor_of({place.node, place.nodes, bytes});
+  }
   return ok_status();
 }
 
@@ -75,13 +84,13 @@ int value_of(char digit) {
 
 Status RequestOp::on_start(uint32_t ns) {
   tag_ = open_tag(0, false);
-  return operations()->send(parts_.request_kind, tag_, parts_.request(ns));
+  return operations()->send(head.node, parts_.request_kind, tag_, parts_.request(ns));
 }
 
 void RequestOp::on_message(uint32_t, const Message& message) {
-  if (ending()) return operations()->nobody_waits_for(message);
+  if (ending()) return operations()->nobody_waits_for(head.node, message);
   Status read = message.kind == static_cast<uint16_t>(parts_.reply_kind)
-                    ? parts_.read(operations(), message, &result_)
+                    ? parts_.read(operations(), head.node, message, &result_)
                     : error(StatusCode::kInternal,
                             "node answered with message kind " + std::to_string(message.kind));
   replied_ = read.ok();
@@ -111,18 +120,17 @@ std::unique_ptr<ClientOp> make_erase(std::span<const ChunkKey> keys) {
     request->set_namespace_id(ns);
     return *request;
   };
-  parts.read = [count = keys.size()](Operations*, const Message& message, Completion* out) {
-    return read_erase(count, message, out);
-  };
+  parts.read = [count = keys.size()](Operations*, uint32_t, const Message& message,
+                                     Completion* out) { return read_erase(count, message, out); };
   parts.give_up = [count = keys.size()](StatusCode code, Completion* out) {
     out->key_codes.assign(count, code);
   };
   return std::make_unique<RequestOp>(std::move(parts));
 }
 
-std::unique_ptr<ClientOp> make_list(const std::string& after, uint32_t limit) {
+std::unique_ptr<ClientOp> make_list(const ListPlace& place, uint32_t limit) {
   auto request = std::make_shared<proto::ListRequest>();
-  request->set_after(after);
+  request->set_after(place.after);
   request->set_limit(limit);
   RequestOp::Parts parts;
   parts.request_kind = MessageKind::list_request;
@@ -131,28 +139,45 @@ std::unique_ptr<ClientOp> make_list(const std::string& after, uint32_t limit) {
     request->set_namespace_id(ns);
     return *request;
   };
-  parts.read = [limit](Operations*, const Message& message, Completion* out) {
-    return read_list(limit, message, out);
+  parts.read = [place, limit](Operations*, uint32_t, const Message& message, Completion* out) {
+    return read_list(place, limit, message, out);
+  };
+  // The walk goes on behind a node that fails.
+  parts.give_up = [place](StatusCode, Completion* out) {
+    out->cursor = cursor_of(next_node(place));
   };
   return std::make_unique<RequestOp>(std::move(parts));
 }
 
-std::string cursor_of(const ChunkKey& key) {
-  return key.hex();
+std::string cursor_of(const ListPlace& place) {
+  if (place.node == place.nodes) return "";
+  std::string cursor = place.nodes == 1 ? "" : std::to_string(place.node) + ":";
+  for (const char byte : place.after) {
+    constexpr const char* kDigits = "0123456789abcdef";
+    cursor += kDigits[static_cast<unsigned char>(byte) >> 4];
+    cursor += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return cursor;
 }
 
-StatusOr<std::string> parse_cursor(const std::string& cursor) {
-  std::string bytes;
-  for (size_t i = 0; i + 1 < cursor.size() && cursor.size() == 2 * sizeof(ChunkKey); i += 2) {
-    const int high = value_of(cursor[i]);
-    const int low = value_of(cursor[i + 1]);
-    if (high < 0 || low < 0) break;
-    bytes += static_cast<char>(high * 16 + low);
+StatusOr<ListPlace> parse_cursor(const std::string& cursor, uint32_t nodes) {
+  ListPlace place{0, nodes, ""};
+  size_t at = 0;
+  if (nodes > 1 && !cursor.empty()) {
+    for (; at < cursor.size() && at < 2 && cursor[at] != ':'; ++at) {
+      place.node = place.node * 10 + static_cast<uint32_t>(value_of(cursor[at]));
+    }
+    ++at;
   }
-  if (!cursor.empty() && bytes.size() != sizeof(ChunkKey)) {
-    return error(StatusCode::kInvalidArgument,
-                 "list: a cursor is empty or comes from a completion, 64 hex digits");
+  for (; at + 1 < cursor.size() && place.after.size() < sizeof(ChunkKey); at += 2) {
+    const int value = value_of(cursor[at]) * 16 + value_of(cursor[at + 1]);
+    place.after += static_cast<char>(value);
   }
-  return bytes;
+  const bool at_a_key = place.after.empty() || place.after.size() == sizeof(ChunkKey);
+  // What was read is right when it writes the same cursor.
+  const bool same = cursor.empty() || cursor_of(place) == cursor;
+  if (place.node < nodes && at_a_key && same) return place;
+  return error(StatusCode::kInvalidArgument,
+               "list: a cursor is empty or comes from a completion of a client of as many nodes");
 }
 }  // namespace terrace

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/prefix_rule.h"
 #include "client/core.h"
 #include "client/fetch_op.h"
 #include "client/item_places.h"
@@ -117,9 +118,10 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
 
 Status Client::Core::check_submit(const OpOptions& options) const {
   TERRACE_RETURN_IF_ERROR(check_usable());
-  if (session_->state() == NodeSession::State::skipped) {
-    return error(StatusCode::kUnavailable,
-                 "node " + config_.endpoint + " is skipped: it failed; a probe is under way");
+  if (all_skipped()) {
+    return error(StatusCode::kUnavailable, (nodes_.size() == 1 ? "node " : "each node, also ") +
+                                               config_.endpoints[0] +
+                                               " is skipped: it failed; a probe is under way");
   }
   if (options.deadline.count() < 0 || options.deadline > kDeadlineLongest) {
     return bad("deadline of " + std::to_string(options.deadline.count()) + " ms; 0 (default) to " +
@@ -128,16 +130,25 @@ Status Client::Core::check_submit(const OpOptions& options) const {
   return ok_status();
 }
 
+StatusOr<ClientOp::Head> Client::Core::begin(NamespaceId ns, const OpOptions& options,
+                                             std::vector<uint32_t> put_sections) {
+  ClientOp::Head head;
+  TERRACE_ASSIGN_OR_RETURN(head.id, completions_.begin(std::move(put_sections)));
+  head.user_tag = options.user_tag;
+  head.submitted = clock_.now();
+  head.deadline =
+      head.submitted + (options.deadline.count() > 0 ? options.deadline : config_.default_deadline);
+  head.ns = ns;
+  head.priority = options.priority;
+  return head;
+}
+
 StatusOr<OpId> Client::Core::submit(std::unique_ptr<ClientOp> op, NamespaceId ns,
                                     const OpOptions& options, std::vector<uint32_t> put_sections) {
-  TERRACE_ASSIGN_OR_RETURN(const OpId id, completions_.begin(std::move(put_sections)));
-  op->head.id = id;
-  op->head.user_tag = options.user_tag;
-  op->head.submitted = clock_.now();
-  op->head.deadline = op->head.submitted +
-                      (options.deadline.count() > 0 ? options.deadline : config_.default_deadline);
-  op->head.ns = ns;
-  op->head.priority = options.priority;
+  TERRACE_ASSIGN_OR_RETURN(ClientOp::Head head, begin(ns, options, std::move(put_sections)));
+  const OpId id = head.id;
+  head.node = op->head.node;
+  op->head = head;
   // A task must be copyable.
   auto box = std::make_shared<std::unique_ptr<ClientOp>>(std::move(op));
   const Status posted = loop_->post([this, box] { operations_->submit(std::move(*box)); });
@@ -155,7 +166,8 @@ StatusOr<OpId> Client::Core::lookup(NamespaceId ns, std::span<const ChunkKey> ke
   TERRACE_RETURN_IF_ERROR(check_count("lookup, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_lookup(keys, lease), ns, options);
+  return submit_keys(ns, keys, options,
+                     [lease](std::span<const ChunkKey> own) { return make_lookup(own, lease); });
 }
 
 StatusOr<OpId> Client::Core::match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
@@ -174,7 +186,29 @@ StatusOr<OpId> Client::Core::match_prefix(NamespaceId ns, std::span<const GroupK
       check_count("match_prefix, keys of all groups together", keys, kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const uint32_t lease, lease_ms(options));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_match(groups, lease), ns, options);
+  if (owners_.nodes() == 1) return submit(make_match(groups, lease), ns, options);
+  const size_t chunks = groups[0].keys.size();
+  std::vector<ChunkKey> all;
+  std::vector<GroupPresence> presence;
+  for (const GroupKeys& group : groups) {
+    all.insert(all.end(), group.keys.begin(), group.keys.end());
+    presence.push_back({std::vector<bool>(chunks), group.trailing});
+  }
+  // A node that holds all of the keys answers for the whole; else each says what it has, and the
+  // rule is applied here.
+  const auto make = [&](std::span<const ChunkKey> own) {
+    return own.size() == all.size() ? make_match(groups, lease) : make_lookup(own, lease);
+  };
+  return submit_keys(ns, all, options, make, [presence, chunks](Completion* out) mutable {
+    for (size_t g = 0; g < presence.size(); ++g) {
+      for (size_t i = 0; i < chunks; ++i) {
+        presence[g].present[i] = out->keys[g * chunks + i].code == StatusCode::kOk;
+      }
+    }
+    out->restorable = restorable_prefixes(presence);
+    out->longest = longest_prefix(out->restorable);
+    out->keys.resize(chunks);
+  });
 }
 
 StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> items,
@@ -182,12 +216,21 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("fetch, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
+  Join::Parts join{items.size(), split(owners_, items), true, nullptr};
+  return submit_shares(std::move(join), ns, options,
+                       [&](const Share& share) { return make_fetch(info, items, share, options); });
+}
+
+StatusOr<std::unique_ptr<ClientOp>> Client::Core::make_fetch(const Info& info,
+                                                             std::span<const FetchItem> items,
+                                                             const Share& share,
+                                                             const FetchOptions& options) {
   ItemPlaces places(info->shape, &regions_);
   TERRACE_RETURN_IF_ERROR(places.use_pool(options.pool));
   auto request = std::make_unique<proto::FetchRequest>();
   request->set_pool(places.packed_pool());
   std::vector<DeliveryCheck::Item> checked;
-  for (size_t i = 0; i < items.size(); ++i) {
+  for (const size_t i : share) {
     StatusOr<FragmentMap> map = places.next(items[i].fragments, items[i].block_ids);
     if (!map.ok()) return bad(in_item(i, map.status()));
     if (!info->shape->raw() && map->runs().back().end() > info->shape->bytes()) {
@@ -202,10 +245,8 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
   }
   TERRACE_RETURN_IF_ERROR(check_body("fetch", request->ByteSizeLong()));
   auto check = std::make_unique<DeliveryCheck>(std::move(checked), info->shape);
-  return submit(std::make_unique<ClientFetch>(
-                    ClientFetch::Parts{std::move(request), std::move(check), places.take_memory(),
-                                       options.lease, config_.verify}),
-                ns, options);
+  return std::unique_ptr<ClientOp>(std::make_unique<ClientFetch>(ClientFetch::Parts{
+      std::move(request), std::move(check), places.take_memory(), options.lease, config_.verify}));
 }
 
 StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
@@ -213,18 +254,30 @@ StatusOr<OpId> Client::Core::put(NamespaceId ns, std::span<const PutItem> items,
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("put, items", items.size(), kKeysPerRequestMax));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
+  std::vector<uint32_t> sections(items.size());
+  const MakePart make = [&](const Share& share) {
+    return make_put(info, items, share, options, &sections);
+  };
+  return submit_shares({items.size(), split(owners_, items), false, nullptr}, ns, options, make,
+                       &sections);
+}
+
+StatusOr<std::unique_ptr<ClientOp>> Client::Core::make_put(const Info& info,
+                                                           std::span<const PutItem> items,
+                                                           const Share& share,
+                                                           const PutOptions& options,
+                                                           std::vector<uint32_t>* sections) {
   ItemPlaces places(info->shape, &regions_);
   TERRACE_RETURN_IF_ERROR(places.use_pool(options.pool));
   std::vector<ClientPut::Item> made;
-  std::vector<uint32_t> sections;
-  for (size_t i = 0; i < items.size(); ++i) {
+  for (const size_t i : share) {
     StatusOr<ClientPut::Item> item = put_item(*info, items[i], options, &places);
     if (!item.ok()) return bad(in_item(i, item.status()));
-    sections.push_back(static_cast<uint32_t>(item->sections.size()));
+    (*sections)[i] = static_cast<uint32_t>(item->sections.size());
     made.push_back(*std::move(item));
   }
-  ClientPut::Parts parts{std::move(made), places.take_memory(), options.sources_ready};
-  return submit(std::make_unique<ClientPut>(std::move(parts)), ns, options, std::move(sections));
+  return std::unique_ptr<ClientOp>(std::make_unique<ClientPut>(
+      ClientPut::Parts{std::move(made), places.take_memory(), options.sources_ready}));
 }
 
 StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> keys,
@@ -232,16 +285,18 @@ StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> key
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("erase, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_erase(keys), ns, options);
+  return submit_keys(ns, keys, options, make_erase);
 }
 
 StatusOr<OpId> Client::Core::list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                                   const OpOptions& options) {
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("list, limit", limit, kKeysPerRequestMax));
-  TERRACE_ASSIGN_OR_RETURN(const std::string after, parse_cursor(cursor));
+  TERRACE_ASSIGN_OR_RETURN(const ListPlace place, parse_cursor(cursor, owners_.nodes()));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_list(after, limit), ns, options);
+  std::unique_ptr<ClientOp> op = make_list(place, limit);
+  op->head.node = place.node;
+  return submit(std::move(op), ns, options);  // also to a skipped node: the cursor leads past it
 }
 
 StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys,
@@ -249,6 +304,6 @@ StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("view, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit(make_view(keys), ns, options);
+  return submit_keys(ns, keys, options, make_view);
 }
 }  // namespace terrace

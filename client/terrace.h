@@ -1,10 +1,10 @@
 // client/terrace.h - the SDK: the one page that an engine's author reads.
 //
-//   auto client = terrace::Client::open({.endpoint = "127.0.0.1:7410"});
+//   auto client = terrace::Client::open({.endpoints = {"10.0.0.1:7410", "10.0.0.2:7410"}});
 //   auto ns = (*client)->open_namespace("llama-8b", fingerprint);
 //   auto region = (*client)->register_memory(kv_memory);
 //   auto op = (*client)->fetch(*ns, items, {});
-//   while ((*client)->layers_ready(*op) <= layer) ...   // or wait_layer
+//   auto ready = (*client)->wait_layer(*op, layer, 5s);   // or poll layers_ready
 //   auto result = (*client)->wait(*op, 5s);
 //
 // Rules that hold for every call:
@@ -13,6 +13,9 @@
 // - Every operation completes exactly once, by its deadline, also when the node dies or freezes.
 //   Nothing calls back into the engine: completions wait to be drained, an eventfd says when.
 // - Completed means no further access to your memory, whatever the code: done, cancelled, expired.
+// - One operation may name keys of many nodes: it has one id, one completion, and codes in the
+// order
+//   of its keys. A node that is late, dead or skipped costs the keys that lie there, no others.
 // - kNotFound, kDataLoss, kAborted, kUnavailable and kDeadlineExceeded on a key mean "compute it".
 //   Destination bytes of a key whose code is not kOk are undefined; kNotFound leaves them alone.
 // - No exceptions cross this surface. A process that forked must open its own client: calls on the
@@ -52,7 +55,10 @@ enum class Priority : uint8_t { load = 0, prefetch = 1, store = 2 };
 enum class DataPath : uint8_t { automatic, tcp, shm, rdma };
 
 struct ClientConfig {
-  std::string endpoint = "127.0.0.1:7410";  // the node's control port, host:port
+  /// The nodes' control ports, host:port; at most kNodesMax (64). Which node owns a key follows
+  /// from these words alone, so every client must call a node by the same ones; their order is
+  /// free.
+  std::vector<std::string> endpoints = {"127.0.0.1:7410"};
   std::string tenant = "default";
   std::string token;  // empty only against a node in --dev
   DataPath data_path = DataPath::automatic;
@@ -163,12 +169,12 @@ struct ObjectView {
 struct Completion {
   OpId op{};
   uint64_t user_tag = 0;
-  Status status;                      // the first thing that went wrong, with its sentence
+  Status status;                      // what went wrong first; a miss only when nothing else did
   std::vector<StatusCode> key_codes;  // fetch, put, erase, view: one per item
   std::vector<KeyInfo> keys;          // lookup, match_prefix: one per key
   std::vector<ObjectEntry> entries;   // list
   std::vector<ObjectView> views;      // view: one per key
-  std::string cursor;                 // list: where to go on; empty at the end
+  std::string cursor;                 // list: where to go on; empty at the end, and only there
   uint32_t longest = 0;               // match_prefix: chunks from the start
   std::vector<bool> restorable;       // match_prefix: [i]: a prefix of i + 1 chunks can be had
   LeaseId lease = kNoLease;           // lookup, match_prefix
@@ -183,24 +189,27 @@ struct ClientStatistics {  // totals since open
   uint64_t crc_failures = 0, puts_deduplicated = 0, reconnects = 0;
 };
 
-/// What the node said of itself when the session opened.
+/// What a node said of itself when its session opened.
 struct NodeInfo {
   std::string node_id;
   std::string version;
   uint64_t boot_id = 0;
   DataPath data_path = DataPath::automatic;  // of the present session; automatic: none yet
+  std::string endpoint{};                    // as the config names it
+  bool up = false;                           // has a session now
 };
 
 class ControlChannel;  // client/control_channel.h
 
 class Client {
  public:
-  /// Connects; bounded by open_timeout. kInvalidArgument (config), kUnavailable (no node there),
-  /// kUnauthenticated, kFailedPrecondition (protocol version; names both sides).
+  /// Connects; bounded by open_timeout. One node that answers is enough: those that do not within a
+  /// second of the first are skipped until they do. kInvalidArgument (config), kUnavailable (no
+  /// node there), kUnauthenticated, kFailedPrecondition (protocol version; names both sides).
   static StatusOr<std::unique_ptr<Client>> open(const ClientConfig& config);
-  /// The same over another control plane, for tests.
-  static StatusOr<std::unique_ptr<Client>> open(const ClientConfig& config,
-                                                std::unique_ptr<ControlChannel> control);
+  /// The same over other control planes, one for each endpoint, for tests.
+  static StatusOr<std::unique_ptr<Client>> open(
+      const ClientConfig& config, std::vector<std::unique_ptr<ControlChannel>> controls);
   /// Same as close().
   ~Client();
   /// Ends every outstanding operation as kCancelled, quiesces, and lets go of the memory.
@@ -209,8 +218,9 @@ class Client {
 
   // Control: these block, bounded by open_timeout.
 
-  /// Opens or creates `name` in the client's tenant. kFailedPrecondition when it exists with
-  /// another fingerprint: the message names the field and both values.
+  /// Opens or creates `name` in the client's tenant, on every node; one that does not answer gets
+  /// it when it comes back. kFailedPrecondition when it exists with another fingerprint: the
+  /// message names the field and both values.
   StatusOr<NamespaceId> open_namespace(const std::string& name, const Fingerprint& fingerprint);
   /// `memory` (host) must stay mapped until unregister_memory returned OK or the client closed.
   /// kResourceExhausted over kRegionsPerSessionMax.
@@ -230,12 +240,14 @@ class Client {
   // Submitting calls. kInvalidArgument (a fragment outside its region, a pool that does not fit the
   // geometry, too many keys: the message names the limit), kResourceExhausted (operations_max, or 4
   // times as many completions that nobody took), kFailedPrecondition (closed, forked), kUnavailable
-  // at once while the node is being skipped: it failed three times in a row and is probed in the
-  // background.
+  // at once while every node that the keys lie on is being skipped: it failed three times in a row
+  // and is probed in the background. With other keys beside them, those of a skipped node have this
+  // code at once.
 
   StatusOr<OpId> lookup(NamespaceId ns, std::span<const ChunkKey> keys,
                         const LookupOptions& options);
-  /// The longest prefix, and every shorter one, for which all groups hold what they need.
+  /// The longest prefix, and every shorter one, for which all groups hold what they need. Chunks of
+  /// a node that does not answer count as missing; the status says so.
   StatusOr<OpId> match_prefix(NamespaceId ns, std::span<const GroupKeys> groups,
                               const LookupOptions& options);
   StatusOr<OpId> fetch(NamespaceId ns, std::span<const FetchItem> items,
@@ -245,7 +257,9 @@ class Client {
   /// their bytes. kNotFound when the put has ended.
   Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
   StatusOr<OpId> erase(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
-  /// At most `limit` (<= 512) objects after `cursor`, in the node's order.
+  /// At most `limit` (<= 512) objects after `cursor`, node after node, in each node's order. A page
+  /// may be short or empty while the cursor is not. When a node fails, the status says so and the
+  /// cursor leads to the next one.
   StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                       const OpOptions& options);
   /// Objects where they lie, without a copy; only over shared memory (DataPath::shm). Each key has
@@ -275,12 +289,21 @@ class Client {
   // Completions.
 
   /// Of a fetch: layers 0 .. n-1 of the need order are whole and verified for every key that can
-  /// still succeed. Lock-free; the engine may read those bytes at once. 0 for an unknown op. A key
-  /// that fails holds it at the first layer it lacks, so that wrong bytes are never announced: the
-  /// completion says which key. A raw object is one layer.
+  /// still succeed, over all nodes. Lock-free; the engine may read those bytes at once. 0 for an
+  /// unknown op. A raw object is one layer. A key that fails while its node goes on holds it at the
+  /// first layer it lacks until that node is through with its other keys. After that, or at once
+  /// when the node is lost or skipped, the key is lost: it holds nothing up any more, and
+  /// keys_lost() names it before layers_ready() passes it. So whoever polls asks keys_lost() after
+  /// this, and reads no byte of a lost key; wait_layer() does that by itself.
   uint32_t layers_ready(OpId fetch) const;
-  /// Blocks until layers_ready(op) > layer. kDeadlineExceeded after `timeout`; the operation's own
-  /// code once it has ended without that layer.
+  /// Keys of a fetch that are given up, as indexes of its items; once it has ended, all whose code
+  /// is not kOk. Empty for an unknown op. Before the end only fetches over several nodes have any.
+  std::vector<uint32_t> keys_lost(OpId fetch) const;
+  /// Blocks until layers_ready(op) > layer, or the operation has ended. OK: the layer is whole for
+  /// every key. Otherwise, when a key is lost, why the first one was: if layers_ready(op) > layer,
+  /// the layer is there for all keys but keys_lost(op), and the engine may go on with those.
+  /// kDeadlineExceeded after `timeout`; the operation's own code once it has ended without the
+  /// layer.
   Status wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout);
   /// Readable while completions wait. Owned by the client.
   int event_fd() const;
@@ -291,7 +314,8 @@ class Client {
   StatusOr<Completion> wait(OpId op, std::chrono::milliseconds timeout);
 
   ClientStatistics statistics() const;
-  NodeInfo node() const;
+  /// In the order of the config's endpoints.
+  std::vector<NodeInfo> nodes() const;
 
  private:
   class Core;

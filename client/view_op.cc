@@ -13,8 +13,8 @@ Status malformed(const std::string& what) {
   return error(StatusCode::kInternal, "node's reply to a view: " + what);
 }
 
-Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, const Message& message,
-                  Completion* out) {
+Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uint32_t node,
+                  const Message& message, Completion* out) {
   proto::ViewReply reply;
   if (!reply.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()))) {
     return malformed("does not parse");
@@ -34,8 +34,10 @@ Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, con
       if (next == reply.views_size()) return malformed("fewer views than it says");
       Views::Held held;
       held.key = keys[i];
-      held.peer = operations->peer();
-      const auto lent = [operations](uint64_t file) { return operations->lent_file(file); };
+      held.peer = operations->peer(node);
+      const auto lent = [operations, node](uint64_t file) {
+        return operations->lent_file(node, file);
+      };
       TERRACE_RETURN_IF_ERROR(read_view(reply.views(next++), lent, &held));
       out->views.back().sections = held.sections;
       for (const ViewedSection& section : held.sections) out->bytes += section.spec.bytes;
@@ -63,8 +65,9 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys) {
     return *request;
   };
   const std::vector<ChunkKey> copies(keys.begin(), keys.end());
-  parts.read = [copies](Operations* operations, const Message& message, Completion* out) {
-    const Status read = read_views(copies, operations, message, out);
+  parts.read = [copies](Operations* operations, uint32_t node, const Message& message,
+                        Completion* out) {
+    const Status read = read_views(copies, operations, node, message, out);
     // A reply that is half right is not right: what was shown of it goes back.
     if (!read.ok()) {
       operations->release_views(out->views);

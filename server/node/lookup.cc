@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "base/prefix_rule.h"
 
 namespace terrace {
 namespace {
@@ -101,10 +102,9 @@ Status fill(NodeContext* context, Session* session, const proto::MatchRequest& r
   }
   const std::vector<bool> restorable = restorable_prefixes(groups);
   std::string bits((restorable.size() + 7) / 8, '\0');
-  uint32_t longest = 0;
+  const uint32_t longest = longest_prefix(restorable);
   for (size_t i = 0; i < restorable.size(); ++i) {
     if (!restorable[i]) continue;
-    longest = static_cast<uint32_t>(i + 1);
     bits[i / 8] = static_cast<char>(static_cast<unsigned char>(bits[i / 8]) | (1u << (i % 8)));
   }
   reply->set_longest(longest);
@@ -121,21 +121,6 @@ Status fill(NodeContext* context, Session* session, const proto::MatchRequest& r
   return ok_status();
 }
 }  // namespace
-
-std::vector<bool> restorable_prefixes(std::span<const GroupPresence> groups) {
-  if (groups.empty()) return {};
-  std::vector<bool> restorable(groups[0].present.size(), true);
-  for (const GroupPresence& group : groups) {
-    size_t run = 0;  // keys present without a gap, up to and with this one
-    for (size_t i = 0; i < group.present.size(); ++i) {
-      run = group.present[i] ? run + 1 : 0;
-      const size_t all = i + 1;
-      const size_t needed = group.trailing == 0 ? all : std::min<size_t>(group.trailing, all);
-      if (run < needed) restorable[i] = false;
-    }
-  }
-  return restorable;
-}
 
 proto::LookupReply lookup(NodeContext* context, Session* session,
                           const proto::LookupRequest& request) {

@@ -12,11 +12,4 @@ proto::LookupReply lookup(NodeContext* context, Session* session,
                           const proto::LookupRequest& request);
 proto::MatchReply match_prefix(NodeContext* context, Session* session,
                                const proto::MatchRequest& request);
-
-/// Which prefixes can be restored: [i] is whether i + 1 chunks can. Pure.
-struct GroupPresence {
-  std::vector<bool> present;  // one per chunk
-  uint32_t trailing = 0;      // 0: a prefix needs all its keys; n: only its last n
-};
-std::vector<bool> restorable_prefixes(std::span<const GroupPresence> groups);
 }  // namespace terrace

@@ -100,6 +100,34 @@ class CliTest(unittest.TestCase):
         self.run_terrace("get", "listed", "-o", self.root / "none", code=1)
         self.assertFalse((self.root / "none").exists(), "half an object was left behind")
 
+    def test_several_nodes_are_one_store(self):
+        other = Node(self.root / "other")
+        both = ("--node", f"{self.node.name},{other.name}")
+        try:
+            paths = [self.write_file(f"several{i}", 1000 + i) for i in range(16)]
+            self.run_terrace(*both, "put", *paths, node=False)
+            wanted = {str(path) for path in paths}
+            alone = []
+            for node in (both[1], self.node.name, other.name):
+                listed = self.run_json("--node", node, "ls", node=False)
+                alone.append(wanted & {entry["name"] for entry in listed["objects"]})
+            self.assertEqual(alone[0], wanted)
+            self.assertEqual(alone[1] | alone[2], wanted)
+            self.assertFalse(alone[1] & alone[2], "an object lies on its owner alone")
+            self.assertTrue(alone[1] and alone[2], "sixteen objects on one of two nodes")
+            for path in paths:
+                self.run_terrace(*both, "get", path, "-o", self.root / "out", node=False)
+                self.assertEqual((self.root / "out").read_bytes(), path.read_bytes())
+            refused = self.run_terrace(*both, "node", "status", node=False, code=2)
+            self.assertIn(b"name one", refused.stderr)
+            self.run_terrace(*both, "ls", "--namespaces", node=False)
+            self.run_terrace(*both, "bench", "fetch", "--rounds", 1,
+                             "--seconds-per-round", 0.3, "--working-set-mib", 32, node=False)
+            self.run_terrace(*both, "rm", *paths, node=False)
+        finally:
+            other.stop()
+        self.run_terrace(*both, "ls", node=False, code=2)
+
     def test_node_status_and_metrics_agree(self):
         status = self.run_json("node", "status")
         self.assertIn("dram", json.dumps(status))

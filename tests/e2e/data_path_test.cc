@@ -24,7 +24,7 @@ ClientConfig by(const NodeProcess& node, DataPath path) {
 DataPath path_taken(const NodeProcess& node, DataPath asked) {
   const auto client = Client::open(by(node, asked));
   EXPECT_TRUE(client.ok()) << client.status().to_string();
-  return client.ok() ? (*client)->node().data_path : DataPath::automatic;
+  return client.ok() ? (*client)->nodes().at(0).data_path : DataPath::automatic;
 }
 
 TEST(DataPathTest, SharedMemoryWhereTheNodeIsOnThisHost) {

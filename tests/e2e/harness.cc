@@ -117,17 +117,19 @@ std::string name_of_path(const testing::TestParamInfo<DataPath>& info) {
 
 ClientConfig TestClient::config(const std::string& endpoint) {
   ClientConfig config;
-  config.endpoint = endpoint;
+  config.endpoints = {endpoint};
   config.data_path = OverEachPath::path();
   return config;
 }
 
-TestClient::TestClient(const std::string& endpoint, uint64_t memory_bytes,
-                       Fingerprint fingerprint) {
+TestClient::TestClient(const std::vector<std::string>& endpoints, uint64_t memory_bytes,
+                       const Fingerprint& fingerprint) {
   auto memory = AlignedBuffer::allocate(memory_bytes);
   TERRACE_CHECK(memory.ok());
   memory_ = *std::move(memory);
-  auto client = Client::open(config(endpoint));
+  ClientConfig several = config(endpoints.at(0));
+  several.endpoints = endpoints;
+  auto client = Client::open(several);
   if (!client.ok()) std::fprintf(stderr, "%s\n", client.status().to_string().c_str());
   TERRACE_CHECK(client.ok());
   client_ = *std::move(client);
@@ -136,7 +138,9 @@ TestClient::TestClient(const std::string& endpoint, uint64_t memory_bytes,
   TERRACE_CHECK(ns.ok());
   ns_ = *ns;
   const DataPath wanted = OverEachPath::path();
-  TERRACE_CHECK(wanted == DataPath::automatic || client_->node().data_path == wanted);
+  for (const NodeInfo& node : client_->nodes()) {
+    TERRACE_CHECK(wanted == DataPath::automatic || node.data_path == wanted);
+  }
   auto region = client_->register_memory(memory_.span());
   TERRACE_CHECK(region.ok());
   region_ = *region;

@@ -68,7 +68,11 @@ std::string name_of_path(const testing::TestParamInfo<DataPath>& info);
 class TestClient {
  public:
   explicit TestClient(const std::string& endpoint, uint64_t memory_bytes = 64u << 20,
-                      Fingerprint fingerprint = raw_fingerprint());
+                      const Fingerprint& fingerprint = raw_fingerprint())
+      : TestClient(std::vector<std::string>{endpoint}, memory_bytes, fingerprint) {}
+  /// Of several nodes.
+  explicit TestClient(const std::vector<std::string>& endpoints, uint64_t memory_bytes = 64u << 20,
+                      const Fingerprint& fingerprint = raw_fingerprint());
   static Fingerprint raw_fingerprint();
   static ClientConfig config(const std::string& endpoint);
 

@@ -80,9 +80,7 @@ bool RawConnection::closed_by_peer(int timeout_ms) {
 }
 
 RawClient::RawClient(const std::string& endpoint, uint16_t data_port) {
-  ClientConfig config;
-  config.endpoint = endpoint;
-  control_ = grpc_control(config);
+  control_ = grpc_control(endpoint, "");
   auto offer = control_->open_session("default", seconds(5));
   TERRACE_CHECK(offer.ok());
   offer_ = *std::move(offer);

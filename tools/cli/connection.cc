@@ -6,6 +6,7 @@
 #include <charconv>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "base/clock.h"
 #include "proto/control.grpc.pb.h"
@@ -40,11 +41,12 @@ Status from_grpc(const grpc::Status& status, const std::string& node) {
                "node " + node + ": " + status.error_message());
 }
 
-/// One call of the admin service: `method` is a member function of its stub.
+/// One call of the admin service of `node`: `method` is a member function of its stub.
 template <class Request, class Reply, class Method>
-StatusOr<Reply> admin_call(const Globals& globals, const Request& request, Method method) {
+StatusOr<Reply> admin_call(const Globals& globals, const std::string& node, const Request& request,
+                           Method method) {
   TERRACE_ASSIGN_OR_RETURN(const std::string token, read_token(globals.token_file));
-  const auto channel = grpc::CreateChannel(globals.node, grpc::InsecureChannelCredentials());
+  const auto channel = grpc::CreateChannel(node, grpc::InsecureChannelCredentials());
   const auto stub = proto::Admin::NewStub(channel);
   grpc::ClientContext context;
   const gpr_timespec timeout = gpr_time_from_millis(globals.timeout_ms, GPR_TIMESPAN);
@@ -52,7 +54,7 @@ StatusOr<Reply> admin_call(const Globals& globals, const Request& request, Metho
   if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
   Reply reply;
   const grpc::Status status = (stub.get()->*method)(&context, request, &reply);
-  TERRACE_RETURN_IF_ERROR(from_grpc(status, globals.node));
+  TERRACE_RETURN_IF_ERROR(from_grpc(status, node));
   return reply;
 }
 }  // namespace
@@ -63,9 +65,19 @@ Fingerprint files_fingerprint() {
   return fingerprint;
 }
 
+std::vector<std::string> node_names(const Globals& globals) {
+  std::vector<std::string> names;
+  for (size_t at = 0; at <= globals.node.size();) {
+    const size_t comma = std::min(globals.node.find(',', at), globals.node.size());
+    names.push_back(globals.node.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return names;
+}
+
 StatusOr<ClientConfig> client_config(const Globals& globals) {
   ClientConfig config;
-  config.endpoint = globals.node;
+  config.endpoints = node_names(globals);
   config.tenant = globals.tenant;
   config.data_path = globals.data_path;
   config.cpus = globals.client_cpus;
@@ -122,8 +134,12 @@ StatusOr<Completion> finish(Client* client, const StatusOr<OpId>& op, const Glob
 StatusOr<proto::NodeStatusReply> node_status(const Globals& globals) {
   using Method = grpc::Status (proto::Admin::Stub::*)(
       grpc::ClientContext*, const proto::NodeStatusRequest&, proto::NodeStatusReply*);
+  if (node_names(globals).size() > 1) {
+    return error(StatusCode::kInvalidArgument,
+                 "--node " + globals.node + ": this asks one node; name one");
+  }
   return admin_call<proto::NodeStatusRequest, proto::NodeStatusReply, Method>(
-      globals, {}, &proto::Admin::Stub::NodeStatus);
+      globals, globals.node, {}, &proto::Admin::Stub::NodeStatus);
 }
 
 StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
@@ -132,11 +148,26 @@ StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
       grpc::ClientContext*, const proto::ListNamespacesRequest&, proto::ListNamespacesReply*);
   proto::ListNamespacesRequest request;
   request.set_tenant(globals.tenant);
-  auto reply = admin_call<proto::ListNamespacesRequest, proto::ListNamespacesReply, Method>(
-      globals, request, &proto::Admin::Stub::ListNamespaces);
-  if (!reply.ok()) return std::move(reply).status();
-  return std::vector<proto::ListNamespacesReply::Namespace>(reply->namespaces().begin(),
-                                                            reply->namespaces().end());
+  std::map<std::string, proto::ListNamespacesReply::Namespace> by_name;
+  Status refused;
+  bool answered = false;
+  for (const std::string& node : node_names(globals)) {
+    const auto reply = admin_call<proto::ListNamespacesRequest, proto::ListNamespacesReply, Method>(
+        globals, node, request, &proto::Admin::Stub::ListNamespaces);
+    refused.update(reply.status());
+    if (!reply.ok()) continue;
+    answered = true;
+    for (const auto& each : reply->namespaces()) {
+      const auto [entry, is_new] = by_name.try_emplace(each.name(), each);
+      if (is_new) continue;
+      entry->second.set_objects(entry->second.objects() + each.objects());
+      entry->second.set_bytes(entry->second.bytes() + each.bytes());
+    }
+  }
+  if (!answered) return refused;
+  std::vector<proto::ListNamespacesReply::Namespace> all;
+  for (const auto& [name, entry] : by_name) all.push_back(entry);
+  return all;
 }
 
 std::string tiers_text(TierMask tiers) {

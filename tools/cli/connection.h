@@ -16,6 +16,8 @@ inline constexpr const char* kFilesNamespace = "files";
 /// Raw objects: any sections, keyed by name.
 Fingerprint files_fingerprint();
 
+/// The nodes of --node, which are separated by commas.
+std::vector<std::string> node_names(const Globals& globals);
 /// What --node, --tenant, --token-file and --timeout-ms ask for. kNotFound, kInvalidArgument: the
 /// token file.
 StatusOr<ClientConfig> client_config(const Globals& globals);
@@ -32,7 +34,9 @@ StatusOr<ChunkKey> key_for(const Client& client, NamespaceId ns, const std::stri
 /// its status. The operation's own deadline bounds the wait.
 StatusOr<Completion> finish(Client* client, const StatusOr<OpId>& op, const Globals& globals);
 
+/// Of one node: kInvalidArgument when --node names several.
 StatusOr<proto::NodeStatusReply> node_status(const Globals& globals);
+/// Of all nodes that answer, objects and bytes summed up; an error when none does.
 StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
     const Globals& globals);
 

@@ -23,7 +23,7 @@ constexpr milliseconds kProbe{200};
 
 ClientConfig config_for(const std::string& endpoint) {
   ClientConfig config;
-  config.endpoint = endpoint;
+  config.endpoints = {endpoint};
   return config;
 }
 }  // namespace

@@ -40,12 +40,18 @@ std::vector<Check> check_node(Globals globals) {
              "start one (`terraced --dev`), or name it with --node HOST:PORT and --token-file"}};
   }
   std::vector<Check> checks = {{name, Verdict::ok, "session opened", ""}};
-  const std::string version = (*client)->node().version;
-  const bool same = version == kVersion;
-  checks.push_back(
-      {"node version", same ? Verdict::ok : Verdict::warn,
-       version + (same ? ", like this program" : ", this program is " + std::string(kVersion)),
-       same ? "" : "install the same version on both sides"});
+  for (const NodeInfo& node : (*client)->nodes()) {
+    const bool same = node.version == kVersion;
+    if (!node.up) {
+      checks.push_back({"node " + node.endpoint, Verdict::fail, "does not answer",
+                        "start it: what lies there is missed until it is back"});
+      continue;
+    }
+    checks.push_back({"node version", same ? Verdict::ok : Verdict::warn,
+                      node.version + (same ? ", like this program"
+                                           : ", this program is " + std::string(kVersion)),
+                      same ? "" : "install the same version on both sides"});
+  }
   const StatusOr<Completion> done = probe(client->get(), globals);
   if (!done.ok()) {
     checks.push_back({"lookup", Verdict::fail, done.status().to_string(),

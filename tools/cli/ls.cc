@@ -31,7 +31,6 @@ StatusOr<Listing> list_objects(const Globals& globals, const LsArguments& argume
     TERRACE_ASSIGN_OR_RETURN(Completion done,
                              finish(client.get(), client->list(ns, cursor, page, {}), globals));
     TERRACE_RETURN_IF_ERROR(done.status);
-    if (done.entries.empty()) break;
     for (ObjectEntry& entry : done.entries) listing.entries.push_back(std::move(entry));
     cursor = done.cursor;
     listing.more = !cursor.empty();

@@ -18,7 +18,8 @@ const std::map<std::string, terrace::DataPath> kDataPaths = {{"auto", terrace::D
                                                              {"rdma", terrace::DataPath::rdma}};
 
 void add_globals(CLI::App* app, Globals* globals) {
-  app->add_option("--node", globals->node, "The node's control port, HOST:PORT")
+  app->add_option("--node", globals->node,
+                  "The control ports of the nodes, HOST:PORT,HOST:PORT,...")
       ->each([globals](const std::string&) { globals->node_given = true; })
       ->capture_default_str();
   app->add_option("--tenant", globals->tenant, "Whose namespaces")->capture_default_str();
