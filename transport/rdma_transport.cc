@@ -1,5 +1,7 @@
 #include "transport/rdma_transport.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <utility>
@@ -38,6 +40,7 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
     return it == peers_.end() ? nullptr : it->second.get();
   }
   StatusOr<RegionId> register_region(std::span<std::byte> memory);
+  StatusOr<RegionId> register_device_memory(const DeviceMemory& memory);
   Status unregister_region(RegionId region);
   bool borrows(RegionId region) const;
   void cancel(Op* op);
@@ -49,6 +52,7 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
   void port_lost(RdmaDevice* device, const Status& why) override;
   void round_ends() override;
   void device_drained() override { schedule_reap(); }
+  void memory_settled();
 
   // RdmaPeer::Host
   void schedule_pump(RdmaPeer* peer) override;
@@ -83,8 +87,11 @@ Status RdmaTransport::Core::start() {
   TERRACE_ASSIGN_OR_RETURN(shared_.devices,
                            RdmaDevice::open_all(shared_.options, shared_.loop, this));
   shared_.device_lanes.resize(shared_.devices.size());
+  std::vector<const RdmaCard*> cards;
+  for (const auto& device : shared_.devices) cards.push_back(device.get());
   TERRACE_ASSIGN_OR_RETURN(shared_.memory,
-                           RdmaMemory::create(shared_.options, shared_.devices, &shared_.metrics));
+                           RdmaMemory::create(shared_.options, shared_.loop, std::move(cards),
+                                              &shared_.metrics, [this] { memory_settled(); }));
   started_ = true;
   for (const auto& device : shared_.devices) device->start();
   shared_.loop->arm(&tick_, shared_.loop->now() + interval_);
@@ -151,11 +158,19 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::Core::accept(const Secret& secret,
 }
 
 StatusOr<RegionId> RdmaTransport::Core::register_region(std::span<std::byte> memory) {
+  if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
   TERRACE_ASSIGN_OR_RETURN(const RegionId region, shared_.regions.add(memory));
-  const Status registered = shared_.memory->add_region(region, memory);
-  if (registered.ok()) return region;
-  TERRACE_CHECK(shared_.regions.remove(region).ok());
-  return registered;
+  shared_.memory->add_region(region, memory);
+  return region;
+}
+
+StatusOr<RegionId> RdmaTransport::Core::register_device_memory(const DeviceMemory& memory) {
+  if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
+  Fd dmabuf(::fcntl(memory.dmabuf, F_DUPFD_CLOEXEC, 0));
+  if (!dmabuf) return error(StatusCode::kInvalidArgument, "the dmabuf is no descriptor");
+  TERRACE_ASSIGN_OR_RETURN(const RegionId region, shared_.regions.add(memory.addresses));
+  shared_.memory->add_device_region(region, memory.addresses, std::move(dmabuf), memory.offset);
+  return region;
 }
 
 /// Of this side; the table knows of the other.
@@ -167,10 +182,13 @@ bool RdmaTransport::Core::borrows(RegionId region) const {
 }
 
 Status RdmaTransport::Core::unregister_region(RegionId region) {
-  if (borrows(region)) {
+  const char* const why = borrows(region) ? " is used by a transfer of ours; cancel it and wait"
+                          : shared_.memory->flying(region)
+                              ? " is being registered; wait for when_prepared()"
+                              : nullptr;
+  if (why != nullptr) {
     return error(StatusCode::kFailedPrecondition,
-                 "region " + std::to_string(static_cast<uint64_t>(region)) +
-                     " is used by a transfer of ours; cancel it and wait");
+                 "region " + std::to_string(static_cast<uint64_t>(region)) + why);
   }
   TERRACE_RETURN_IF_ERROR(shared_.regions.remove(region));
   shared_.memory->remove_region(region);
@@ -207,6 +225,12 @@ void RdmaTransport::Core::port_lost(RdmaDevice* device, const Status& why) {
     if (shared_.devices[i].get() != device) continue;
     for (const auto& [id, peer] : peers_) peer->port_lost(i, why);
   }
+}
+
+/// Peers may wait for the memory, or our end for the last of it.
+void RdmaTransport::Core::memory_settled() {
+  for (const auto& [id, peer] : peers_) peer->memory_settled();
+  if (closing_) schedule_reap();
 }
 
 /// A bounce buffer may have come free, whoever waits for one.
@@ -273,6 +297,7 @@ void RdmaTransport::Core::close(Op* op) {
   TERRACE_CHECK(!closing_);
   closing_ = true;
   close_op_ = op;
+  shared_.memory->close();
   for (const auto& [id, peer] : peers_) {
     peer->close(CloseReason::asked, error(StatusCode::kUnavailable, "closed here"));
   }
@@ -286,7 +311,7 @@ void RdmaTransport::Core::finish_close() {
   }
   const bool busy = std::any_of(shared_.devices.begin(), shared_.devices.end(),
                                 [](const auto& device) { return !device->drained(); });
-  if (busy || pump_scheduled_ || reap_scheduled_) return;
+  if (busy || pump_scheduled_ || reap_scheduled_ || !shared_.memory->idle()) return;
   closed_ = true;
   shared_.loop->disarm(&tick_);
   shared_.loop->defer(close_op_, ok_status());
@@ -320,11 +345,18 @@ const RdmaMetrics& RdmaTransport::metrics() const {
 StatusOr<RegionId> RdmaTransport::register_region(std::span<std::byte> memory) {
   return core_->register_region(memory);
 }
+StatusOr<RegionId> RdmaTransport::register_device_memory(const DeviceMemory& memory) {
+  return core_->register_device_memory(memory);
+}
+void RdmaTransport::when_prepared(RegionId region, Op* op) {
+  core_->shared().memory->when_known(region, op);
+}
 Status RdmaTransport::unregister_region(RegionId region) {
   return core_->unregister_region(region);
 }
 bool RdmaTransport::region_in_use(RegionId region) const {
-  return core_->borrows(region) || core_->shared().regions.pinned(region);
+  return core_->borrows(region) || core_->shared().memory->flying(region) ||
+         core_->shared().regions.pinned(region);
 }
 void RdmaTransport::expect_memory(std::span<std::byte> memory) {
   core_->shared().memory->expect(memory);

@@ -33,6 +33,12 @@ const RdmaMetrics& RdmaTransport::metrics() const {
 StatusOr<RegionId> RdmaTransport::register_region(std::span<std::byte>) {
   return StatusCode::kUnavailable;
 }
+StatusOr<RegionId> RdmaTransport::register_device_memory(const DeviceMemory&) {
+  return StatusCode::kUnavailable;
+}
+void RdmaTransport::when_prepared(RegionId, Op*) {
+  TERRACE_CHECK(false);  // there is no transport to call it on
+}
 Status RdmaTransport::unregister_region(RegionId) {
   return StatusCode::kUnavailable;
 }

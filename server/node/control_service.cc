@@ -123,7 +123,7 @@ class ControlService final : public proto::Control::Service {
       const auto bytes = std::as_bytes(std::span(request.secret().data(), request.secret().size()));
       Session* session = router_->find_session(bytes);
       // Once per session: making queue pairs keeps the loop busy.
-      if (session == nullptr || session->was_connected() || session->asked_rdma()) {
+      if (session == nullptr || session->was_connected() || !session->take_queue_pairs()) {
         return error(StatusCode::kUnauthenticated, "unknown or used session: open one");
       }
       TERRACE_ASSIGN_OR_RETURN(const RdmaTransport::Offer offer,
@@ -250,6 +250,7 @@ class AdminService final : public proto::Admin::Service {
     if (context_->rdma != nullptr) {
       counters["rdma_bytes_sent"] = context_->rdma->metrics().bytes_out.get();
       counters["rdma_bytes_bounced"] = context_->rdma->metrics().bounced_bytes.get();
+      counters["rdma_registrations_flying"] = context_->rdma->metrics().registrations_flying.get();
     }
     counters["protocol_errors"] = context_->counters->protocol_errors.get();
     return out;
