@@ -168,13 +168,9 @@ void RdmaMemory::release(const Shared& registration) {
   registration->slices.clear();
 }
 
-void RdmaMemory::add_region(RegionId region, std::span<std::byte> memory) {
-  regions_.emplace(region, acquire(memory, RdmaAccess::peers));
-}
-
-void RdmaMemory::add_device_region(RegionId region, std::span<std::byte> addresses, Fd dmabuf,
-                                   uint64_t offset) {
-  regions_.emplace(region, acquire(addresses, RdmaAccess::peers, std::move(dmabuf), offset));
+void RdmaMemory::add_region(RegionId region, std::span<std::byte> memory, Fd dmabuf,
+                            uint64_t offset) {
+  regions_.emplace(region, acquire(memory, RdmaAccess::peers, std::move(dmabuf), offset));
 }
 
 void RdmaMemory::remove_region(RegionId region) {
@@ -210,7 +206,7 @@ void RdmaMemory::expect(std::span<std::byte> memory) {
   if (memory.empty() || closing_) return;
   if (expected_ >= kExpectedMax) return metrics_->registration_failures.add();
   ++expected_;
-  (void)acquire(memory, RdmaAccess::own);
+  (void)acquire(memory, RdmaAccess::own, Fd(), 0);
 }
 
 void RdmaMemory::forget(std::span<std::byte> memory) {

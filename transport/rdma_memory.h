@@ -42,12 +42,9 @@ class RdmaMemory {
   ~RdmaMemory();
 
   /// For this side's operations and, by grants, for those of peers. The same memory again shares
-  /// the registration.
-  void add_region(RegionId region, std::span<std::byte> memory);
-  /// As add_region(), of a device's memory: as RdmaCard::learn_dmabuf(). `dmabuf` is kept
-  /// with the region.
-  void add_device_region(RegionId region, std::span<std::byte> addresses, Fd dmabuf,
-                         uint64_t offset);
+  /// the registration. With `dmabuf`, which is kept with the region: RdmaCard::learn_dmabuf().
+  void add_region(RegionId region, std::span<std::byte> memory, Fd dmabuf = Fd(),
+                  uint64_t offset = 0);
   /// Not while it is being registered. No card knows the memory afterwards, unless another region
   /// is the same.
   void remove_region(RegionId region);
@@ -110,8 +107,7 @@ class RdmaMemory {
     return {reinterpret_cast<uintptr_t>(memory.data()), memory.size(), access};
   }
   Status register_bounce(std::span<std::byte> memory);
-  Shared acquire(std::span<std::byte> memory, RdmaAccess access, Fd dmabuf = Fd(),
-                 uint64_t offset = 0);
+  Shared acquire(std::span<std::byte> memory, RdmaAccess access, Fd dmabuf, uint64_t offset);
   void release(const Shared& registration);
   void launch(const Shared& registration);
   void learn(Registration* registration, size_t card, size_t slice) const;

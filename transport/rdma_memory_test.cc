@@ -292,7 +292,7 @@ TEST_F(RdmaMemoryTest, DeviceMemoryIsLearnedInSlicesOfItsDmabufOrRefused) {
   const Addresses of_device(2 * RdmaMemory::kSliceBytes);
   Fd file(::memfd_create("dmabuf", MFD_CLOEXEC));
   const int number = file.get();
-  memory->add_device_region(kOne, of_device.span(), std::move(file), 8192);
+  memory->add_region(kOne, of_device.span(), std::move(file), 8192);
   ASSERT_TRUE(known(kOne).ok());
   std::vector<SlowCard::Dmabuf> asked = cards[0].dmabufs();
   ASSERT_EQ(asked.size(), 2u);
@@ -310,7 +310,7 @@ TEST_F(RdmaMemoryTest, DeviceMemoryIsLearnedInSlicesOfItsDmabufOrRefused) {
   EXPECT_EQ(entries[0].address, reinterpret_cast<uint64_t>(of_device.span().data()) + 4096);
   memory->remove_region(kOne);
   cards[1].take_no_dmabufs();
-  memory->add_device_region(kTwo, of_device.span(), Fd(::memfd_create("dmabuf", MFD_CLOEXEC)), 0);
+  memory->add_region(kTwo, of_device.span(), Fd(::memfd_create("dmabuf", MFD_CLOEXEC)), 0);
   EXPECT_EQ(known(kTwo).code(), StatusCode::kUnimplemented);
 }
 

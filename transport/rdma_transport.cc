@@ -39,8 +39,8 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
     const auto it = peers_.find(static_cast<uint64_t>(id));
     return it == peers_.end() ? nullptr : it->second.get();
   }
-  StatusOr<RegionId> register_region(std::span<std::byte> memory);
-  StatusOr<RegionId> register_device_memory(const DeviceMemory& memory);
+  StatusOr<RegionId> register_region(std::span<std::byte> memory, Fd dmabuf = Fd(),
+                                     uint64_t offset = 0);
   Status unregister_region(RegionId region);
   bool borrows(RegionId region) const;
   void cancel(Op* op);
@@ -157,19 +157,11 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::Core::accept(const Secret& secret,
   return Offer{.peer = peer->id(), .endpoint = encode(peer->endpoint())};
 }
 
-StatusOr<RegionId> RdmaTransport::Core::register_region(std::span<std::byte> memory) {
+StatusOr<RegionId> RdmaTransport::Core::register_region(std::span<std::byte> memory, Fd dmabuf,
+                                                        uint64_t offset) {
   if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
   TERRACE_ASSIGN_OR_RETURN(const RegionId region, shared_.regions.add(memory));
-  shared_.memory->add_region(region, memory);
-  return region;
-}
-
-StatusOr<RegionId> RdmaTransport::Core::register_device_memory(const DeviceMemory& memory) {
-  if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
-  Fd dmabuf(::fcntl(memory.dmabuf, F_DUPFD_CLOEXEC, 0));
-  if (!dmabuf) return error(StatusCode::kInvalidArgument, "the dmabuf is no descriptor");
-  TERRACE_ASSIGN_OR_RETURN(const RegionId region, shared_.regions.add(memory.addresses));
-  shared_.memory->add_device_region(region, memory.addresses, std::move(dmabuf), memory.offset);
+  shared_.memory->add_region(region, memory, std::move(dmabuf), offset);
   return region;
 }
 
@@ -338,6 +330,9 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::accept(std::array<std::byte, 16> s
                                                      const std::string& endpoint) {
   return core_->accept(secret, endpoint);
 }
+Status RdmaTransport::find_way(const std::string& endpoint) const {
+  return find_ways(core_->shared().devices, endpoint);
+}
 const RdmaMetrics& RdmaTransport::metrics() const {
   return core_->shared().metrics;
 }
@@ -346,7 +341,9 @@ StatusOr<RegionId> RdmaTransport::register_region(std::span<std::byte> memory) {
   return core_->register_region(memory);
 }
 StatusOr<RegionId> RdmaTransport::register_device_memory(const DeviceMemory& memory) {
-  return core_->register_device_memory(memory);
+  Fd dmabuf(::fcntl(memory.dmabuf, F_DUPFD_CLOEXEC, 0));
+  if (!dmabuf) return error(StatusCode::kInvalidArgument, "the dmabuf is no descriptor");
+  return core_->register_region(memory.addresses, std::move(dmabuf), memory.offset);
 }
 void RdmaTransport::when_prepared(RegionId region, Op* op) {
   core_->shared().memory->when_known(region, op);

@@ -36,6 +36,10 @@ class RdmaTransport final : public Transport {
   /// it does not time out by itself. kResourceExhausted: too many peers, or out of queues;
   /// kUnavailable: the transport is closing, or a port went down.
   StatusOr<Offer> open(std::array<std::byte, 16> secret);
+  /// Thread-safe, and blocks: until the kernel knows the way to the ports in `endpoint` (a second
+  /// each, when nobody answers there), so that accept() and establish() do not wait for it on the
+  /// loop. While the transport lives. kUnavailable; kInvalidArgument: what the bytes say.
+  Status find_way(const std::string& endpoint) const;
   /// The side that called: `endpoint` is what the node answered. Done(OK) when the peer can be
   /// used; kUnavailable or kDeadlineExceeded, and then there is no on_peer_closed. `deadline` is a
   /// time of the loop's clock. A non-OK return (kInvalidArgument, kFailedPrecondition: what the

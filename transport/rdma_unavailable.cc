@@ -26,6 +26,9 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::accept(std::array<std::byte, 16>,
                                                      const std::string&) {
   return StatusCode::kUnavailable;
 }
+Status RdmaTransport::find_way(const std::string&) const {
+  return StatusCode::kUnavailable;
+}
 const RdmaMetrics& RdmaTransport::metrics() const {
   static const RdmaMetrics none;
   return none;

@@ -199,6 +199,19 @@ TEST_F(RdmaTwoCablesTest, ThePathThatCarriesMessagesDies) {
   cut_in_the_middle("rdma1", true);
 }
 
+TEST_F(RdmaCableTest, AnAddressThatNobodyAnswersIsFoundOutBeforeTheLoopWaitsForIt) {
+  start(of_a, of_b);
+  const auto asked = a.rdma->open(secret_of(1));
+  ASSERT_TRUE(asked.ok());
+  ASSERT_TRUE(b.rdma->find_way(asked->endpoint).ok());
+  StatusOr<RdmaEndpoint> liar = decode_rdma_endpoint(asked->endpoint);
+  ASSERT_TRUE(liar.ok());
+  liar->paths[0].gid[15] = 99;  // the last byte of an IPv4 address
+  EXPECT_EQ(b.rdma->find_way(encode(*liar)).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(b.rdma->find_way("no endpoint").code(), StatusCode::kInvalidArgument);
+  a.rdma->close_peer(asked->peer, StatusCode::kCancelled);
+}
+
 TEST_F(RdmaCableTest, TheLastPathsEndIsThePeersEnd) {
   start_and_connect();
   run("ip link set rdma1 down");
