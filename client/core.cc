@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "base/cpu.h"
 #include "base/limits.h"
+#include "client/registering.h"
 
 namespace terrace {
 namespace {
@@ -146,30 +146,10 @@ StatusOr<RegionId> Client::Core::register_memory(std::span<std::byte> memory) {
     return error(StatusCode::kResourceExhausted,
                  "regions of one client: at most " + std::to_string(kRegionsPerSessionMax));
   }
-  // Registering with a card may take longer than the caller waits: then nobody knows the region,
-  // and it goes again.
-  struct Outcome {
-    std::mutex mutex;
-    bool abandoned = false;          // guarded by mutex
-    std::optional<RegionId> region;  // guarded by mutex
-  };
-  auto outcome = std::make_shared<Outcome>();
-  const StatusOr<RegionId> answer = on_loop([this, memory, outcome]() -> StatusOr<RegionId> {
-    TERRACE_ASSIGN_OR_RETURN(const RegionId region, links_->all.register_region(memory));
-    const std::lock_guard lock(outcome->mutex);
-    if (outcome->abandoned) {
-      TERRACE_CHECK(links_->all.unregister_region(region).ok());  // never named to anybody
-      return error(StatusCode::kCancelled, "nobody waits");
-    }
-    regions_.add(region, memory);
-    outcome->region = region;
-    return region;
-  });
-  if (answer.ok()) return answer;
-  const std::lock_guard lock(outcome->mutex);
-  if (outcome->region.has_value()) return *outcome->region;  // at the last moment
-  outcome->abandoned = true;
-  return answer;
+  auto registering = std::make_shared<Registering>(memory);
+  TERRACE_RETURN_IF_ERROR(loop_->post(
+      [this, registering] { registering->start(registering, &links_->all, &regions_); }));
+  return registering->wait(config_.open_timeout);
 }
 
 Status Client::Core::unregister_memory(RegionId region) {

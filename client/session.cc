@@ -138,12 +138,15 @@ void NodeSession::exchange_queue_pairs() {
   if (!ours.ok()) return failed(ours.status());
   peer_ = ours->peer;
   const Nanos timeout = connect_by_ - parts_.loop->now();
-  const Status posted = parts_.worker->post([this, secret = offer_.secret, offer = *ours, timeout] {
-    const StatusOr<std::string> theirs = parts_.control->open_rdma(secret, offer.endpoint, timeout);
+  const auto exchange = [this, rdma, secret = offer_.secret, offer = *ours, timeout] {
+    StatusOr<std::string> theirs = parts_.control->open_rdma(secret, offer.endpoint, timeout);
+    const Status way = theirs.ok() ? rdma->find_way(*theirs) : ok_status();
+    if (!way.ok()) theirs = way;
     while (!parts_.loop->post([this, offer, theirs] { queue_pairs(offer.peer, theirs); }).ok()) {
       if (!parts_.worker->pause(kMailboxRetry)) return;
     }
-  });
+  };
+  const Status posted = parts_.worker->post(exchange);
   if (!posted.ok()) queue_pairs(peer_, posted);
 }
 

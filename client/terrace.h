@@ -223,7 +223,8 @@ class Client {
   /// message names the field and both values.
   StatusOr<NamespaceId> open_namespace(const std::string& name, const Fingerprint& fingerprint);
   /// `memory` (host) must stay mapped until unregister_memory returned OK or the client closed.
-  /// kResourceExhausted over kRegionsPerSessionMax.
+  /// kResourceExhausted over kRegionsPerSessionMax, or over RLIMIT_MEMLOCK (the message says what
+  /// to do); kDeadlineExceeded when a network card needs longer than open_timeout.
   StatusOr<RegionId> register_memory(std::span<std::byte> memory);
   /// kFailedPrecondition while an operation uses it, kNotFound when it is not registered.
   Status unregister_memory(RegionId region);

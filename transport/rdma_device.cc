@@ -33,6 +33,20 @@ bool is_ipv4(const ibv_gid& gid) {
   return std::memcmp(gid.raw, kMapped, sizeof(kMapped)) == 0;
 }
 
+class RegisteredKeys final : public RdmaKeys {
+ public:
+  explicit RegisteredKeys(VerbsMemory memory)
+      : RdmaKeys(memory.get()->lkey, memory.get()->rkey), memory_(std::move(memory)) {}
+
+ private:
+  const VerbsMemory memory_;
+};
+
+int rights_of(RdmaAccess access) {
+  constexpr int kPeers = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
+  return IBV_ACCESS_LOCAL_WRITE | (access == RdmaAccess::peers ? kPeers : 0);
+}
+
 uint8_t mtu_enum(uint32_t bytes) {
   uint8_t mtu = 1;
   while (mtu < 5 && (128u << (mtu + 1)) <= bytes) ++mtu;
@@ -171,6 +185,28 @@ RdmaPathEndpoint RdmaDevice::address() const {
   out.mtu = mtu_;
   out.reads_max = static_cast<uint8_t>(std::clamp(limits_.max_qp_rd_atom, 1, 16));
   return out;
+}
+
+StatusOr<std::unique_ptr<RdmaKeys>> RdmaDevice::learn(std::span<std::byte> memory,
+                                                      RdmaAccess access) const {
+  TERRACE_ASSIGN_OR_RETURN(VerbsMemory registered, register_memory(memory, rights_of(access)));
+  return std::unique_ptr<RdmaKeys>(std::make_unique<RegisteredKeys>(std::move(registered)));
+}
+
+StatusOr<std::unique_ptr<RdmaKeys>> RdmaDevice::learn_dmabuf(int dmabuf, uint64_t offset,
+                                                             std::span<std::byte> addresses,
+                                                             RdmaAccess access) const {
+  VerbsMemory registered(ibv_reg_dmabuf_mr(domain_.get(), offset, addresses.size(),
+                                           reinterpret_cast<uint64_t>(addresses.data()), dmabuf,
+                                           rights_of(access)));
+  if (registered) {
+    return std::unique_ptr<RdmaKeys>(std::make_unique<RegisteredKeys>(std::move(registered)));
+  }
+  const int error_number = errno;
+  const std::string what = "registering a dmabuf of " + std::to_string(addresses.size()) +
+                           " bytes with " + name_ + ": " + std::strerror(error_number);
+  if (error_number != EOPNOTSUPP) return error(StatusCode::kFailedPrecondition, what);
+  return error(StatusCode::kUnimplemented, what + "; this card reaches host memory only");
 }
 
 StatusOr<VerbsMemory> RdmaDevice::register_memory(std::span<std::byte> memory, int access) const {

@@ -1,5 +1,6 @@
 // transport/rdma_device.h - one port of an RDMA device: its protection domain, one completion queue
-// on the loop, and the buffers that messages arrive in. Thread-confined to the loop.
+// on the loop, and the buffers that messages arrive in. Thread-confined to the loop, but for what
+// registers memory.
 #pragma once
 #include <memory>
 #include <span>
@@ -8,13 +9,14 @@
 
 #include "base/buffer.h"
 #include "base/loop.h"
+#include "transport/rdma_card.h"
 #include "transport/rdma_options.h"
 #include "transport/rdma_wire.h"
 #include "transport/verbs_handles.h"
 
 namespace terrace {
 
-class RdmaDevice {
+class RdmaDevice final : public RdmaCard {
  public:
   class Sink {
    public:
@@ -49,7 +51,12 @@ class RdmaDevice {
   uint8_t port() const { return port_number_; }
   uint8_t gid_index() const { return gid_index_; }
 
-  /// kResourceExhausted: names the memlock limit, when that is what was hit.
+  StatusOr<std::unique_ptr<RdmaKeys>> learn(std::span<std::byte> memory,
+                                            RdmaAccess access) const override;
+  StatusOr<std::unique_ptr<RdmaKeys>> learn_dmabuf(int dmabuf, uint64_t offset,
+                                                   std::span<std::byte> addresses,
+                                                   RdmaAccess access) const override;
+  /// As learn(), of a few pages for the loop's own use: it waits.
   StatusOr<VerbsMemory> register_memory(std::span<std::byte> memory, int access) const;
   /// Room for `completions` more in the completion queue, and `frames` more buffers to receive
   /// into. kResourceExhausted: over what the device has; nothing was reserved.

@@ -88,8 +88,14 @@ Status RdmaGrants::decide(Slot* slot, bool* wanted, StatusCode* code) {
   return link_->is_open() ? ok_status() : Status(StatusCode::kUnavailable);
 }
 
-/// On the lane that has the fewest granted bytes; held when there is none.
+/// On the lane that has the fewest granted bytes; held when there is none, or while the cards still
+/// learn the memory.
 void RdmaGrants::try_grant(Slot* slot) {
+  for (const RemoteSpan& span : slot->spans) {
+    const RdmaMemory::State state = shared_->memory->state(span.region);
+    if (state == RdmaMemory::State::flying) return;
+    if (state == RdmaMemory::State::failed) return refuse(slot, StatusCode::kResourceExhausted);
+  }
   size_t best = link_->paths();
   for (size_t path = 0; path < link_->paths(); ++path) {
     if (link_->data_lane(path) == nullptr) continue;
@@ -254,10 +260,10 @@ void RdmaGrants::lane_lost(size_t path) {
     }
   }
   settle_quiesces();
-  lane_up();
+  try_held();
 }
 
-void RdmaGrants::lane_up() {
+void RdmaGrants::try_held() {
   for (uint64_t id = unfinished_; id < next_id_; ++id) {
     Slot* slot = find(id);
     if (slot != nullptr && slot->state == State::held) try_grant(slot);

@@ -30,8 +30,8 @@ class RdmaGrants {
   bool granted_any() const;
 
   void lane_lost(size_t path);
-  /// A lane is there: grants what waited for one.
-  void lane_up();
+  /// A lane is there, or memory is known: grants what waited for it.
+  void try_held();
   /// Takes lanes away from under what was to be quiet and is not. When to come again.
   Nanos release_due(Nanos now);
   /// The peer is gone and so are its queue pairs: unpins everything, completes quiesces.

@@ -28,7 +28,31 @@ uint8_t timeout_exponent(Nanos limit) {
   const auto t = static_cast<int>(std::bit_width(static_cast<uint64_t>(unit))) - 1;
   return static_cast<uint8_t>(std::clamp(t, 8, 22));
 }
+
+ibv_ah_attr way_to(const RdmaDevice& device, const RdmaPathEndpoint& to) {
+  ibv_ah_attr out{};
+  out.port_num = device.port();
+  out.dlid = to.lid;
+  if (!device.address().ethernet) return out;
+  out.is_global = 1;
+  std::memcpy(out.grh.dgid.raw, to.gid.data(), to.gid.size());
+  out.grh.sgid_index = device.gid_index();
+  out.grh.hop_limit = 64;
+  return out;
+}
 }  // namespace
+
+/// The kernel resolves the address of a handle as it does that of a queue pair.
+Status find_ways(std::span<const std::unique_ptr<RdmaDevice>> devices,
+                 const std::string& endpoint) {
+  TERRACE_ASSIGN_OR_RETURN(const RdmaEndpoint to, decode_rdma_endpoint(endpoint));
+  for (size_t i = 0; i < std::min(devices.size(), to.paths.size()); ++i) {
+    ibv_ah_attr way = way_to(*devices[i], to.paths[i]);
+    const VerbsAddress found(ibv_create_ah(devices[i]->domain(), &way));
+    if (!found) return verbs_error("finding the way to a peer's port from " + devices[i]->name());
+  }
+  return ok_status();
+}
 
 StatusOr<std::unique_ptr<RdmaLane>> RdmaLane::create(RdmaDevice* device, Kind kind,
                                                      uint32_t serial) {
@@ -94,14 +118,7 @@ Status RdmaLane::connect(const RdmaPathEndpoint& to, uint32_t qpn, uint32_t psn,
   receive.rq_psn = psn;
   receive.max_dest_rd_atomic = here.reads_max;
   receive.min_rnr_timer = kReceiverWait;
-  receive.ah_attr.port_num = device_->port();
-  receive.ah_attr.dlid = to.lid;
-  if (here.ethernet) {
-    receive.ah_attr.is_global = 1;
-    std::memcpy(receive.ah_attr.grh.dgid.raw, to.gid.data(), to.gid.size());
-    receive.ah_attr.grh.sgid_index = device_->gid_index();
-    receive.ah_attr.grh.hop_limit = 64;
-  }
+  receive.ah_attr = way_to(*device_, to);
   if (ibv_modify_qp(qp_.get(), &receive,
                     IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
                         IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) != 0) {

@@ -11,6 +11,9 @@
 
 namespace terrace {
 
+/// As RdmaTransport::find_way(): from each of `devices` to its path in `endpoint`.
+Status find_ways(std::span<const std::unique_ptr<RdmaDevice>> devices, const std::string& endpoint);
+
 class RdmaLane {
  public:
   enum class Kind : uint8_t { message, data };

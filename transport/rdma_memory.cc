@@ -1,8 +1,7 @@
 #include "transport/rdma_memory.h"
 
 #include <algorithm>
-#include <atomic>
-#include <thread>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -10,75 +9,128 @@
 namespace terrace {
 namespace {
 
-constexpr size_t kThreadsMax = 8;
-constexpr int kLocal = IBV_ACCESS_LOCAL_WRITE;
-constexpr int kForPeers = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
+/// Of registrations that start at or before a place, how many are looked at: one of own use and one
+/// of peers' that are the same, twice. Memory under more that overlap may be bounced.
+constexpr int kCandidatesMax = 4;
 }  // namespace
 
-StatusOr<std::unique_ptr<RdmaMemory>> RdmaMemory::create(
-    const RdmaOptions& options, std::span<const std::unique_ptr<RdmaDevice>> devices,
-    RdmaMetrics* metrics) {
+RdmaMemory::RdmaMemory(BufferPool large, BufferPool small, Loop* loop,
+                       std::vector<const RdmaCard*> cards, RdmaMetrics* metrics,
+                       std::function<void()> settled)
+    : loop_(loop),
+      cards_(std::move(cards)),
+      metrics_(metrics),
+      settled_(std::move(settled)),
+      large_(std::move(large)),
+      small_(std::move(small)),
+      workers_(loop, kThreadsMax) {}
+
+RdmaMemory::~RdmaMemory() = default;
+
+StatusOr<std::unique_ptr<RdmaMemory>> RdmaMemory::create(const RdmaOptions& options, Loop* loop,
+                                                         std::vector<const RdmaCard*> cards,
+                                                         RdmaMetrics* metrics,
+                                                         std::function<void()> settled) {
   TERRACE_ASSIGN_OR_RETURN(
       BufferPool large,
       BufferPool::create(std::max(1u, options.bounce_buffers), kFramePayloadBytesMax));
   TERRACE_ASSIGN_OR_RETURN(
       BufferPool small,
       BufferPool::create(std::max(1u, options.small_bounce_buffers), kSmallBytes));
-  auto out = std::unique_ptr<RdmaMemory>(
-      new RdmaMemory(std::move(large), std::move(small), devices, metrics));
+  auto out = std::unique_ptr<RdmaMemory>(new RdmaMemory(
+      std::move(large), std::move(small), loop, std::move(cards), metrics, std::move(settled)));
   for (BufferPool* pool : {&out->large_, &out->small_}) {
-    TERRACE_ASSIGN_OR_RETURN(Registered registered, out->make_registered(pool->whole(), kLocal));
-    out->count(registered, true);
-    out->expected_.emplace(reinterpret_cast<uintptr_t>(pool->whole().data()),
-                           std::move(registered));
+    TERRACE_RETURN_IF_ERROR(out->register_bounce(pool->whole()));
   }
   return out;
 }
 
-/// A device works through a registration page by page, so slices go to several threads at once.
-StatusOr<RdmaMemory::Registered> RdmaMemory::make_registered(std::span<std::byte> memory,
-                                                             int access) const {
-  const size_t slices = (memory.size() + kSliceBytes - 1) / kSliceBytes;
-  const size_t jobs = slices * devices_.size();
-  Registered out{.memory = memory, .slices = {}};
-  out.slices.resize(devices_.size());
-  for (auto& of_device : out.slices) of_device.resize(slices);
-  std::vector<Status> results(jobs);
-  const auto run = [&](size_t job) {
-    const size_t device = job / slices;
-    const size_t slice = job % slices;
-    const size_t at = slice * kSliceBytes;
-    StatusOr<VerbsMemory> made = devices_[device]->register_memory(
-        memory.subspan(at, std::min(kSliceBytes, memory.size() - at)), access);
-    if (made.ok()) {
-      out.slices[device][slice] = *std::move(made);
-    } else {
-      results[job] = made.status();
+/// Before anything else: there is no loop to stall yet, and nothing goes without them.
+Status RdmaMemory::register_bounce(std::span<std::byte> memory) {
+  auto made = std::make_shared<Registration>();
+  made->memory = memory;
+  made->slices.resize(cards_.size());
+  for (size_t card = 0; card < cards_.size(); ++card) {
+    made->slices[card].resize(1);
+    learn(made.get(), card, 0);
+    TERRACE_RETURN_IF_ERROR(made->slices[card].front().result);
+  }
+  made->state = State::known;
+  made->users = 1;
+  count(*made, true);
+  registrations_.emplace(key_of(memory, RdmaAccess::own), std::move(made));
+  return ok_status();
+}
+
+/// On a worker, but for the bounce buffers.
+void RdmaMemory::learn(Registration* registration, size_t card, size_t slice) const {
+  Slice& into = registration->slices[card][slice];
+  if (registration->unwanted.load(std::memory_order_relaxed)) {
+    into.result = error(StatusCode::kUnavailable, "given up before a card learned the memory");
+    return;
+  }
+  const size_t at = slice * kSliceBytes;
+  const std::span<std::byte> part =
+      registration->memory.subspan(at, std::min(kSliceBytes, registration->memory.size() - at));
+  StatusOr<std::unique_ptr<RdmaKeys>> keys =
+      registration->dmabuf
+          ? cards_[card]->learn_dmabuf(registration->dmabuf.get(), registration->dmabuf_offset + at,
+                                       part, registration->access)
+          : cards_[card]->learn(part, registration->access);
+  into.result = keys.status();
+  if (keys.ok()) into.keys = *std::move(keys);
+}
+
+void RdmaMemory::launch(const Shared& registration) {
+  const size_t slices = (registration->memory.size() + kSliceBytes - 1) / kSliceBytes;
+  registration->state = State::flying;
+  registration->jobs_left = slices * cards_.size();
+  registration->slices.clear();
+  registration->slices.resize(cards_.size());
+  for (auto& of_card : registration->slices) of_card.resize(slices);
+  metrics_->registrations_flying.add();
+  for (size_t slice = 0; slice < slices; ++slice) {
+    for (size_t card = 0; card < cards_.size(); ++card) {
+      workers_.add([this, registration, card, slice] { learn(registration.get(), card, slice); },
+                   [this, registration] {
+                     if (--registration->jobs_left == 0) landed(registration);
+                   });
     }
-  };
-  if (slices == 1) {
-    for (size_t job = 0; job < jobs; ++job) run(job);
+  }
+}
+
+/// All its jobs have ended.
+void RdmaMemory::landed(const Shared& registration) {
+  metrics_->registrations_flying.sub();
+  registration->failure = ok_status();
+  for (const auto& of_card : registration->slices) {
+    for (const Slice& slice : of_card) registration->failure.update(slice.result);
+  }
+  const bool wanted = !registration->unwanted.load(std::memory_order_relaxed);
+  const bool known = wanted && registration->failure.ok();
+  registration->state = known ? State::known : State::failed;
+  if (known) {
+    count(*registration, true);
   } else {
-    std::atomic<size_t> next{0};
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < std::min(jobs, kThreadsMax); ++i) {
-      threads.emplace_back([&] {
-        for (size_t job = next++; job < jobs; job = next++) run(job);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    if (wanted) metrics_->registration_failures.add();
+    drop_in_background(registration);
   }
-  for (const Status& result : results) {
-    if (result.ok()) continue;
-    metrics_->registration_failures.add();
-    return result;
-  }
-  return out;
+  const Status result = registration->failure;
+  for (Op* op : std::exchange(registration->waiting, {})) op->done(result);
+  settled_();
 }
 
-void RdmaMemory::count(const Registered& registered, bool added) const {
-  const size_t registrations = devices_.size() * registered.slices.front().size();
-  const size_t bytes = devices_.size() * registered.memory.size();
+/// Letting go of memory takes a card time as well. Who closes waits for what flies only.
+void RdmaMemory::drop_in_background(const Shared& registration) {
+  if (closing_) return registration->slices.clear();
+  auto slices =
+      std::make_shared<std::vector<std::vector<Slice>>>(std::exchange(registration->slices, {}));
+  workers_.add([slices] { slices->clear(); }, settled_);
+}
+
+void RdmaMemory::count(const Registration& registration, bool added) const {
+  const size_t registrations = cards_.size() * registration.slices.front().size();
+  const size_t bytes = cards_.size() * registration.memory.size();
   if (added) {
     metrics_->registrations.add(registrations);
     metrics_->registered_bytes.add(bytes);
@@ -88,69 +140,114 @@ void RdmaMemory::count(const Registered& registered, bool added) const {
   }
 }
 
-Status RdmaMemory::add_region(RegionId region, std::span<std::byte> memory) {
-  TERRACE_ASSIGN_OR_RETURN(Registered registered, make_registered(memory, kForPeers));
-  count(registered, true);
-  regions_by_address_.emplace(reinterpret_cast<uintptr_t>(memory.data()), region);
-  regions_.emplace(region, std::move(registered));
-  return ok_status();
+/// One that failed is tried again.
+RdmaMemory::Shared RdmaMemory::acquire(std::span<std::byte> memory, RdmaAccess access, Fd dmabuf,
+                                       uint64_t offset) {
+  Shared& registration = registrations_[key_of(memory, access)];
+  const bool fresh = registration == nullptr;
+  if (fresh) {
+    registration = std::make_shared<Registration>();
+    registration->memory = memory;
+    registration->access = access;
+    registration->dmabuf = std::move(dmabuf);
+    registration->dmabuf_offset = offset;
+  }
+  ++registration->users;
+  if (fresh || registration->state == State::failed) launch(registration);
+  return registration;
+}
+
+void RdmaMemory::release(const Shared& registration) {
+  if (--registration->users > 0) return;
+  registrations_.erase(key_of(registration->memory, registration->access));
+  registration->unwanted.store(true, std::memory_order_relaxed);
+  if (registration->state != State::known) return;  // flying: it is dropped when it lands
+  count(*registration, false);
+  if (registration->access == RdmaAccess::own) return drop_in_background(registration);
+  // At once: peers have its keys, and its owner may use the memory for something else next.
+  registration->slices.clear();
+}
+
+void RdmaMemory::add_region(RegionId region, std::span<std::byte> memory, Fd dmabuf,
+                            uint64_t offset) {
+  regions_.emplace(region, acquire(memory, RdmaAccess::peers, std::move(dmabuf), offset));
 }
 
 void RdmaMemory::remove_region(RegionId region) {
   const auto it = regions_.find(region);
   if (it == regions_.end()) return;
-  const auto at = regions_by_address_.find(reinterpret_cast<uintptr_t>(it->second.memory.data()));
-  if (at != regions_by_address_.end() && at->second == region) regions_by_address_.erase(at);
-  count(it->second, false);
+  TERRACE_CHECK(it->second->state != State::flying);
+  const Shared registration = std::move(it->second);
   regions_.erase(it);
+  release(registration);
+}
+
+RdmaMemory::State RdmaMemory::state(RegionId region) const {
+  return regions_.at(region)->state;
+}
+
+bool RdmaMemory::flying(RegionId region) const {
+  const auto it = regions_.find(region);
+  return it != regions_.end() && it->second->state == State::flying;
+}
+
+void RdmaMemory::when_known(RegionId region, Op* op) {
+  const auto it = regions_.find(region);
+  if (it == regions_.end()) {
+    return loop_->defer(op, error(StatusCode::kNotFound,
+                                  "region " + std::to_string(static_cast<uint64_t>(region))));
+  }
+  Registration& registration = *it->second;
+  if (registration.state == State::flying) return registration.waiting.push_back(op);
+  loop_->defer(op, registration.failure);
 }
 
 void RdmaMemory::expect(std::span<std::byte> memory) {
-  const auto at = reinterpret_cast<uintptr_t>(memory.data());
-  if (memory.empty() || expected_.contains(at)) return;
-  StatusOr<Registered> registered = make_registered(memory, kLocal);
-  if (!registered.ok()) return;  // counted; it is bounced
-  count(*registered, true);
-  expected_.emplace(at, *std::move(registered));
+  if (memory.empty() || closing_) return;
+  if (expected_ >= kExpectedMax) return metrics_->registration_failures.add();
+  ++expected_;
+  (void)acquire(memory, RdmaAccess::own, Fd(), 0);
 }
 
 void RdmaMemory::forget(std::span<std::byte> memory) {
-  const auto it = expected_.find(reinterpret_cast<uintptr_t>(memory.data()));
-  if (it == expected_.end() || it->second.memory.size() != memory.size()) return;
-  count(it->second, false);
-  expected_.erase(it);
+  const auto it = registrations_.find(key_of(memory, RdmaAccess::own));
+  if (it == registrations_.end()) return;
+  --expected_;
+  release(Shared(it->second));
 }
 
-RdmaMemory::Local RdmaMemory::find_local(size_t device, std::span<const std::byte> memory) const {
-  const auto at = reinterpret_cast<uintptr_t>(memory.data());
-  const auto inside = [&](const Registered& registered) -> Local {
-    const auto base = reinterpret_cast<uintptr_t>(registered.memory.data());
-    if (at < base || at - base >= registered.memory.size()) return {};
-    const size_t offset = at - base;
-    const size_t slice = offset / kSliceBytes;
-    const size_t end = std::min((slice + 1) * kSliceBytes, registered.memory.size());
-    return {.key = registered.slices[device][slice].get()->lkey,
-            .bytes = std::min(memory.size(), end - offset)};
-  };
-  // The nearest start at or before it; memory that lies in two that overlap may be bounced.
-  if (auto it = expected_.upper_bound(at); it != expected_.begin()) {
-    if (const Local found = inside(std::prev(it)->second); found.bytes > 0) return found;
+void RdmaMemory::close() {
+  closing_ = true;
+  for (const auto& [key, registration] : registrations_) {
+    if (registration->state == State::flying) registration->unwanted = true;
   }
-  if (auto it = regions_by_address_.upper_bound(at); it != regions_by_address_.begin()) {
-    return inside(regions_.at(std::prev(it)->second));
+}
+
+RdmaMemory::Local RdmaMemory::find_local(size_t card, std::span<const std::byte> memory) const {
+  const auto at = reinterpret_cast<uintptr_t>(memory.data());
+  auto it = registrations_.upper_bound({at, SIZE_MAX, RdmaAccess::peers});
+  for (int looked = 0; looked < kCandidatesMax && it != registrations_.begin(); ++looked) {
+    const Registration& candidate = *(--it)->second;
+    const size_t offset = at - std::get<0>(it->first);
+    if (candidate.state != State::known || offset >= candidate.memory.size()) continue;
+    const size_t slice = offset / kSliceBytes;
+    const size_t end = std::min((slice + 1) * kSliceBytes, candidate.memory.size());
+    return {.key = candidate.slices[card][slice].keys->local,
+            .bytes = std::min(memory.size(), end - offset)};
   }
   return {};
 }
 
-void RdmaMemory::find_remote(size_t device, RegionId region, std::span<const std::byte> memory,
+void RdmaMemory::find_remote(size_t card, RegionId region, std::span<const std::byte> memory,
                              std::vector<RdmaGrantEntry>* entries) const {
-  const Registered& registered = regions_.at(region);
-  size_t offset = static_cast<size_t>(memory.data() - registered.memory.data());
+  const Registration& registration = *regions_.at(region);
+  TERRACE_CHECK(registration.state == State::known);
+  size_t offset = static_cast<size_t>(memory.data() - registration.memory.data());
   for (size_t left = memory.size(); left > 0;) {
     const size_t slice = offset / kSliceBytes;
     const size_t bytes = std::min(left, (slice + 1) * kSliceBytes - offset);
-    entries->push_back({.address = reinterpret_cast<uint64_t>(registered.memory.data() + offset),
-                        .key = registered.slices[device][slice].get()->rkey,
+    entries->push_back({.address = reinterpret_cast<uint64_t>(registration.memory.data() + offset),
+                        .key = registration.slices[card][slice].keys->remote,
                         .length = static_cast<uint32_t>(bytes)});
     offset += bytes;
     left -= bytes;

@@ -57,10 +57,11 @@ struct RdmaMetrics {
   Counter bounced_bytes;  // copied because the memory was not registered
   Counter frames_in;
   Counter frames_out;
-  Counter frames_again;      // sent again over another path
-  Counter stale_immediates;  // of writes that nobody was waiting for any more
-  Counter registrations;     // now; of all devices
-  Counter registered_bytes;  // now; of all devices
+  Counter frames_again;          // sent again over another path
+  Counter stale_immediates;      // of writes that nobody was waiting for any more
+  Counter registrations;         // now; of all devices
+  Counter registered_bytes;      // now; of all devices
+  Counter registrations_flying;  // now; regions and expected memory that the devices still learn
   Counter registration_failures;
   Counter lane_resets;  // queue pairs replaced while their path lived
   Counter paths_up;     // now, all peers

@@ -60,6 +60,10 @@ class RdmaPeer final : public RdmaLink, public RdmaInStream::Sink {
   void frame_came(std::span<const std::byte> frame);
   void completed(size_t path, RdmaLane::Kind kind, const ibv_wc& completion);
   void port_lost(size_t path, const Status& why) { path_lost(path, why); }
+  /// What was being registered no longer is.
+  void memory_settled() {
+    if (is_open()) grants_.try_held();
+  }
 
   void close(CloseReason reason, Status why, bool tell = true);
   /// Closed, and the other side was told or cannot be.

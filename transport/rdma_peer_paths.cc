@@ -176,7 +176,7 @@ Status RdmaPeer::lane_record(const RdmaRecord& record) {
     transfers_.lane_lost(record.path);
     grants_.lane_lost(record.path);
   } else {
-    grants_.lane_up();
+    grants_.try_held();
   }
   return ok_status();
 }

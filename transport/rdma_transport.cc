@@ -1,5 +1,7 @@
 #include "transport/rdma_transport.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <utility>
@@ -37,7 +39,8 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
     const auto it = peers_.find(static_cast<uint64_t>(id));
     return it == peers_.end() ? nullptr : it->second.get();
   }
-  StatusOr<RegionId> register_region(std::span<std::byte> memory);
+  StatusOr<RegionId> register_region(std::span<std::byte> memory, Fd dmabuf = Fd(),
+                                     uint64_t offset = 0);
   Status unregister_region(RegionId region);
   bool borrows(RegionId region) const;
   void cancel(Op* op);
@@ -49,6 +52,7 @@ class RdmaTransport::Core final : public RdmaDevice::Sink, public RdmaPeer::Host
   void port_lost(RdmaDevice* device, const Status& why) override;
   void round_ends() override;
   void device_drained() override { schedule_reap(); }
+  void memory_settled();
 
   // RdmaPeer::Host
   void schedule_pump(RdmaPeer* peer) override;
@@ -83,8 +87,11 @@ Status RdmaTransport::Core::start() {
   TERRACE_ASSIGN_OR_RETURN(shared_.devices,
                            RdmaDevice::open_all(shared_.options, shared_.loop, this));
   shared_.device_lanes.resize(shared_.devices.size());
+  std::vector<const RdmaCard*> cards;
+  for (const auto& device : shared_.devices) cards.push_back(device.get());
   TERRACE_ASSIGN_OR_RETURN(shared_.memory,
-                           RdmaMemory::create(shared_.options, shared_.devices, &shared_.metrics));
+                           RdmaMemory::create(shared_.options, shared_.loop, std::move(cards),
+                                              &shared_.metrics, [this] { memory_settled(); }));
   started_ = true;
   for (const auto& device : shared_.devices) device->start();
   shared_.loop->arm(&tick_, shared_.loop->now() + interval_);
@@ -150,12 +157,12 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::Core::accept(const Secret& secret,
   return Offer{.peer = peer->id(), .endpoint = encode(peer->endpoint())};
 }
 
-StatusOr<RegionId> RdmaTransport::Core::register_region(std::span<std::byte> memory) {
+StatusOr<RegionId> RdmaTransport::Core::register_region(std::span<std::byte> memory, Fd dmabuf,
+                                                        uint64_t offset) {
+  if (closing_) return error(StatusCode::kUnavailable, "the transport is closing");
   TERRACE_ASSIGN_OR_RETURN(const RegionId region, shared_.regions.add(memory));
-  const Status registered = shared_.memory->add_region(region, memory);
-  if (registered.ok()) return region;
-  TERRACE_CHECK(shared_.regions.remove(region).ok());
-  return registered;
+  shared_.memory->add_region(region, memory, std::move(dmabuf), offset);
+  return region;
 }
 
 /// Of this side; the table knows of the other.
@@ -167,10 +174,13 @@ bool RdmaTransport::Core::borrows(RegionId region) const {
 }
 
 Status RdmaTransport::Core::unregister_region(RegionId region) {
-  if (borrows(region)) {
+  const char* const why = borrows(region) ? " is used by a transfer of ours; cancel it and wait"
+                          : shared_.memory->flying(region)
+                              ? " is being registered; wait for when_prepared()"
+                              : nullptr;
+  if (why != nullptr) {
     return error(StatusCode::kFailedPrecondition,
-                 "region " + std::to_string(static_cast<uint64_t>(region)) +
-                     " is used by a transfer of ours; cancel it and wait");
+                 "region " + std::to_string(static_cast<uint64_t>(region)) + why);
   }
   TERRACE_RETURN_IF_ERROR(shared_.regions.remove(region));
   shared_.memory->remove_region(region);
@@ -207,6 +217,12 @@ void RdmaTransport::Core::port_lost(RdmaDevice* device, const Status& why) {
     if (shared_.devices[i].get() != device) continue;
     for (const auto& [id, peer] : peers_) peer->port_lost(i, why);
   }
+}
+
+/// Peers may wait for the memory, or our end for the last of it.
+void RdmaTransport::Core::memory_settled() {
+  for (const auto& [id, peer] : peers_) peer->memory_settled();
+  if (closing_) schedule_reap();
 }
 
 /// A bounce buffer may have come free, whoever waits for one.
@@ -273,6 +289,7 @@ void RdmaTransport::Core::close(Op* op) {
   TERRACE_CHECK(!closing_);
   closing_ = true;
   close_op_ = op;
+  shared_.memory->close();
   for (const auto& [id, peer] : peers_) {
     peer->close(CloseReason::asked, error(StatusCode::kUnavailable, "closed here"));
   }
@@ -286,7 +303,7 @@ void RdmaTransport::Core::finish_close() {
   }
   const bool busy = std::any_of(shared_.devices.begin(), shared_.devices.end(),
                                 [](const auto& device) { return !device->drained(); });
-  if (busy || pump_scheduled_ || reap_scheduled_) return;
+  if (busy || pump_scheduled_ || reap_scheduled_ || !shared_.memory->idle()) return;
   closed_ = true;
   shared_.loop->disarm(&tick_);
   shared_.loop->defer(close_op_, ok_status());
@@ -313,6 +330,9 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::accept(std::array<std::byte, 16> s
                                                      const std::string& endpoint) {
   return core_->accept(secret, endpoint);
 }
+Status RdmaTransport::find_way(const std::string& endpoint) const {
+  return find_ways(core_->shared().devices, endpoint);
+}
 const RdmaMetrics& RdmaTransport::metrics() const {
   return core_->shared().metrics;
 }
@@ -320,11 +340,20 @@ const RdmaMetrics& RdmaTransport::metrics() const {
 StatusOr<RegionId> RdmaTransport::register_region(std::span<std::byte> memory) {
   return core_->register_region(memory);
 }
+StatusOr<RegionId> RdmaTransport::register_device_memory(const DeviceMemory& memory) {
+  Fd dmabuf(::fcntl(memory.dmabuf, F_DUPFD_CLOEXEC, 0));
+  if (!dmabuf) return error(StatusCode::kInvalidArgument, "the dmabuf is no descriptor");
+  return core_->register_region(memory.addresses, std::move(dmabuf), memory.offset);
+}
+void RdmaTransport::when_prepared(RegionId region, Op* op) {
+  core_->shared().memory->when_known(region, op);
+}
 Status RdmaTransport::unregister_region(RegionId region) {
   return core_->unregister_region(region);
 }
 bool RdmaTransport::region_in_use(RegionId region) const {
-  return core_->borrows(region) || core_->shared().regions.pinned(region);
+  return core_->borrows(region) || core_->shared().memory->flying(region) ||
+         core_->shared().regions.pinned(region);
 }
 void RdmaTransport::expect_memory(std::span<std::byte> memory) {
   core_->shared().memory->expect(memory);

@@ -36,6 +36,10 @@ class RdmaTransport final : public Transport {
   /// it does not time out by itself. kResourceExhausted: too many peers, or out of queues;
   /// kUnavailable: the transport is closing, or a port went down.
   StatusOr<Offer> open(std::array<std::byte, 16> secret);
+  /// Thread-safe, and blocks: until the kernel knows the way to the ports in `endpoint` (a second
+  /// each, when nobody answers there), so that accept() and establish() do not wait for it on the
+  /// loop. While the transport lives. kUnavailable; kInvalidArgument: what the bytes say.
+  Status find_way(const std::string& endpoint) const;
   /// The side that called: `endpoint` is what the node answered. Done(OK) when the peer can be
   /// used; kUnavailable or kDeadlineExceeded, and then there is no on_peer_closed. `deadline` is a
   /// time of the loop's clock. A non-OK return (kInvalidArgument, kFailedPrecondition: what the
@@ -49,15 +53,34 @@ class RdmaTransport final : public Transport {
   /// Valid while the transport lives.
   const RdmaMetrics& metrics() const;
 
-  /// Registers with every port; blocks meanwhile (0.6 s per GiB with a software device; slices of 1
-  /// GiB go to several threads). kResourceExhausted also when over RLIMIT_MEMLOCK: the message says
-  /// what to do.
+  /// Threads of the transport register it with every port, in slices of 1 GiB (0.6 s per GiB with a
+  /// software device). What peers ask of it meanwhile waits for the grant, inside the window of
+  /// transfers that each peer has, and no longer than their `send_stall_timeout`; operations of
+  /// this side that lie in it are bounced. The same memory again shares the registration.
+  /// kUnavailable: the transport is closing.
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
+  /// Memory of a device (a GPU) that its driver exported as a dmabuf: bytes from `offset` of it, at
+  /// the addresses that the device calls them by, which no CPU need reach.
+  struct DeviceMemory {
+    int dmabuf = -1;  // duplicated, and kept as long as the region
+    uint64_t offset = 0;
+    std::span<std::byte> addresses;
+  };
+  /// As register_region(), for peers' operations, and for those of this side once it is prepared:
+  /// what a card does not know is bounced by this CPU. Who verifies bytes that landed there has to
+  /// have them copied first. when_prepared() says kUnimplemented when a port's card has no dmabufs,
+  /// kFailedPrecondition when it does not take this one. Not for a transport in a set, whose
+  /// regions have one number with all. kInvalidArgument: no descriptor, or no addresses.
+  StatusOr<RegionId> register_device_memory(const DeviceMemory& memory);
+  /// kResourceExhausted: over RLIMIT_MEMLOCK (the message says what to do), or the device is full.
+  void when_prepared(RegionId region, Op* op) override;
+  /// The ports let go of it before this returns, which takes them a while too.
   Status unregister_region(RegionId region) override;
   bool region_in_use(RegionId region) const override;
-  /// As register_region(), without rights for peers; what cannot be registered is copied through
-  /// bounce buffers, as is memory that nobody announced.
+  /// As register_region(), without rights for peers; what is not registered, or not yet, is copied
+  /// through bounce buffers, as is memory that nobody announced.
   void expect_memory(std::span<std::byte> memory) override;
+  /// The ports let go of it in the background.
   void forget_memory(std::span<std::byte> memory) override;
   Status send_message(PeerId to, const Message& message) override;
   Status write(PeerId to, const Write& write, Op* op) override;

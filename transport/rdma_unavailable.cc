@@ -26,12 +26,21 @@ StatusOr<RdmaTransport::Offer> RdmaTransport::accept(std::array<std::byte, 16>,
                                                      const std::string&) {
   return StatusCode::kUnavailable;
 }
+Status RdmaTransport::find_way(const std::string&) const {
+  return StatusCode::kUnavailable;
+}
 const RdmaMetrics& RdmaTransport::metrics() const {
   static const RdmaMetrics none;
   return none;
 }
 StatusOr<RegionId> RdmaTransport::register_region(std::span<std::byte>) {
   return StatusCode::kUnavailable;
+}
+StatusOr<RegionId> RdmaTransport::register_device_memory(const DeviceMemory&) {
+  return StatusCode::kUnavailable;
+}
+void RdmaTransport::when_prepared(RegionId, Op*) {
+  TERRACE_CHECK(false);  // there is no transport to call it on
 }
 Status RdmaTransport::unregister_region(RegionId) {
   return StatusCode::kUnavailable;

@@ -25,11 +25,14 @@ StatusOr<RegionId> RegionTable::add(std::span<std::byte> memory) {
   return static_cast<RegionId>(id);
 }
 
+Status RegionTable::check(RegionId region) const {
+  if (regions_.contains(static_cast<uint64_t>(region))) return ok_status();
+  return error(StatusCode::kNotFound, "region " + std::to_string(static_cast<uint64_t>(region)));
+}
+
 Status RegionTable::remove(RegionId region) {
+  TERRACE_RETURN_IF_ERROR(check(region));
   const auto it = regions_.find(static_cast<uint64_t>(region));
-  if (it == regions_.end()) {
-    return error(StatusCode::kNotFound, "region " + std::to_string(static_cast<uint64_t>(region)));
-  }
   if (it->second.pins > 0) {
     return error(StatusCode::kFailedPrecondition,
                  "region " + std::to_string(it->first) + " is used by " +

@@ -21,6 +21,8 @@ class RegionTable {
   StatusOr<RegionId> add(std::span<std::byte> memory);
   /// kFailedPrecondition while pinned; kNotFound.
   Status remove(RegionId region);
+  /// kNotFound.
+  Status check(RegionId region) const;
   /// The memory of a region; empty when there is none.
   std::span<std::byte> find(RegionId region) const;
 

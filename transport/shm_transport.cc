@@ -225,6 +225,9 @@ std::shared_ptr<const ShmMapping> ShmTransport::mapping(PeerId peer_id, uint64_t
 StatusOr<RegionId> ShmTransport::register_region(std::span<std::byte> memory) {
   return core_->shared.regions.add(memory);
 }
+void ShmTransport::when_prepared(RegionId region, Op* op) {
+  core_->shared.loop->defer(op, core_->shared.regions.check(region));
+}
 Status ShmTransport::unregister_region(RegionId region) {
   if (!core_->borrows(region)) return core_->shared.regions.remove(region);
   return error(StatusCode::kFailedPrecondition,

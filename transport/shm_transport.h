@@ -53,6 +53,7 @@ class ShmTransport final : public Transport {
   std::shared_ptr<const ShmMapping> mapping(PeerId peer, uint64_t file) const;
 
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
+  void when_prepared(RegionId region, Op* op) override;
   Status unregister_region(RegionId region) override;
   bool region_in_use(RegionId region) const override;
   void expect_memory(std::span<std::byte>) override {}

@@ -258,6 +258,9 @@ const TcpMetrics& TcpTransport::metrics() const {
 StatusOr<RegionId> TcpTransport::register_region(std::span<std::byte> memory) {
   return core_->shared().regions.add(memory);
 }
+void TcpTransport::when_prepared(RegionId region, Op* op) {
+  core_->shared().loop->defer(op, core_->shared().regions.check(region));
+}
 Status TcpTransport::unregister_region(RegionId region) {
   return core_->unregister_region(region);
 }

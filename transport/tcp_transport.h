@@ -32,6 +32,7 @@ class TcpTransport final : public Transport {
   const TcpMetrics& metrics() const;
 
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
+  void when_prepared(RegionId region, Op* op) override;
   Status unregister_region(RegionId region) override;
   bool region_in_use(RegionId region) const override;
   void expect_memory(std::span<std::byte>) override {}

@@ -78,17 +78,23 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  /// `memory` must outlive the region. kResourceExhausted: too many regions.
+  /// `memory` must outlive the region. The region can be named at once; what has to prepare memory
+  /// (a network card) does so meanwhile, off the loop, and peers' operations on it wait for that.
+  /// kResourceExhausted: too many regions.
   virtual StatusOr<RegionId> register_region(std::span<std::byte> memory) = 0;
-  /// kFailedPrecondition while an operation of either side uses it; kNotFound.
+  /// `op` is done when the region is prepared, or with why it cannot be: then it refuses peers, and
+  /// is the caller's to unregister. kNotFound: no such region; kUnavailable: closed meanwhile.
+  virtual void when_prepared(RegionId region, Op* op) = 0;
+  /// kFailedPrecondition while an operation of either side uses it, or it is being prepared;
+  /// kNotFound.
   virtual Status unregister_region(RegionId region) = 0;
   /// Whether unregister_region() would refuse it now for being used.
   virtual bool region_in_use(RegionId region) const = 0;
   /// Memory that many operations of this side will lie in (a slab, staging buffers), until
   /// forget_memory() with the same span; peers cannot name it. A hint: what has to prepare memory
-  /// then does so once.
+  /// then does so once, and copies until it has. Each call has its forget_memory().
   virtual void expect_memory(std::span<std::byte> memory) = 0;
-  /// No operation lies in it any more.
+  /// No operation lies in it any more; it may be unmapped.
   virtual void forget_memory(std::span<std::byte> memory) = 0;
 
   /// Sends one message; messages to one peer arrive in order. `body` is copied.

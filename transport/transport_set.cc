@@ -9,21 +9,33 @@
 
 namespace terrace {
 
-/// Done when the last of them is closed; the first failure is the result. Owned by the last.
-struct TransportSet::Closing {
-  struct Each final : Op {
+/// Done when all transports have done their part; the first failure is the result. Owned by the
+/// last part.
+struct TransportSet::Joined {
+  struct Part final : Op {
     void done(Status result) override {
-      const std::shared_ptr<Closing> all = std::move(closing);
-      all->first_failure.update(result);
-      if (--all->left == 0) all->op->done(all->first_failure);
+      const std::shared_ptr<Joined> whole = std::move(of);
+      whole->first_failure.update(result);
+      if (--whole->left == 0) whole->op->done(whole->first_failure);
     }
-    std::shared_ptr<Closing> closing;
+    std::shared_ptr<Joined> of;
   };
-  std::vector<std::unique_ptr<Each>> each;
+  std::vector<std::unique_ptr<Part>> parts;
   size_t left = 0;
   Status first_failure;
   Op* op = nullptr;
 };
+
+void TransportSet::for_each(Op* op, const std::function<void(Transport*, Op*)>& start) {
+  auto joined = std::make_shared<Joined>();
+  joined->op = op;
+  joined->left = all_.size();
+  for (Transport* transport : all_) {
+    joined->parts.push_back(std::make_unique<Joined::Part>());
+    joined->parts.back()->of = joined;
+    start(transport, joined->parts.back().get());
+  }
+}
 
 void TransportSet::add(TransportKind kind, Transport* transport) {
   TERRACE_CHECK(by_kind_[static_cast<size_t>(kind)] == nullptr);
@@ -50,8 +62,15 @@ StatusOr<RegionId> TransportSet::register_region(std::span<std::byte> memory) {
     have.push_back(transport);
   }
   if (region && refused.ok()) return *region;
+  // Full tables refuse all at once, so whoever has it was refused by one that closes: nothing
+  // flies.
   for (Transport* transport : have) TERRACE_CHECK(transport->unregister_region(*region).ok());
   return refused.ok() ? error(StatusCode::kUnavailable, "no transport") : refused;
+}
+
+void TransportSet::when_prepared(RegionId region, Op* op) {
+  for_each(op,
+           [region](Transport* transport, Op* part) { transport->when_prepared(region, part); });
 }
 
 Status TransportSet::unregister_region(RegionId region) {
@@ -111,13 +130,6 @@ void TransportSet::close_peer(PeerId peer, Status why) {
 }
 
 void TransportSet::close(Op* op) {
-  auto closing = std::make_shared<Closing>();
-  closing->op = op;
-  closing->left = all_.size();
-  for (Transport* transport : all_) {
-    closing->each.push_back(std::make_unique<Closing::Each>());
-    closing->each.back()->closing = closing;
-    transport->close(closing->each.back().get());
-  }
+  for_each(op, [](Transport* transport, Op* part) { transport->close(part); });
 }
 }  // namespace terrace

@@ -3,6 +3,7 @@
 // of them.
 #pragma once
 #include <array>
+#include <functional>
 
 #include "base/loop.h"
 #include "transport/transport.h"
@@ -16,6 +17,7 @@ class TransportSet final : public Transport {
   void add(TransportKind kind, Transport* transport);
 
   StatusOr<RegionId> register_region(std::span<std::byte> memory) override;
+  void when_prepared(RegionId region, Op* op) override;
   Status unregister_region(RegionId region) override;
   bool region_in_use(RegionId region) const override;
   void expect_memory(std::span<std::byte> memory) override;
@@ -30,7 +32,8 @@ class TransportSet final : public Transport {
   void close(Op* op) override;
 
  private:
-  struct Closing;
+  struct Joined;
+  void for_each(Op* op, const std::function<void(Transport*, Op*)>& start);
   /// Null: no transport has such peers.
   Transport* of(PeerId peer) const;
   Loop* const loop_;

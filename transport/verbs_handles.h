@@ -20,5 +20,6 @@ using VerbsChannel = Handle<VerbsTraits<ibv_comp_channel, ibv_destroy_comp_chann
 using VerbsCompletionQueue = Handle<VerbsTraits<ibv_cq, ibv_destroy_cq>>;
 using VerbsReceiveQueue = Handle<VerbsTraits<ibv_srq, ibv_destroy_srq>>;
 using VerbsQueuePair = Handle<VerbsTraits<ibv_qp, ibv_destroy_qp>>;
+using VerbsAddress = Handle<VerbsTraits<ibv_ah, ibv_destroy_ah>>;
 using VerbsMemory = Handle<VerbsTraits<ibv_mr, ibv_dereg_mr>>;
 }  // namespace terrace

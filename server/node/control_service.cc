@@ -115,17 +115,29 @@ class ControlService final : public proto::Control::Service {
     return ok_status();
   }
 
+  Session* session_of(const proto::OpenRdmaRequest& request) {
+    return router_->find_session(
+        std::as_bytes(std::span(request.secret().data(), request.secret().size())));
+  }
+
   Status open_rdma(const proto::OpenRdmaRequest& request, proto::OpenRdmaReply* reply) {
-    auto accepted = on_loop(context_->loop, [this, request]() -> StatusOr<std::string> {
-      if (context_->rdma == nullptr) {
-        return error(StatusCode::kUnavailable, "node has no RDMA: see its option rdma");
-      }
-      const auto bytes = std::as_bytes(std::span(request.secret().data(), request.secret().size()));
-      Session* session = router_->find_session(bytes);
-      // Once per session: making queue pairs keeps the loop busy.
-      if (session == nullptr || session->was_connected() || session->asked_rdma()) {
-        return error(StatusCode::kUnauthenticated, "unknown or used session: open one");
-      }
+    if (context_->rdma == nullptr) {
+      return error(StatusCode::kUnavailable, "node has no RDMA: see its option rdma");
+    }
+    const auto used = [] {
+      return error(StatusCode::kUnauthenticated, "unknown or used session: open one");
+    };
+    // Once per session: making queue pairs keeps the loop busy, and finding the way a thread.
+    auto taken = on_loop(context_->loop, [this, request] {
+      Session* session = session_of(request);
+      return session != nullptr && !session->was_connected() && session->take_queue_pairs();
+    });
+    if (!taken.ok()) return taken.status();
+    if (!*taken) return used();
+    TERRACE_RETURN_IF_ERROR(context_->rdma->find_way(request.endpoint()));
+    auto accepted = on_loop(context_->loop, [this, request, used]() -> StatusOr<std::string> {
+      const Session* session = session_of(request);
+      if (session == nullptr || session->was_connected()) return used();
       TERRACE_ASSIGN_OR_RETURN(const RdmaTransport::Offer offer,
                                context_->rdma->accept(session->secret(), request.endpoint()));
       return offer.endpoint;
@@ -250,6 +262,7 @@ class AdminService final : public proto::Admin::Service {
     if (context_->rdma != nullptr) {
       counters["rdma_bytes_sent"] = context_->rdma->metrics().bytes_out.get();
       counters["rdma_bytes_bounced"] = context_->rdma->metrics().bounced_bytes.get();
+      counters["rdma_registrations_flying"] = context_->rdma->metrics().registrations_flying.get();
     }
     counters["protocol_errors"] = context_->counters->protocol_errors.get();
     return out;

@@ -282,7 +282,9 @@ void add_rdma(const RdmaMetrics& m, Families* out) {
       {{"queued_bytes", "Bytes accepted and not yet sent.", &m.queued_bytes},
        {"peers", "Clients connected now.", &m.peers},
        {"paths", "Paths that work now, of all clients.", &m.paths_up},
-       {"registered_bytes", "Memory registered with all cards.", &m.registered_bytes}},
+       {"registered_bytes", "Memory registered with all cards.", &m.registered_bytes},
+       {"registrations_flying", "Slabs and regions that the cards still learn; bounced meanwhile.",
+        &m.registrations_flying}},
       m.closes, out);
 }
 

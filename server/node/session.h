@@ -92,8 +92,8 @@ class Session {
   /// A secret opens one connection: it is used up even when that ended.
   bool was_connected() const { return was_connected_; }
   void connected_as(PeerId peer);
-  /// Whether it was asked before.
-  bool asked_rdma() { return std::exchange(asked_rdma_, true); }
+  /// True once: a session may have queue pairs made for it a single time.
+  bool take_queue_pairs() { return !std::exchange(queue_pairs_taken_, true); }
   LeaseTable& leases() { return leases_; }
 
   /// The namespace when this session opened it, else null.
@@ -124,7 +124,7 @@ class Session {
   PeerId peer_{};
   bool connected_ = false;
   bool was_connected_ = false;
-  bool asked_rdma_ = false;
+  bool queue_pairs_taken_ = false;
   LeaseTable leases_;
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;

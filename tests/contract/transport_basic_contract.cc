@@ -111,6 +111,40 @@ TEST_P(TransportContract, RandomWritesAndReadsMoveEveryByteAndNoOther) {
   }
 }
 
+TEST_P(TransportContract, ARegionIsUsableFromItsFirstMomentAndToldOfOnce) {
+  open();
+  std::vector<std::byte> memory(64 * kMiB);  // a card is busy with it for a while
+  std::vector<std::byte> local(kMiB, kPoison);
+  const StatusOr<RegionId> region = b.register_region(memory);
+  ASSERT_TRUE(region.ok());
+  CountingOp prepared;
+  CountingOp nothing;
+  b.transport->when_prepared(*region, &prepared);
+  b.transport->when_prepared(RegionId{77}, &nothing);
+  EXPECT_EQ(prepared.runs + nothing.runs, 0);  // never inside the call
+  CountingOp write;
+  CountingOp read;
+  const RemoteSpan span{*region, memory.size() - kMiB, kMiB};
+  std::vector<std::byte> back(kMiB);
+  ASSERT_TRUE(a.write(1, span, {local.data(), kMiB}, &write).ok());
+  ASSERT_TRUE(a.read(1, {*region, 0, kMiB}, {back.data(), kMiB}, &read).ok());
+  ASSERT_TRUE(turn_until([&] { return write.runs + read.runs == 2 && b.writes[1] == 1; }));
+  EXPECT_TRUE(write.result.ok() && read.result.ok());
+  EXPECT_TRUE(std::equal(local.begin(), local.end(), memory.end() - kMiB));
+  ASSERT_TRUE(turn_until([&] { return prepared.runs == 1 && nothing.runs == 1; }));
+  EXPECT_TRUE(prepared.result.ok()) << prepared.result.to_string();
+  EXPECT_EQ(nothing.result.code(), StatusCode::kNotFound);
+  EXPECT_TRUE(turn_until([&] { return b.transport->unregister_region(*region).ok(); }));
+  // Memory that is still being prepared: in use, or free at once.
+  const StatusOr<RegionId> again = b.register_region(memory);
+  ASSERT_TRUE(again.ok());
+  const bool in_use = b.transport->region_in_use(*again);
+  const Status status = b.transport->unregister_region(*again);
+  EXPECT_EQ(status.code(), in_use ? StatusCode::kFailedPrecondition : StatusCode::kOk);
+  EXPECT_TRUE(status.ok() ||
+              turn_until([&] { return b.transport->unregister_region(*again).ok(); }));
+}
+
 TEST_P(TransportContract, RefusedTransfersTouchNothing) {
   open();
   std::vector<std::byte> memory(kMiB, kPoison);

@@ -73,43 +73,6 @@ class RdmaFaultsTest : public RdmaWorld {
     std::vector<std::unique_ptr<CountingOp>> ops;
     std::vector<std::unique_ptr<CountingOp>> reads;
   };
-  /// Two cables; the one at `port` is cut in the middle of the load.
-  void cut_in_the_middle(const std::string& port, bool carried_messages) {
-    if (rdma_devices().size() < 4) GTEST_SKIP() << "needs 4 devices: two cables";
-    RdmaOptions of_a;
-    RdmaOptions of_b;
-    of_a.devices = {"rxe0", "rxe2"};
-    of_b.devices = {"rxe1", "rxe3"};
-    start(of_a, of_b);
-    connect(1);
-    Load load(this, &a, &b, 400);
-    std::vector<Side::Got> sent;
-    uint64_t messages = 0;
-    for (size_t i = 0; i < load.places; ++i) {
-      load.start(i);
-      if (i % 4 == 0) {
-        ASSERT_TRUE(
-            a.side.transport->send_message(a.side.peer, {.tag = messages++, .body = {}}).ok());
-      }
-      if (i == 150) run("ip link set " + port + " down");
-      turn_until([&] { return a.rdma->queued_bytes(a.side.peer) < 2 * kMiB; });
-    }
-    const Nanos begin = clock.now();
-    ASSERT_TRUE(turn_until([&] { return load.done() && b.side.messages.size() == messages; }))
-        << load.reads.size() << " of " << load.ops.size() << ", messages " << b.side.messages.size()
-        << " of " << messages;
-    RecordProperty("milliseconds", std::to_string((clock.now() - begin).count() / 1'000'000));
-    run("ip link set " + port + " up");
-    load.verify();
-    for (uint64_t i = 0; i < messages; ++i) ASSERT_EQ(b.side.messages[i].tag, i);
-    EXPECT_EQ(a.rdma->metrics().path_failures.get(), 1u);
-    EXPECT_EQ(b.rdma->metrics().path_failures.get(), 1u);
-    EXPECT_EQ(a.rdma->metrics().paths_up.get(), 1u);
-    EXPECT_EQ(a.side.closes + b.side.closes, 0);
-    if (carried_messages) {
-      EXPECT_GT(a.rdma->metrics().frames_again.get() + b.rdma->metrics().frames_again.get(), 0u);
-    }
-  }
   /// A node in another process, which serves until it is killed. Returns its process id.
   pid_t fork_node() {
     int request[2];
@@ -169,37 +132,97 @@ class RdmaFaultsTest : public RdmaWorld {
   }
 };
 
-TEST_F(RdmaFaultsTest, APathThatCarriesOnlyDataDies) {
+/// a and b at the ends of cables of their own: rxe0 to rxe1, rxe2 to rxe3.
+template <size_t Cables>
+class RdmaCables : public RdmaFaultsTest {
+ protected:
+  void SetUp() override {
+    RdmaFaultsTest::SetUp();
+    if (IsSkipped()) return;
+    if (rdma_devices().size() < 2 * Cables) {
+      GTEST_SKIP() << "needs " << 2 * Cables << " devices, " << Cables << " cables";
+    }
+    for (size_t cable = 0; cable < Cables; ++cable) {
+      of_a.devices.push_back("rxe" + std::to_string(2 * cable));
+      of_b.devices.push_back("rxe" + std::to_string(2 * cable + 1));
+    }
+  }
+  void start_and_connect() {
+    start(of_a, of_b);
+    connect(1);
+  }
+  RdmaOptions of_a;
+  RdmaOptions of_b;
+};
+using RdmaCableTest = RdmaCables<1>;
+
+class RdmaTwoCablesTest : public RdmaCables<2> {
+ protected:
+  /// The cable at `port` is cut in the middle of the load.
+  void cut_in_the_middle(const std::string& port, bool carried_messages) {
+    start_and_connect();
+    Load load(this, &a, &b, 400);
+    std::vector<Side::Got> sent;
+    uint64_t messages = 0;
+    for (size_t i = 0; i < load.places; ++i) {
+      load.start(i);
+      if (i % 4 == 0) {
+        ASSERT_TRUE(
+            a.side.transport->send_message(a.side.peer, {.tag = messages++, .body = {}}).ok());
+      }
+      if (i == 150) run("ip link set " + port + " down");
+      turn_until([&] { return a.rdma->queued_bytes(a.side.peer) < 2 * kMiB; });
+    }
+    const Nanos begin = clock.now();
+    ASSERT_TRUE(turn_until([&] { return load.done() && b.side.messages.size() == messages; }))
+        << load.reads.size() << " of " << load.ops.size() << ", messages " << b.side.messages.size()
+        << " of " << messages;
+    RecordProperty("milliseconds", std::to_string((clock.now() - begin).count() / 1'000'000));
+    run("ip link set " + port + " up");
+    load.verify();
+    for (uint64_t i = 0; i < messages; ++i) ASSERT_EQ(b.side.messages[i].tag, i);
+    EXPECT_EQ(a.rdma->metrics().path_failures.get(), 1u);
+    EXPECT_EQ(b.rdma->metrics().path_failures.get(), 1u);
+    EXPECT_EQ(a.rdma->metrics().paths_up.get(), 1u);
+    EXPECT_EQ(a.side.closes + b.side.closes, 0);
+    if (carried_messages) {
+      EXPECT_GT(a.rdma->metrics().frames_again.get() + b.rdma->metrics().frames_again.get(), 0u);
+    }
+  }
+};
+
+TEST_F(RdmaTwoCablesTest, APathThatCarriesOnlyDataDies) {
   cut_in_the_middle("rdma3", false);
 }
 
-TEST_F(RdmaFaultsTest, ThePathThatCarriesMessagesDies) {
+TEST_F(RdmaTwoCablesTest, ThePathThatCarriesMessagesDies) {
   cut_in_the_middle("rdma1", true);
 }
 
-TEST_F(RdmaFaultsTest, TheLastPathsEndIsThePeersEnd) {
-  if (rdma_devices().size() < 2) GTEST_SKIP() << "needs 2 devices";
-  RdmaOptions of_a;
-  RdmaOptions of_b;
-  of_a.devices = {"rxe0"};
-  of_b.devices = {"rxe1"};
+TEST_F(RdmaCableTest, AnAddressThatNobodyAnswersIsFoundOutBeforeTheLoopWaitsForIt) {
   start(of_a, of_b);
-  connect(1);
+  const auto asked = a.rdma->open(secret_of(1));
+  ASSERT_TRUE(asked.ok());
+  ASSERT_TRUE(b.rdma->find_way(asked->endpoint).ok());
+  StatusOr<RdmaEndpoint> liar = decode_rdma_endpoint(asked->endpoint);
+  ASSERT_TRUE(liar.ok());
+  liar->paths[0].gid[15] = 99;  // the last byte of an IPv4 address
+  EXPECT_EQ(b.rdma->find_way(encode(*liar)).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(b.rdma->find_way("no endpoint").code(), StatusCode::kInvalidArgument);
+  a.rdma->close_peer(asked->peer, StatusCode::kCancelled);
+}
+
+TEST_F(RdmaCableTest, TheLastPathsEndIsThePeersEnd) {
+  start_and_connect();
   run("ip link set rdma1 down");
   EXPECT_TRUE(turn_until([&] { return a.side.closes == 1 && b.side.closes == 1; }, seconds(6)));
   run("ip link set rdma1 up");
 }
 
-TEST_F(RdmaFaultsTest, MemoryIsTakenBackFromANetworkThatSwallowsEverything) {
-  if (rdma_devices().size() < 2) GTEST_SKIP() << "needs 2 devices";
-  RdmaOptions of_a;
-  RdmaOptions of_b;
-  of_a.devices = {"rxe0"};
-  of_b.devices = {"rxe1"};
+TEST_F(RdmaCableTest, MemoryIsTakenBackFromANetworkThatSwallowsEverything) {
   of_a.release_timeout = milliseconds(300);
   constexpr uint64_t kWrites = 8;
-  start(of_a, of_b);
-  connect(1);
+  start_and_connect();
   run("tc qdisc add dev rdma0 root netem rate 80mbit");  // still busy when it is cut
   std::vector<std::byte> local(kMiB, std::byte{1});
   std::vector<std::byte> remote(kWrites * kMiB);
@@ -240,14 +263,8 @@ TEST_F(RdmaFaultsTest, MemoryIsTakenBackFromANetworkThatSwallowsEverything) {
   }
 }
 
-TEST_F(RdmaFaultsTest, ALossyNetworkLosesNothing) {
-  if (rdma_devices().size() < 2) GTEST_SKIP() << "needs 2 devices";
-  RdmaOptions of_a;
-  RdmaOptions of_b;
-  of_a.devices = {"rxe0"};
-  of_b.devices = {"rxe1"};
-  start(of_a, of_b);
-  connect(1);
+TEST_F(RdmaCableTest, ALossyNetworkLosesNothing) {
+  start_and_connect();
   run("tc qdisc add dev rdma0 root netem loss 0.1%");
   Load load(this, &a, &b, 100);
   for (size_t i = 0; i < load.places; ++i) load.start(i);
@@ -303,11 +320,11 @@ TEST_F(RdmaFaultsTest, WithoutPermissionToLockMemoryItIsCopied) {
   start(options, options);
   connect(1);
   std::vector<std::byte> large(limit.rlim_cur + kMiB);
-  const StatusOr<RegionId> refused = b.side.register_region(large);
-  ASSERT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
-  EXPECT_NE(refused.status().message().find("RLIMIT_MEMLOCK"), std::string::npos);
+  const Status refused = prepared(&b, large);
+  ASSERT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(refused.message().find("RLIMIT_MEMLOCK"), std::string::npos);
   a.side.transport->expect_memory(large);
-  EXPECT_EQ(a.rdma->metrics().registration_failures.get(), 1u);
+  ASSERT_TRUE(turn_until([&] { return a.rdma->metrics().registration_failures.get() == 1; }));
   std::vector<std::byte> small(64 * kKiB);
   const StatusOr<RegionId> region = b.side.register_region(small);
   ASSERT_TRUE(region.ok()) << region.status().to_string();
@@ -318,7 +335,13 @@ TEST_F(RdmaFaultsTest, WithoutPermissionToLockMemoryItIsCopied) {
   EXPECT_TRUE(tcp.register_region(small).ok());
   EXPECT_TRUE(tcp.register_region(small).ok());
   set.add(TransportKind::tcp, &tcp);
-  EXPECT_EQ(set.register_region(large).status().code(), StatusCode::kResourceExhausted);
+  const StatusOr<RegionId> over = set.register_region(large);
+  ASSERT_TRUE(over.ok());
+  CountingOp why;
+  set.when_prepared(*over, &why);
+  ASSERT_TRUE(turn_until([&] { return why.runs == 1; }));
+  EXPECT_EQ(why.result.code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(set.unregister_region(*over).ok());
   EXPECT_TRUE(set.register_region(small).ok());
   CountingOp tcp_closed;
   tcp.close(&tcp_closed);

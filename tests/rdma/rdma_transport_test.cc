@@ -2,6 +2,8 @@
 // sessions end by our timers; registered memory is never copied on the way.
 // Method: bare queue pairs that send hand-made frames and immediates to a transport, beside an
 // honest peer that must still be served afterwards. Runs where there is an RDMA device.
+#include <sys/mman.h>
+
 #include "base/limits.h"
 #include "tests/rdma/rdma_world.h"
 #include "transport/wire_format.h"
@@ -250,6 +252,7 @@ TEST_F(RdmaTransportTest, RegisteredMemoryIsNeverCopied) {
   Prng prng(5);
   prng.fill(local);
   a.side.transport->expect_memory(local);
+  ASSERT_TRUE(turn_until([&] { return a.rdma->metrics().registrations_flying.get() == 0; }));
   const StatusOr<RegionId> there = b.side.register_region(remote);
   ASSERT_TRUE(there.ok());
   std::vector<std::unique_ptr<CountingOp>> ops;
@@ -280,6 +283,57 @@ TEST_F(RdmaTransportTest, RegisteredMemoryIsNeverCopied) {
   EXPECT_EQ(a.rdma->metrics().bounced_bytes.get(), 0u);
   EXPECT_EQ(b.rdma->metrics().bounced_bytes.get(), 0u);
   a.side.transport->forget_memory(local);
+}
+
+TEST_F(RdmaTransportTest, MessagesGoOnWhileTheCardLearnsMemory) {
+  connect(1);
+  std::vector<std::byte> large(256 * kMiB);
+  const StatusOr<RegionId> slow = b.side.register_region(large);
+  ASSERT_TRUE(slow.ok());
+  b.side.transport->expect_memory(large);
+  std::vector<std::byte> from(kMiB, std::byte{8});
+  const StatusOr<RegionId> at_a = a.side.register_region(from);
+  ASSERT_TRUE(at_a.ok());
+  CountingOp into_flying;
+  CountingOp out_of_flying;
+  ASSERT_TRUE(a.side.write(1, {*slow, 0, kMiB}, {from.data(), kMiB}, &into_flying).ok());
+  ASSERT_TRUE(b.side.write(2, {*at_a, 0, 8}, {large.data() + kMiB, 8}, &out_of_flying).ok());
+  size_t round_trips = 0;
+  const auto& flying = b.rdma->metrics().registrations_flying;
+  while (flying.get() > 0 && round_trips < 10'000) {
+    ASSERT_TRUE(a.side.transport->send_message(a.side.peer, {.body = {}}).ok());
+    ASSERT_TRUE(turn_until([&] { return b.side.messages.size() == round_trips + 1; }));
+    ASSERT_TRUE(b.side.transport->send_message(b.side.peer, {.body = {}}).ok());
+    ASSERT_TRUE(turn_until([&] { return a.side.messages.size() == round_trips + 1; }));
+    ++round_trips;
+  }
+  // Few on one CPU, which the software device's own work takes away for long.
+  EXPECT_GE(round_trips, 1u);
+  RecordProperty("round_trips", std::to_string(round_trips));
+  ASSERT_TRUE(turn_until([&] { return into_flying.runs == 1 && b.side.writes[1] == 1; }));
+  EXPECT_EQ(large[kMiB - 1], std::byte{8});
+  ASSERT_TRUE(turn_until([&] { return out_of_flying.runs == 1; }));
+  b.side.transport->forget_memory(large);
+}
+
+TEST_F(RdmaTransportTest, DeviceMemoryThatACardDoesNotTakeIsRefusedByName) {
+  std::vector<std::byte> addresses(64 * kKiB);
+  EXPECT_EQ(a.rdma->register_device_memory({-1, 0, addresses}).status().code(),
+            StatusCode::kInvalidArgument);
+  const Fd file(::memfd_create("no dmabuf", MFD_CLOEXEC));
+  const StatusOr<RegionId> made = a.rdma->register_device_memory({file.get(), 0, addresses});
+  ASSERT_TRUE(made.ok());
+  CountingOp op;
+  a.rdma->when_prepared(*made, &op);
+  ASSERT_TRUE(turn_until([&] { return op.runs == 1; }));
+  // The software device has no dmabufs; one that has them does not take a file of memory for one.
+  EXPECT_TRUE(op.result.code() == StatusCode::kUnimplemented ||
+              op.result.code() == StatusCode::kFailedPrecondition)
+      << op.result.to_string();
+  EXPECT_NE(op.result.message().find(rdma_devices().front()), std::string::npos)
+      << op.result.to_string();
+  RecordProperty("refusal", op.result.message());
+  EXPECT_TRUE(a.rdma->unregister_region(*made).ok());
 }
 
 TEST_F(RdmaTransportTest, WritesWithLargeBodiesTakeTurns) {

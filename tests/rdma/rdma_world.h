@@ -85,6 +85,15 @@ class RdmaWorld : public testing::Test {
     a.side.peer = asked->peer;
     return asked->peer;
   }
+  /// Registers `memory` and waits for the cards.
+  Status prepared(RdmaNode* node, std::span<std::byte> memory) {
+    const StatusOr<RegionId> region = node->side.register_region(memory);
+    if (!region.ok()) return region.status();
+    CountingOp op;
+    node->rdma->when_prepared(*region, &op);
+    EXPECT_TRUE(turn_until([&] { return op.runs == 1; }));
+    return op.result;
+  }
   SystemClock clock;
   RdmaNode a{&clock};
   RdmaNode b{&clock};

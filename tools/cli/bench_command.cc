@@ -74,7 +74,7 @@ void add_transport(CLI::App* command, ChunkBenchOptions* options,
                    const std::vector<std::string>& transports) {
   command
       ->add_option("--transport", options->transport,
-                   "How bytes travel; rdma: only to a node that has it, named by --node")
+                   "How bytes travel; rdma needs a device, and perftest for its ceiling")
       ->check(CLI::IsMember(transports))
       ->capture_default_str();
 }
@@ -97,6 +97,7 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
       examples("  terrace bench fetch --transport tcp --tier dram --check\n"
                "  terrace bench fetch --transport shm --check\n"
                "  terrace bench fetch --transport view --check\n"
+               "  terrace bench fetch --transport rdma --chunk-mib 8 --working-set-mib 64\n"
                "  terrace bench fetch --tier nvme --directory /mnt/nvme --json\n"));
   run_when_chosen(command, invocation, options, &bench_fetch);
 }

@@ -1,5 +1,6 @@
-// `terrace bench fetch`: whole chunks from one tier of a node into registered memory, beside raw
-// sockets, fio (nvme) and Redis (dram) on the same bytes.
+// `terrace bench fetch`: whole chunks from one tier of a node into registered memory, beside what
+// the transport is made of (sockets, memcpy, ib_write_bw), fio (nvme) and Redis (dram over TCP) on
+// the same bytes.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "tools/cli/bench_fio.h"
 #include "tools/cli/bench_layers.h"
 #include "tools/cli/bench_memcpy.h"
+#include "tools/cli/bench_perftest.h"
 #include "tools/cli/bench_process.h"
 #include "tools/cli/bench_redis.h"
 #include "tools/cli/bench_socket.h"
@@ -20,6 +22,7 @@ namespace {
 constexpr double kRatioMin = 0.85;
 constexpr double kCopyRatioMin = 0.9;
 constexpr double kCopyRatioMinUnfused = 0.75;
+constexpr double kRdmaRatioMin = 0.6;
 constexpr double kCpuRatioMax = 1.3;
 constexpr double kRedisRatioMin = 1.5;
 constexpr double kCrcCostMax = 0.10;
@@ -36,9 +39,17 @@ class FetchBench {
   StatusOr<BenchReport> run();
 
  private:
+  bool tcp() const { return options_.transport == "tcp"; }
   bool shm() const { return options_.transport == "shm"; }
+  bool rdma() const { return options_.transport == "rdma"; }
   /// What the transport's ceiling is called.
-  std::string bare_name() const { return shm() ? "memcpy" : "raw socket"; }
+  std::string bare_name() const {
+    return shm() ? "memcpy" : rdma() ? "ib_write_bw 1 MiB" : "raw socket";
+  }
+  std::string bare_field() const {
+    return shm() ? "memcpy" : rdma() ? "ib_write_bw" : "raw_socket";
+  }
+  double bare_ratio_min() const;
   StatusOr<Figure> bare_round();
   bool nvme() const { return options_.tier == Tier::nvme; }
   Status set_up();
@@ -62,6 +73,7 @@ class FetchBench {
   std::unique_ptr<BenchSession> unverified_;
   std::optional<RedisPeer> redis_;
   std::optional<FioFile> fio_;
+  std::optional<Perftest> perftest_;
   uint64_t read_before_ = 0;
   uint64_t fetched_ = 0;  // by both sessions, since read_before_
   LoopResult total_;      // of the verified rounds
@@ -82,6 +94,12 @@ Status FetchBench::set_up() {
   } else {
     node.dram_bytes = dram_for(bytes);
   }
+  if (rdma()) {
+    node.flags.insert(node.flags.end(), {"--rdma", "true"});
+    TERRACE_ASSIGN_OR_RETURN(Perftest found, Perftest::find());
+    report_.extra["rdma_device"] = found.device();
+    perftest_.emplace(std::move(found));
+  }
   TERRACE_ASSIGN_OR_RETURN(rig_, make_chunk_rig(options_, globals_, node));
   keys_ = bench_keys(rig_.run, 0, rig_.chunks);
   TERRACE_RETURN_IF_ERROR(load());
@@ -99,7 +117,7 @@ Status FetchBench::set_up() {
     TERRACE_ASSIGN_OR_RETURN(
         FioFile file, FioFile::create(rig_.node->directory(), bytes, FioFile::Content::noise));
     fio_.emplace(std::move(file));
-  } else if (options_.redis && !shm()) {
+  } else if (options_.redis && tcp()) {
     RedisOptions redis;
     redis.connections = options_.connections;
     TERRACE_ASSIGN_OR_RETURN(RedisPeer peer, RedisPeer::start(redis, rig_.source.span()));
@@ -187,18 +205,20 @@ StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, const Submit& su
 
 StatusOr<Figure> FetchBench::bare_round() {
   if (shm()) return copy_for(rig_.duration, rig_.source.span(), rig_.destination.span());
+  if (rdma()) return perftest_->write_for(rig_.duration);
   const StreamOptions stream{options_.connections, rig_.duration};
   return stream_over_sockets(stream, rig_.source.span(), rig_.destination.span());
 }
 
 Status FetchBench::round(uint32_t number) {
   Json json = {{"round", number}};
-  const auto keep = [&json](const char* name, const Figure& figure, std::vector<Figure>* to) {
+  const auto keep = [&json](const std::string& name, const Figure& figure,
+                            std::vector<Figure>* to) {
     to->push_back(figure);
     json[name] = json_of(figure);
   };
   TERRACE_ASSIGN_OR_RETURN(const Figure bare, bare_round());
-  keep(shm() ? "memcpy" : "raw_socket", bare, &bare_);
+  keep(bare_field(), bare, &bare_);
   TERRACE_ASSIGN_OR_RETURN(const Figure ours,
                            fetch_round(verified_.get(), contiguous(verified_.get()), &total_));
   keep("terrace", ours, &ours_);
@@ -245,6 +265,11 @@ Status FetchBench::proof_of_device() {
   return ok_status();
 }
 
+double FetchBench::bare_ratio_min() const {
+  if (shm()) return has_fused_copy() ? kCopyRatioMin : kCopyRatioMinUnfused;
+  return rdma() ? kRdmaRatioMin : kRatioMin;
+}
+
 void FetchBench::set_bars() {
   report_.ours = median(ours_);
   const Figure bare = median(bare_);
@@ -264,13 +289,12 @@ void FetchBench::set_bars() {
       {"terrace, paged, " + std::to_string(options_.block_tokens) + " tokens", median(paged_)});
   layers_.report(!nvme(), &report_);
   const bool by_disk = nvme() && report_.ceiling_name != bare_name();
-  const double copies_min = has_fused_copy() ? kCopyRatioMin : kCopyRatioMinUnfused;
   report_.bars.push_back({"GB/s / " + report_.ceiling_name,
                           median_ratio(ours_, by_disk ? disk_ : bare_).gb_per_s,
-                          Bar::Sense::at_least, shm() && !by_disk ? copies_min : kRatioMin});
+                          Bar::Sense::at_least, by_disk ? kRatioMin : bare_ratio_min()});
   if (nvme()) return;
   const double cpu = median_ratio(ours_, bare_).cpu_s_per_gb;
-  if (rig_.node->own() && !shm()) {
+  if (rig_.node->own() && tcp()) {
     report_.bars.push_back({"CPU s/GB / " + bare_name(), cpu, Bar::Sense::at_most, kCpuRatioMax});
   } else if (rig_.node->own()) {
     report_.extra["cpu_ratio"] = cpu;
@@ -282,7 +306,7 @@ void FetchBench::set_bars() {
   const double crc_cost = 1 - median_ratio(ours_, unverified_rounds_).gb_per_s;
   report_.extra["crc_cost"] = crc_cost;
   report_.bars.push_back({"CRC's share of throughput", crc_cost, Bar::Sense::at_most, kCrcCostMax});
-  if (shm()) return;
+  if (!tcp()) return;
   if (!redis_) {
     report_.unmeasured.push_back("Redis (--no-redis)");
     return;

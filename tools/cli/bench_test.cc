@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "tools/cli/bench_math.h"
+#include "tools/cli/bench_perftest.h"
 #include "tools/cli/bench_process.h"
 #include "tools/cli/bench_report.h"
 #include "tools/cli/bench_resp.h"
@@ -80,6 +84,35 @@ TEST(BenchFio, report_cut_short_or_failed_is_refused) {
   EXPECT_FALSE(parse_fio(failed, "read").ok());
   EXPECT_FALSE(parse_fio(R"({"jobs":[1]})", "read").ok());
   EXPECT_FALSE(parse_fio(R"({"jobs":[{"error":0,"read":5}]})", "read").ok());
+}
+
+TEST(BenchPerftest, report_gives_the_average_of_its_one_line) {
+  const std::string head =
+      " #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n";
+  const StatusOr<double> figure = parse_perftest(
+      head + " 1048576    128              612.41             600.00\t   0.000600\n");
+  ASSERT_TRUE(figure.ok()) << figure.status().to_string();
+  EXPECT_DOUBLE_EQ(*figure, 600.0 * 1048576 / 1e9);
+  // A clock that failed, another size, nothing at all.
+  EXPECT_FALSE(parse_perftest(head + " 1048576    128   inf   inf   0.0\n").ok());
+  EXPECT_FALSE(parse_perftest(head + " 1048576    128   0.00   0.00   0.0\n").ok());
+  EXPECT_FALSE(parse_perftest(head + " 65536    128   612.41   600.00   0.0\n").ok());
+  EXPECT_FALSE(parse_perftest(head).ok());
+}
+
+TEST(BenchPerftest, the_first_ipv4_address_is_chosen) {
+  char name[] = "/tmp/terrace-gids-XXXXXX";
+  ASSERT_NE(::mkdtemp(name), nullptr);
+  const std::string directory = name;
+  const auto write = [&](int i, const char* gid) {
+    std::ofstream(directory + "/" + std::to_string(i)) << gid << "\n";
+  };
+  EXPECT_EQ(choose_gid(directory), 0u);
+  write(0, "fe80:0000:0000:0000:0001:02ff:fe03:0405");
+  EXPECT_EQ(choose_gid(directory), 0u);
+  write(1, "0000:0000:0000:0000:0000:ffff:c0a8:4d01");
+  EXPECT_EQ(choose_gid(directory), 1u);
+  std::filesystem::remove_all(directory);
 }
 
 /// Feeds `stream` in steps of `step` bytes to a reader that expects `values` of `bytes` each.
