@@ -174,7 +174,8 @@ class CliTest(unittest.TestCase):
         (self.root / "m.jsonl").write_text(
             '{"timestamp": 0, "input_length": 1024, "output_length": 3, "hash_ids": [1, 2]}\n'
             '{"timestamp": 900, "input_length": 1536, "output_length": 3, "hash_ids": [1, 2, 3]}\n')
-        report = self.run_json("replay", "--trace", self.root / "m.jsonl", "--seed", "7")
+        report = self.run_json("replay", "--trace", self.root / "m.jsonl", "--seed", "7",
+                               "--speed", "0")
         self.assertEqual((report["blocks"], report["prefix_hit"]), (5, 0.4))
         (self.root / "bad.jsonl").write_text('{"timestamp": "x"}\n')
         self.run_terrace("replay", "--trace", self.root / "bad.jsonl", code=2)

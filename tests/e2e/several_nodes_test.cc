@@ -190,6 +190,35 @@ TEST_P(SeveralNodesTest, ANodeThatStopsAndDiesHasAllItsKeysCodedByTheDeadline) {
   }
 }
 
+TEST_P(SeveralNodesTest, ViewsOfSeveralNodesEndWithTheirNode) {
+  if (GetParam() != DataPath::shm) GTEST_SKIP() << "views are of shared memory";
+  put_all();
+  const std::span<const ChunkKey> some = std::span(keys_).first(30);
+  const Completion done = finish(client_->sdk().view(client_->ns(), some, {}));
+  ASSERT_TRUE(done.status.ok()) << done.status.to_string();
+  ASSERT_EQ(done.views.size(), some.size());
+  for (uint32_t i = 0; i < some.size(); ++i) {
+    std::vector<std::byte> seen;
+    for (const ViewedSection& section : done.views[i].sections) {
+      for (const auto piece : section.pieces) seen.insert(seen.end(), piece.begin(), piece.end());
+    }
+    EXPECT_TRUE(client_->sdk().view_valid(done.views[i].id));
+    EXPECT_TRUE(client_->sdk().verify(done.views[i].id).ok());
+    std::vector<std::byte> wanted(chunk_bytes_);
+    Prng(i + 1).fill(wanted);
+    EXPECT_TRUE(seen == wanted) << i;
+  }
+  nodes_[0]->kill();
+  const SystemClock clock;
+  for (const Nanos end = clock.now() + seconds(10);
+       clock.now() < end && client_->sdk().nodes().at(0).up;) {
+  }
+  for (uint32_t i = 0; i < some.size(); ++i) {
+    EXPECT_EQ(client_->sdk().view_valid(done.views[i].id), owners_->owner(some[i]) != 0) << i;
+    client_->sdk().release_view(done.views[i].id);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, SeveralNodesTest, testing::Values(DataPath::tcp, DataPath::shm),
                          name_of_path);
 }  // namespace
