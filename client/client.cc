@@ -100,6 +100,12 @@ bool Client::view_valid(ViewId view) const {
 Status Client::verify(ViewId view) const {
   return core_->views().verify(view);
 }
+std::vector<ViewMemory> Client::view_memory() const {
+  return core_->views().memory();
+}
+uint64_t Client::view_memory_version() const {
+  return core_->views().memory_version();
+}
 void Client::release_view(ViewId view) {
   core_->release_view(view);
 }

@@ -166,6 +166,13 @@ struct ObjectView {
   std::vector<ViewedSection> sections;
 };
 
+/// A part of the node's memory that views lie in, as mapped read-only into this process.
+struct ViewMemory {
+  uint64_t id = 0;                    // of this mapping in this client; no other ever gets it
+  std::span<const std::byte> memory;  // whole pages
+  std::shared_ptr<const void> held;   // stays mapped here while a copy of this is left
+};
+
 struct Completion {
   OpId op{};
   uint64_t user_tag = 0;
@@ -278,6 +285,15 @@ class Client {
   Status verify(ViewId view) const;
   /// The view is read no more: the node may use the memory again at once.
   void release_view(ViewId view);
+  /// The mappings that views of this client lie in, so that an engine can register each once with
+  /// its GPU (kernels/host_registration.h) and copy from where views lie; docs/operations.md says
+  /// how. A mapping appears with its first view, at the latest when that view's completion can be
+  /// taken, and goes when the node takes the memory back or the session ends, once no view lies in
+  /// it: then unregister it and drop `held`, because until then the machine cannot have the memory
+  /// back. `held` outlives the client. A mapping says nothing of views: ask view_valid() as ever.
+  std::vector<ViewMemory> view_memory() const;
+  /// Another number whenever view_memory() has another answer: what an engine asks per completion.
+  uint64_t view_memory_version() const;
   /// A request: the operation still completes once, kCancelled or with what it had.
   void cancel(OpId op);
   /// Lets the node evict again. Never fails for the caller.

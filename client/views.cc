@@ -1,5 +1,6 @@
 #include "client/views.h"
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <utility>
@@ -12,9 +13,53 @@ namespace terrace {
 ViewId Views::add(Held held) {
   auto shared = std::make_shared<const Held>(std::move(held));
   const std::lock_guard lock(mutex_);
+  see(*shared);
   const uint64_t id = next_++;
   held_[id] = std::move(shared);
   return ViewId{id};
+}
+
+void Views::see(const Held& held) {
+  const auto holds_bytes = [&held](const ShmMapping& mapping) {
+    const std::byte* const begin = mapping.memory().data();
+    const std::byte* const end = begin + mapping.memory().size();
+    for (const ViewedSection& section : held.sections) {
+      for (const auto& piece : section.pieces) {
+        if (piece.data() >= begin && piece.data() < end) return true;
+      }
+    }
+    return false;
+  };
+  for (const std::shared_ptr<const ShmMapping>& mapping : held.mappings) {
+    const bool known = std::any_of(seen_.begin(), seen_.end(), [&mapping](const Seen& seen) {
+      return !seen.mapping.owner_before(mapping) && !mapping.owner_before(seen.mapping);
+    });
+    // The word's mapping is no memory of views, and changes under a reader.
+    if (known || !holds_bytes(*mapping)) continue;
+    seen_.push_back({next_memory_++, mapping});
+    ++memory_version_;
+  }
+}
+
+void Views::forget_gone() const {
+  memory_version_ += std::erase_if(seen_, [](const Seen& seen) { return seen.mapping.expired(); });
+}
+
+std::vector<ViewMemory> Views::memory() const {
+  const std::lock_guard lock(mutex_);
+  forget_gone();
+  std::vector<ViewMemory> out;
+  for (const Seen& seen : seen_) {
+    const std::shared_ptr<const ShmMapping> mapping = seen.mapping.lock();
+    if (mapping != nullptr) out.push_back({seen.id, mapping->memory(), mapping->hold()});
+  }
+  return out;
+}
+
+uint64_t Views::memory_version() const {
+  const std::lock_guard lock(mutex_);
+  forget_gone();
+  return memory_version_;
 }
 
 std::shared_ptr<const Views::Held> Views::find(ViewId view) const {

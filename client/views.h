@@ -38,12 +38,27 @@ class Views {
   /// Forgets it; what to tell the node. Null: not held.
   std::shared_ptr<const Held> release(ViewId view);
 
+  // As in Client.
+  std::vector<ViewMemory> memory() const;
+  uint64_t memory_version() const;
+
  private:
+  /// Where views lie. Expires with the transport's use of it and the last view; what an engine
+  /// holds does not count.
+  struct Seen {
+    uint64_t id = 0;
+    std::weak_ptr<const ShmMapping> mapping;
+  };
+  void see(const Held& held);  // under mutex_
+  void forget_gone() const;    // under mutex_
   std::shared_ptr<const Held> find(ViewId view) const;
   static bool valid(const Held& held);
 
   mutable std::mutex mutex_;
   std::map<uint64_t, std::shared_ptr<const Held>> held_;  // guarded by mutex_
   uint64_t next_ = 1;                                     // guarded by mutex_
+  uint64_t next_memory_ = 1;                              // guarded by mutex_
+  mutable std::vector<Seen> seen_;                        // guarded by mutex_
+  mutable uint64_t memory_version_ = 1;                   // guarded by mutex_
 };
 }  // namespace terrace

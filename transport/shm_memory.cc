@@ -18,17 +18,23 @@ namespace terrace {
 namespace {
 
 constexpr uint64_t kStreamBytesMin = 4096;  // below that a store past the caches does not pay
+
+struct Unmap {
+  size_t bytes;
+  void operator()(std::byte* begin) const { ::munmap(begin, bytes); }
+};
 }  // namespace
 
-ShmMapping::ShmMapping(ShmMapping&& other) noexcept : memory_(std::exchange(other.memory_, {})) {}
+ShmMapping::ShmMapping(std::span<std::byte> memory)
+    : memory_(memory), mapped_(memory.data(), Unmap{memory.size()}) {}
+
+ShmMapping::ShmMapping(ShmMapping&& other) noexcept
+    : memory_(std::exchange(other.memory_, {})), mapped_(std::move(other.mapped_)) {}
 
 ShmMapping& ShmMapping::operator=(ShmMapping&& other) noexcept {
   std::swap(memory_, other.memory_);
+  std::swap(mapped_, other.mapped_);
   return *this;
-}
-
-ShmMapping::~ShmMapping() {
-  if (!memory_.empty()) ::munmap(memory_.data(), memory_.size());
 }
 
 StatusOr<ShmMapping> ShmMapping::map(const Fd& file, const ShmFileFacts& facts, bool writable) {

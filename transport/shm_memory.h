@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -15,23 +16,26 @@
 
 namespace terrace {
 
-/// A mapping of a memory file; unmapped on destruction. Move-only.
+/// A mapping of a memory file; unmapped on destruction, or when the last who holds it lets go.
+/// Move-only.
 class ShmMapping {
  public:
   ShmMapping() = default;
   ShmMapping(ShmMapping&& other) noexcept;
   ShmMapping& operator=(ShmMapping&& other) noexcept;
-  ~ShmMapping();
   /// Maps `facts` of `file`, which the peer sent. kInvalidArgument: no memory file, not sealed
   /// against shrinking, or smaller than that. kResourceExhausted: no room to map it.
   static StatusOr<ShmMapping> map(const Fd& file, const ShmFileFacts& facts, bool writable);
   std::span<std::byte> memory() const { return memory_; }
   /// The bytes of [offset, offset + length); empty when they are not all inside.
   std::span<const std::byte> at(uint64_t offset, uint64_t length) const;
+  /// What keeps the memory mapped without this object. Safe beside other const calls.
+  std::shared_ptr<const void> hold() const { return mapped_; }
 
  private:
-  explicit ShmMapping(std::span<std::byte> memory) : memory_(memory) {}
+  explicit ShmMapping(std::span<std::byte> memory);
   std::span<std::byte> memory_;
+  std::shared_ptr<const void> mapped_;
 };
 
 /// Where one side puts bytes for the other: 64 slots that are lent until the peer is done.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -192,6 +193,43 @@ TEST(ViewTest, AreNotValidOnceTheirNodeIsGoneAndStayReadable) {
   EXPECT_EQ(client.sdk().verify(done.views[0].id).code(), StatusCode::kAborted);
   EXPECT_EQ(bytes_of(done.views[0]), TestClient::content("a", kBytes));
   client.sdk().release_view(done.views[0].id);
+}
+
+TEST(ViewTest, LieInMemoryThatAnEngineCanHoldMapped) {
+  auto node = std::make_unique<NodeProcess>(std::vector<std::string>{"--dram-bytes", "256MiB"});
+  std::vector<ViewMemory> held;
+  {
+    TestClient client(node->endpoint());
+    ASSERT_EQ(client.put("a", kBytes, Durability::memory, 5), StatusCode::kOk);
+    EXPECT_TRUE(client.sdk().view_memory().empty());
+    const uint64_t version = client.sdk().view_memory_version();
+    const Completion done = view(&client, {"a"});
+    ASSERT_EQ(done.key_codes[0], StatusCode::kOk);
+    EXPECT_NE(client.sdk().view_memory_version(), version);
+    held = client.sdk().view_memory();
+    ASSERT_FALSE(held.empty());
+    for (const ViewedSection& section : done.views[0].sections) {
+      for (const auto& piece : section.pieces) {
+        EXPECT_TRUE(std::any_of(held.begin(), held.end(), [&piece](const ViewMemory& memory) {
+          return piece.data() >= memory.memory.data() &&
+                 piece.data() + piece.size() <= memory.memory.data() + memory.memory.size();
+        }));
+      }
+    }
+    const uint64_t seen = client.sdk().view_memory_version();
+    client.sdk().release_view(done.views[0].id);
+    EXPECT_EQ(client.sdk().view_memory_version(), seen) << "the next view lies there too";
+    node->kill();
+    for (int i = 0; i < 100 && !client.sdk().view_memory().empty(); ++i) {
+      std::this_thread::sleep_for(milliseconds(20));
+    }
+    EXPECT_TRUE(client.sdk().view_memory().empty()) << "the session is gone";
+  }
+  // Client and node are gone: readable to the last page all the same.
+  [[maybe_unused]] volatile std::byte seen{0};
+  for (const ViewMemory& memory : held) {
+    for (size_t at = 0; at < memory.memory.size(); at += 4096) seen = memory.memory[at];
+  }
 }
 
 TEST(ViewTest, NeedSharedMemoryAndTheDramTier) {

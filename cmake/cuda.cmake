@@ -1,0 +1,23 @@
+# Sets TERRACE_HAS_CUDA, and enables the language, where a CUDA compiler works. Nothing needs it:
+# without one the CPU twins are built and tested, and gpu tests do not exist.
+option(TERRACE_CUDA "Build what needs CUDA when a compiler is found" ON)
+set(TERRACE_HAS_CUDA OFF)
+if(TERRACE_CUDA AND NOT TERRACE_SANITIZE)  # sanitizers and nvcc do not mix
+  find_program(TERRACE_NVCC nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(TERRACE_NVCC)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    endif()
+    if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+      set(ENV{CUDACXX} ${TERRACE_NVCC})
+    endif()
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      enable_language(CUDA)
+      set(CMAKE_CUDA_STANDARD 17)
+      find_package(CUDAToolkit)
+      set(TERRACE_HAS_CUDA ${CUDAToolkit_FOUND})
+    endif()
+  endif()
+endif()
