@@ -143,7 +143,7 @@ TEST_F(NodesTest, TheLongestPrefixIsOverAllNodes) {
   for (uint32_t i = 0; i < 30; ++i) EXPECT_EQ(done.restorable[i], i < 20) << i;
   EXPECT_NE(done.lease, kNoLease);
   // A group of which only the last two chunks of a prefix count.
-  for (const uint64_t number : {109, 110, 115, 116, 117}) store(number, 10);
+  for (const uint64_t number : {109u, 110u, 115u, 116u, 117u}) store(number, 10);
   const GroupKeys both[] = {{keys, 0}, {others, 2}};
   done = finish(client_->match_prefix(ns_, both, {}));
   EXPECT_EQ(done.longest, 18u);
