@@ -30,13 +30,13 @@ static_assert(sizeof(Fragment) == 32, "travels as a packed array, docs/formats.m
 /// One plane of a paged KV cache as the objects of a request see it: a chunk whose tokens lie in
 /// the blocks b0, b1, ... has `block_bytes` logical bytes from `object_offset` at `offset + b0 *
 /// block_stride` of `region`, the next ones at `offset + b1 * block_stride`, ...
-struct PagedPlane {
+struct PoolPlane {
   uint64_t object_offset = 0;
   RegionId region{};
   uint64_t offset = 0;
   uint64_t block_stride = 0;  // bytes
   uint64_t block_bytes = 0;
-  bool operator==(const PagedPlane&) const = default;
+  bool operator==(const PoolPlane&) const = default;
 };
-static_assert(sizeof(PagedPlane) == 40, "travels as a packed array, docs/formats.md");
+static_assert(sizeof(PoolPlane) == 40, "travels as a packed array, docs/formats.md");
 }  // namespace terrace

@@ -62,7 +62,7 @@ struct World {
       const uint64_t length = std::min(1 + prng.below(starts.back()), starts.back() - at);
       if (memory_at + length + 16 > kMemoryBytes) break;
       fragments.push_back({at, kRegion, memory_at, length});
-      EXPECT_TRUE(uses.add(fragments.back()).ok());
+      EXPECT_TRUE(uses.add({kRegion, memory_at, length}).ok());
       memory_at += length + prng.below(16);
       at += length + (prng.chance(50) ? prng.below(5000) : 0);
     }

@@ -87,7 +87,7 @@ Status ItemPlaces::use(const FragmentMap& map) {
   if (!map.paged()) return ok_status();
   // The block that lies last: offsets grow with ids.
   const uint32_t last = *std::max_element(map.blocks().begin(), map.blocks().end());
-  for (const PagedPlane& plane : *pool_) {
+  for (const PoolPlane& plane : *pool_) {
     TERRACE_RETURN_IF_ERROR(
         memory_.add({plane.region, plane.offset + last * plane.block_stride, plane.block_bytes}));
   }

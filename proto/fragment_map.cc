@@ -12,7 +12,7 @@ Status bad(const std::string& what) {
   return error(StatusCode::kInvalidArgument, what);
 }
 
-Status check_plane(const PagedPlane& plane, size_t blocks, uint32_t last_block) {
+Status check_plane(const PoolPlane& plane, size_t blocks, uint32_t last_block) {
   const auto end = static_cast<unsigned __int128>(plane.block_stride) * last_block + plane.offset +
                    plane.block_bytes;
   if (end > kRegionOffsetMax) {
@@ -64,7 +64,7 @@ StatusOr<FragmentMap> FragmentMap::create_paged(std::shared_ptr<const PagedPool>
   if (blocks.empty()) return bad("a paged pool without block ids");
   const uint32_t last = *std::max_element(blocks.begin(), blocks.end());
   FragmentMap map;
-  for (const PagedPlane& plane : *pool) {
+  for (const PoolPlane& plane : *pool) {
     TERRACE_RETURN_IF_ERROR(check_plane(plane, blocks.size(), last));
     if (map.add_run({plane.object_offset, plane.block_bytes * blocks.size()})) continue;
     return bad("plane at object offset " + std::to_string(plane.object_offset) +
@@ -92,9 +92,9 @@ bool FragmentMap::seek(uint64_t offset, Cursor* cursor) const {
   }
   const auto after = std::upper_bound(
       pool_->begin(), pool_->end(), offset,
-      [](uint64_t wanted, const PagedPlane& p) { return wanted < p.object_offset; });
+      [](uint64_t wanted, const PoolPlane& p) { return wanted < p.object_offset; });
   if (after == pool_->begin()) return false;
-  const PagedPlane& plane = *std::prev(after);
+  const PoolPlane& plane = *std::prev(after);
   const uint64_t block = (offset - plane.object_offset) / plane.block_bytes;
   *cursor = {static_cast<size_t>(after - pool_->begin()) - 1,
              std::min<uint64_t>(block, blocks_.size() - 1)};
@@ -107,7 +107,7 @@ bool FragmentMap::at_end(const Cursor& cursor) const {
 
 Fragment FragmentMap::piece(const Cursor& cursor) const {
   if (!paged()) return fragments_[cursor.entry];
-  const PagedPlane& plane = (*pool_)[cursor.entry];
+  const PoolPlane& plane = (*pool_)[cursor.entry];
   return {plane.object_offset + cursor.block * plane.block_bytes, plane.region,
           plane.offset + blocks_[cursor.block] * plane.block_stride, plane.block_bytes};
 }

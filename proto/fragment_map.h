@@ -21,7 +21,7 @@ struct ByteRange {
 };
 
 /// The planes of a paged KV cache, by object_offset; the maps of one request share them.
-using PagedPool = std::vector<PagedPlane>;
+using PagedPool = std::vector<PoolPlane>;
 
 class FragmentMap {
  public:

@@ -75,8 +75,8 @@ TEST(FragmentMap, PagedLocatesLikeAByteByByteModel) {
     uint64_t at = prng.below(4);
     for (uint64_t n = 1 + prng.below(5); n > 0; --n) {
       const uint64_t bytes = 1 + prng.below(9);
-      const PagedPlane plane{at, RegionId{prng.below(2)}, prng.below(64),
-                             prng.chance(50) ? bytes : bytes + prng.below(5), bytes};
+      const PoolPlane plane{at, RegionId{prng.below(2)}, prng.below(64),
+                            prng.chance(50) ? bytes : bytes + prng.below(5), bytes};
       for (size_t i = 0; i < blocks.size(); ++i) {
         for (uint64_t b = 0; b < bytes; ++b) {
           model[at + i * bytes + b] = {static_cast<uint64_t>(plane.region),

@@ -88,9 +88,9 @@ StatusOr<std::vector<Fragment>> unpack_fragments(std::string_view bytes, size_t 
   return fragments;
 }
 
-std::string pack_planes(std::span<const PagedPlane> planes) {
+std::string pack_planes(std::span<const PoolPlane> planes) {
   ByteWriter w;
-  for (const PagedPlane& p : planes) {
+  for (const PoolPlane& p : planes) {
     w.u64(p.object_offset);
     w.u64(static_cast<uint64_t>(p.region));
     w.u64(p.offset);
@@ -100,11 +100,11 @@ std::string pack_planes(std::span<const PagedPlane> planes) {
   return w.take();
 }
 
-StatusOr<std::vector<PagedPlane>> unpack_planes(std::string_view bytes, size_t max) {
+StatusOr<std::vector<PoolPlane>> unpack_planes(std::string_view bytes, size_t max) {
   TERRACE_RETURN_IF_ERROR(check_count(bytes, kWirePlaneBytes, max, "planes"));
-  std::vector<PagedPlane> planes(bytes.size() / kWirePlaneBytes);
+  std::vector<PoolPlane> planes(bytes.size() / kWirePlaneBytes);
   ByteReader in(bytes);
-  for (PagedPlane& p : planes) {
+  for (PoolPlane& p : planes) {
     p.object_offset = in.u64();
     p.region = RegionId{in.u64()};
     p.offset = in.u64();

@@ -71,8 +71,8 @@ std::string pack_keys(std::span<const ChunkKey> keys);
 StatusOr<std::span<const ChunkKey>> view_keys(std::string_view bytes, size_t max);
 std::string pack_fragments(std::span<const Fragment> fragments);
 StatusOr<std::vector<Fragment>> unpack_fragments(std::string_view bytes, size_t max);
-std::string pack_planes(std::span<const PagedPlane> planes);
-StatusOr<std::vector<PagedPlane>> unpack_planes(std::string_view bytes, size_t max);
+std::string pack_planes(std::span<const PoolPlane> planes);
+StatusOr<std::vector<PoolPlane>> unpack_planes(std::string_view bytes, size_t max);
 std::string pack_sections(std::span<const SectionSpec> sections);
 /// Also refuses unknown kinds and codecs, zero lengths, and a sum over kObjectBytesMax.
 StatusOr<std::vector<SectionSpec>> unpack_sections(std::string_view bytes);

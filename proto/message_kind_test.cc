@@ -20,8 +20,8 @@ TEST(PackedArrays, RoundTrips) {
            1 + prng.below(kObjectBytesMax)};
     }
     ASSERT_EQ(*unpack_fragments(pack_fragments(fragments), 20), fragments);
-    std::vector<PagedPlane> planes(prng.below(20));
-    for (PagedPlane& p : planes) {
+    std::vector<PoolPlane> planes(prng.below(20));
+    for (PoolPlane& p : planes) {
       p = {prng.below(kObjectBytesMax), RegionId{prng.next()}, prng.next(), prng.next(),
            1 + prng.below(kObjectBytesMax)};
     }
@@ -82,9 +82,9 @@ TEST(PackedArrays, LiesAreRefused) {
   EXPECT_FALSE(unpack_sections(odd).ok());
   const std::vector<Fragment> zero = {{0, RegionId{1}, 0, 0}};
   EXPECT_FALSE(unpack_fragments(pack_fragments(zero), 1).ok());
-  const PagedPlane empty_blocks{0, RegionId{1}, 0, 64, 0};
+  const PoolPlane empty_blocks{0, RegionId{1}, 0, 64, 0};
   EXPECT_FALSE(unpack_planes(pack_planes({&empty_blocks, 1}), 1).ok());
-  const PagedPlane far{kObjectBytesMax + 1, RegionId{1}, 0, 64, 64};
+  const PoolPlane far{kObjectBytesMax + 1, RegionId{1}, 0, 64, 64};
   EXPECT_FALSE(unpack_planes(pack_planes({&far, 1}), 1).ok());
   EXPECT_EQ(units_touched(0, 65536), 1u);
   EXPECT_EQ(units_touched(65535, 2), 2u);

@@ -9,7 +9,7 @@
 namespace terrace {
 namespace {
 
-const PagedPlane kPlane{0, RegionId{1}, 4096, 64, 32};
+const PoolPlane kPlane{0, RegionId{1}, 4096, 64, 32};
 const Fragment kFragment{0, RegionId{1}, 0, 32};
 
 std::string ids(size_t count) {
@@ -42,7 +42,7 @@ TEST(RequestPlaces, BlockIdsNeedAPool) {
   ASSERT_TRUE(places.ok());
   expect_refused(places->next("", ids(1)), "without a paged pool");
   EXPECT_EQ(RequestPlaces::create("x").status().code(), StatusCode::kInvalidArgument);
-  const std::vector<PagedPlane> many(kSectionsMax + 1, kPlane);
+  const std::vector<PoolPlane> many(kSectionsMax + 1, kPlane);
   EXPECT_EQ(RequestPlaces::create(pack_planes(many)).status().code(), StatusCode::kInvalidArgument);
 }
 
@@ -64,7 +64,7 @@ TEST(RequestPlaces, FragmentsAreBoundedOverAllItems) {
 }
 
 TEST(RequestPlaces, PiecesAreBoundedOverAllItems) {
-  std::vector<PagedPlane> planes;
+  std::vector<PoolPlane> planes;
   for (uint64_t p = 0; p < kSectionsMax; ++p) {
     planes.push_back({p << 16, RegionId{1}, p << 16, 1, 1});
   }

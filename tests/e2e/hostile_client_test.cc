@@ -130,7 +130,7 @@ TEST_F(HostileClientTest, RequestsThatDoNotAddUpAreRefusedByCode) {
   EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument) << "both forms";
   request.mutable_items(0)->clear_fragments();
   EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument) << "no pool";
-  const PagedPlane wraps_too{0, RegionId{1}, 0, ~uint64_t{0}, 64};
+  const PoolPlane wraps_too{0, RegionId{1}, 0, ~uint64_t{0}, 64};
   request.set_pool(pack_planes({&wraps_too, 1}));
   EXPECT_EQ(fetch_code(&client, request), StatusCode::kInvalidArgument);
   proto::LookupRequest lookup;

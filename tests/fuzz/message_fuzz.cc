@@ -147,7 +147,7 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   delivery.crcs = {1, 2};
   proto::FetchRequest fetch;
   fetch.add_items()->set_fragments(pack_fragments(fragments));
-  const PagedPlane planes[] = {{0, RegionId{1}, 64, 4096, 512}, {2048, RegionId{2}, 0, 512, 512}};
+  const PoolPlane planes[] = {{0, RegionId{1}, 64, 4096, 512}, {2048, RegionId{2}, 0, 512, 512}};
   const uint32_t blocks[] = {3, 1, 2, 9};
   fetch.set_pool(pack_planes(planes));
   fetch.add_items()->set_blocks(pack_words(blocks));

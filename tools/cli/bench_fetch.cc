@@ -22,7 +22,7 @@ namespace {
 constexpr double kRatioMin = 0.85;
 constexpr double kCopyRatioMin = 0.9;
 constexpr double kCopyRatioMinUnfused = 0.75;
-constexpr double kRdmaRatioMin = 0.6;
+constexpr double kRdmaRatioMin = 0.7;
 constexpr double kCpuRatioMax = 1.3;
 constexpr double kRedisRatioMin = 1.5;
 constexpr double kCrcCostMax = 0.10;
