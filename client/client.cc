@@ -1,4 +1,6 @@
 // The thin front of the SDK: client/terrace.h onto client/core.h.
+#include <system_error>
+
 #include "client/core.h"
 #include "client/grpc_control.h"
 #include "client/terrace.h"
@@ -22,10 +24,16 @@ StatusOr<std::unique_ptr<Client>> Client::open(
                  std::to_string(controls.size()) + " control planes for " +
                      std::to_string(config.endpoints.size()) + " endpoints");
   }
-  auto client =
-      std::unique_ptr<Client>(new Client(std::make_unique<Core>(config, std::move(controls))));
-  TERRACE_RETURN_IF_ERROR(client->core_->open());
-  return client;
+  try {
+    auto client =
+        std::unique_ptr<Client>(new Client(std::make_unique<Core>(config, std::move(controls))));
+    TERRACE_RETURN_IF_ERROR(client->core_->open());
+    return client;
+  } catch (const std::system_error& failed) {  // a thread that the machine refuses
+    return error(StatusCode::kResourceExhausted,
+                 "client of " + std::to_string(config.endpoints.size()) +
+                     " nodes, a thread for each and one more: " + failed.what());
+  }
 }
 
 Client::Client(std::unique_ptr<Core> core) : core_(std::move(core)) {}
@@ -122,7 +130,7 @@ void Client::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
 uint32_t Client::layers_ready(OpId fetch) const {
   return core_->completions().layers(fetch);
 }
-std::vector<uint32_t> Client::keys_lost(OpId fetch) const {
+StatusOr<std::vector<uint32_t>> Client::keys_lost(OpId fetch) const {
   return core_->completions().keys_lost(fetch);
 }
 Status Client::wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout) {

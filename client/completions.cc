@@ -180,11 +180,11 @@ uint32_t Completions::layers(OpId op) const {
   return static_cast<uint32_t>(word_of(op) & (kLostBit - 1));
 }
 
-std::vector<uint32_t> Completions::keys_lost(OpId op) const {
+StatusOr<std::vector<uint32_t>> Completions::keys_lost(OpId op) const {
   std::vector<uint32_t> lost;
   const std::lock_guard lock(mutex_);
   const Slot* slot = find(op);
-  if (slot == nullptr) return lost;
+  if (slot == nullptr) return unknown();
   if (slot->state == State::live) {
     lost = slot->lost;
     std::sort(lost.begin(), lost.end());
@@ -199,7 +199,12 @@ std::vector<uint32_t> Completions::keys_lost(OpId op) const {
 
 Status Completions::wait_layer(OpId op, uint32_t layer, std::chrono::milliseconds timeout) {
   const auto ready = [&] { return layers(op) > layer; };
-  if (ready() && (word_of(op) & kLostBit) == 0) return ok_status();
+  // Both facts of one word: the slot may be used again between two looks.
+  const auto whole = [&] {
+    const uint64_t word = word_of(op);
+    return (word & (kLostBit - 1)) > layer && (word & kLostBit) == 0;
+  };
+  if (whole()) return ok_status();
   std::unique_lock lock(mutex_);
   layer_waiters_.fetch_add(1);
   const Slot* slot = nullptr;
@@ -209,7 +214,7 @@ Status Completions::wait_layer(OpId op, uint32_t layer, std::chrono::millisecond
   });
   layer_waiters_.fetch_sub(1);
   if (ready()) {
-    if ((word_of(op) & kLostBit) == 0) return ok_status();
+    if (whole()) return ok_status();
     return slot == nullptr ? unknown() : slot->lost_why;
   }
   if (!ended) {

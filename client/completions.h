@@ -38,7 +38,7 @@ class Completions {
   uint32_t layers(OpId op) const;
   /// See Client.
   Status wait_layer(OpId op, uint32_t layer, std::chrono::milliseconds timeout);
-  std::vector<uint32_t> keys_lost(OpId op) const;
+  StatusOr<std::vector<uint32_t>> keys_lost(OpId op) const;
   size_t drain(std::span<Completion> out);
   StatusOr<Completion> wait(OpId op, std::chrono::milliseconds timeout);
   int event_fd() const { return event_.get(); }

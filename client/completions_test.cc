@@ -164,10 +164,10 @@ TEST(Completions, LostKeysAreNamedBeforeTheLayersPassThem) {
   Completions completions(2);
   const OpId op = *completions.begin();
   completions.set_layers(op, 2);
-  EXPECT_TRUE(completions.keys_lost(op).empty());
+  EXPECT_TRUE(completions.keys_lost(op)->empty());
   completions.lose(op, std::vector<uint32_t>{7, 3}, error(StatusCode::kUnavailable, "node b died"));
   completions.lose(op, std::vector<uint32_t>{1}, error(StatusCode::kDataLoss, "later"));
-  EXPECT_EQ(completions.keys_lost(op), (std::vector<uint32_t>{1, 3, 7}));
+  EXPECT_EQ(*completions.keys_lost(op), (std::vector<uint32_t>{1, 3, 7}));
   EXPECT_EQ(completions.layers(op), 2u);
   EXPECT_EQ(completions.wait_layer(op, 1, milliseconds(10)).message(), "node b died")
       << "it is whole, but no longer for all keys";
@@ -178,9 +178,10 @@ TEST(Completions, LostKeysAreNamedBeforeTheLayersPassThem) {
   Completion completion = completion_of(op);
   completion.key_codes = {StatusCode::kOk, StatusCode::kNotFound, StatusCode::kOk};
   completions.publish(std::move(completion));
-  EXPECT_EQ(completions.keys_lost(op), std::vector<uint32_t>{1}) << "the codes have the last word";
+  EXPECT_EQ(*completions.keys_lost(op), std::vector<uint32_t>{1}) << "the codes have the last word";
   EXPECT_TRUE(completions.wait(op, milliseconds(0)).ok());
-  EXPECT_TRUE(completions.keys_lost(op).empty());
+  EXPECT_EQ(completions.keys_lost(op).status().code(), StatusCode::kNotFound)
+      << "taken: no list is not an empty list";
   const OpId next = *completions.begin();
   completions.set_layers(next, 1);
   EXPECT_TRUE(completions.wait_layer(next, 0, milliseconds(10)).ok()) << "a slot forgets";

@@ -99,6 +99,14 @@ void Client::Core::run(std::promise<Status>* started) {
 void Client::Core::close() {
   const std::lock_guard lock(close_mutex_);
   if (closed_.exchange(true)) return;
+  // First, so that no session takes the workers' end for its node's.
+  std::promise<void> quiet;
+  std::future<void> sessions_closed = quiet.get_future();
+  post_surely([this, &quiet] {
+    for (const Node& node : nodes_) node.session->close();
+    quiet.set_value();
+  });
+  sessions_closed.wait();
   for (const Node& node : nodes_) node.control->shut_down();
   for (const Node& node : nodes_) node.worker->stop();
   std::promise<void> closed;
@@ -108,7 +116,6 @@ void Client::Core::close() {
 }
 
 void Client::Core::close_on_loop(std::promise<void>* closed) {
-  for (const Node& node : nodes_) node.session->close();
   operations_->close([this, closed] { links_->all.close(new CloseOp(closed)); });
 }
 

@@ -86,6 +86,7 @@ class Client::Core {
   struct Opening;
   void open_on_worker(uint32_t node, const Info& info, Nanos timeout,
                       const std::shared_ptr<Opening>& opening);
+  void open_late(uint32_t node, const Info& info, NamespaceId ns);
   StatusOr<NamespaceId> open_on_all(const Info& info, Nanos timeout);
   /// Runs `work` on the loop and waits for its value, at most open_timeout.
   template <class Work>

@@ -9,6 +9,7 @@ namespace terrace {
 namespace {
 
 constexpr Nanos kRetryPeriod = milliseconds(20);
+constexpr Nanos kLateRetryPeriod = milliseconds(100);
 /// How long the other nodes get once one has answered.
 constexpr Nanos kOthersGrace = seconds(1);
 
@@ -16,6 +17,12 @@ constexpr Nanos kOthersGrace = seconds(1);
 bool is_absence(StatusCode code) {
   return code == StatusCode::kUnavailable || code == StatusCode::kUnauthenticated ||
          code == StatusCode::kDeadlineExceeded || code == StatusCode::kCancelled;
+}
+
+/// The node holds, or may not hold, something else under that name.
+bool is_refusal(StatusCode code) {
+  return code == StatusCode::kFailedPrecondition || code == StatusCode::kInvalidArgument ||
+         code == StatusCode::kPermissionDenied;
 }
 
 /// Waits until `all` holds, but once `one` does no longer than the grace.
@@ -124,7 +131,7 @@ StatusOr<NamespaceId> Client::Core::open_on_all(const Info& info, Nanos timeout)
                 std::to_string(config_.open_timeout.count()) + " ms");
   for (const StatusOr<uint32_t>& answer : answers) {
     // One that says no outweighs all that say yes: they hold another model's chunks.
-    if (!answer.ok() && !is_absence(answer.status().code())) return answer.status();
+    if (!answer.ok() && is_refusal(answer.status().code())) return answer.status();
     if (answer.ok()) {
       result = NamespaceId{*answer};
     } else if (!result.ok()) {
@@ -153,12 +160,31 @@ StatusOr<NamespaceId> Client::Core::open_namespace(const std::string& name,
     pause_caller(kRetryPeriod);
     TERRACE_RETURN_IF_ERROR(check_usable());
   }
-  // Those that have not got it get it as soon as they can. A session that opens from now on opens
-  // it too; one that opened just before it was known here must hear of it now.
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
-    if (namespaces_.wire(*ns, node).ok()) continue;
-    open_on_worker(node, info, deadline - clock_.now(), std::make_shared<Opening>());
+    if (!namespaces_.wire(*ns, node).ok()) open_late(node, info, *ns);
   }
   return ns;
+}
+
+/// Asks until the node has it or says no. Each session opens all namespaces that are known when it
+/// opens, so this is for one that opened just before, or whose control call alone was lost.
+void Client::Core::open_late(uint32_t node, const Info& info, NamespaceId ns) {
+  // When the worker is overloaded the next session brings it.
+  (void)nodes_[node].worker->post([this, node, info, ns] {
+    const NodeSession::State state = nodes_[node].session->state();
+    if (namespaces_.wire(ns, node).ok() || state == NodeSession::State::skipped ||
+        state == NodeSession::State::closed) {
+      return;
+    }
+    if (state == NodeSession::State::up) {
+      const StatusOr<uint32_t> wire = nodes_[node].control->open_namespace(
+          nodes_[node].session->secret(), info->name, info->canonical, kOthersGrace);
+      if (wire.ok() || !is_absence(wire.status().code())) {
+        return namespaces_.set_wire(ns, node, wire);
+      }
+    }
+    // In the queue again, so that the session's own attempts have their turn.
+    if (nodes_[node].worker->pause(kLateRetryPeriod)) open_late(node, info, ns);
+  });
 }
 }  // namespace terrace

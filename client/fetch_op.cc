@@ -20,6 +20,7 @@ Status ClientFetch::on_start(uint32_t ns) {
   request.set_deadline_ms(deadline_ms());
   request.set_priority(static_cast<uint32_t>(head.priority));
   tag_ = open_tag(0, true);
+  tell_layers();  // those of which nothing was asked for
   const Status sent = operations()->send(head.node, MessageKind::fetch_request, tag_, request);
   parts_.request.reset();  // large, and said once
   return sent;
@@ -58,12 +59,15 @@ void ClientFetch::on_write(const IncomingWrite& write) {
   ClientCounters& counters = *operations()->counters();
   counters.bytes_verified.add(check.bytes_verified() - verified);
   counters.crc_failures.add(check.crc_failures() - failures);
-  if (check.layers_ready() != layers_told_) {
-    layers_told_ = check.layers_ready();
-    operations()->set_layers(*this, layers_told_);
-  }
+  tell_layers();
   ++frames_landed_;
   finish_when_whole();
+}
+
+void ClientFetch::tell_layers() {
+  if (parts_.check->layers_ready() == layers_told_) return;
+  layers_told_ = parts_.check->layers_ready();
+  operations()->set_layers(*this, layers_told_);
 }
 
 void ClientFetch::on_message(uint32_t, const Message& message) {

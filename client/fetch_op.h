@@ -31,6 +31,7 @@ class ClientFetch final : public ClientOp {
   void release_memory() override { parts_.memory.release(); }
   void refuse(Status why);
   void finish_when_whole();
+  void tell_layers();
   StatusCode code_of(size_t item, const Status& why) const;
 
   Parts parts_;

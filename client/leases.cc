@@ -35,11 +35,7 @@ LeaseId Leases::bundle(std::vector<LeaseId> leases) {
   if (leases.size() == 1) return leases[0];
   const uint64_t id = kBundleBit | next_++;
   bundles_.emplace(id, std::move(leases));
-  oldest_.push_back(id);
-  if (oldest_.size() > kBundlesMax) {
-    bundles_.erase(oldest_.front());
-    oldest_.pop_front();
-  }
+  if (bundles_.size() > kBundlesMax) bundles_.erase(bundles_.begin());
   return LeaseId{id};
 }
 

@@ -3,8 +3,7 @@
 // anew, and its old leases are lost. Loop thread.
 #pragma once
 #include <cstdint>
-#include <deque>
-#include <unordered_map>
+#include <map>
 #include <vector>
 
 #include "base/limits.h"
@@ -35,8 +34,7 @@ class Leases {
   static constexpr uint64_t kLost = ~uint64_t{0};  // no node ever grants it
 
  private:
-  std::unordered_map<uint64_t, std::vector<LeaseId>> bundles_;
-  std::deque<uint64_t> oldest_;  // may name some that are forgotten
+  std::map<uint64_t, std::vector<LeaseId>> bundles_;  // oldest first
   uint64_t next_ = 1;
 };
 }  // namespace terrace

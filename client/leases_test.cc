@@ -46,5 +46,13 @@ TEST(Leases, TheOldestBundleIsForgottenFirst) {
   EXPECT_TRUE(leases.find(first).empty());
   EXPECT_EQ(leases.find(second).size(), 2u);
 }
+
+TEST(Leases, BundlesThatWereReleasedTakeNobodysPlace) {
+  Leases leases;
+  const std::vector<LeaseId> two = {Leases::pack({0, 1, 7}), Leases::pack({1, 1, 7})};
+  const LeaseId held = leases.bundle(two);
+  for (size_t i = 0; i < 3 * Leases::kBundlesMax; ++i) leases.forget(leases.bundle(two));
+  EXPECT_EQ(leases.find(held).size(), 2u);
+}
 }  // namespace
 }  // namespace terrace

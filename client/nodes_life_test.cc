@@ -198,6 +198,29 @@ TEST_F(NodesLifeTest, OpenNeedsOneNodeAndNamespacesNeedNoContradiction) {
   EXPECT_EQ(client_->nodes().size(), kNodes);
 }
 
+TEST_F(NodesLifeTest, ANamespaceThatOneNodeMissedComesToItWhileItsSessionLives) {
+  const auto answer = [&](const Status& status) {
+    const std::lock_guard lock(controls_[1]->mutex);
+    controls_[1]->refuse_namespace = status;
+  };
+  answer(error(StatusCode::kUnavailable, "the control call was lost"));
+  Fingerprint raw;
+  raw.model_id = "raw";
+  const auto ns = client_->open_namespace("late", raw);
+  ASSERT_TRUE(ns.ok()) << ns.status().to_string();
+  const uint64_t number = numbers_on(1, 1)[0];
+  store(number, 1000);
+  EXPECT_EQ(finish(fetch({number}, 1000, {}, *ns)).status.code(), StatusCode::kUnavailable);
+  ASSERT_TRUE(client_->nodes().at(1).up) << "the session is as it was";
+  answer(ok_status());
+  StatusCode code = StatusCode::kUnavailable;
+  const SystemClock clock;
+  for (const Nanos end = clock.now() + seconds(15); clock.now() < end && code != StatusCode::kOk;) {
+    code = finish(fetch({number}, 1000, {}, *ns)).status.code();
+  }
+  EXPECT_EQ(code, StatusCode::kOk);
+}
+
 TEST_F(NodesLifeTest, RandomTroubleNeverCostsAnotherNodesKeys) {
   constexpr uint64_t kObject = 40'000;
   constexpr uint64_t kKeys = 24;

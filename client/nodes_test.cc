@@ -235,7 +235,7 @@ TEST_F(NodesTest, LayersOfAllNodesMakeOneWatermark) {
           << "layer " << layer << " of " << number;
     }
   }
-  EXPECT_TRUE(client_->keys_lost(*op).empty());
+  EXPECT_TRUE(client_->keys_lost(*op)->empty());
   EXPECT_TRUE(finish(op).status.ok());
   EXPECT_EQ(client_->layers_ready(*op), 8u);
 
@@ -246,13 +246,13 @@ TEST_F(NodesTest, LayersOfAllNodesMakeOneWatermark) {
   const auto second = fetch(numbers, bytes, {}, ns);
   const SystemClock clock;
   for (const Nanos end = clock.now() + seconds(10);
-       clock.now() < end && client_->keys_lost(*second).empty();) {
+       clock.now() < end && client_->keys_lost(*second)->empty();) {
   }
   std::vector<uint32_t> wanted;
   for (const uint64_t number : numbers) {
     if (owner(number) == 1) wanted.push_back(static_cast<uint32_t>(number));
   }
-  EXPECT_EQ(client_->keys_lost(*second), wanted);
+  EXPECT_EQ(*client_->keys_lost(*second), wanted);
   EXPECT_EQ(client_->layers_ready(*second), 0u);
   EXPECT_EQ(client_->wait_layer(*second, 0, milliseconds(50)).code(),
             StatusCode::kDeadlineExceeded);

@@ -47,7 +47,7 @@ class ClientPut final : public ClientOp {
     StatusCode code = StatusCode::kOk;  // once settled
     uint64_t tag = 0;
     std::vector<RemoteSpan> places;    // where the node may read: by region and offset, disjoint;
-                                       // while it is asked or admitted
+                                       // until it is settled
     std::vector<uint64_t> starts;      // of the sections, in the object
     std::vector<bool> announced;       // sections that source_ready named
     std::deque<SectionRange> to_hash;  // announced, not yet sent

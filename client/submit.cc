@@ -46,6 +46,22 @@ std::string describe(std::span<const SectionSpec> sections) {
   return std::to_string(sections.size()) + " sections of " + std::to_string(bytes) + " bytes";
 }
 
+/// A block that two chunks, or two parts of one, would be written to holds the wrong bytes of one
+/// of them, though each was right when it came.
+Status check_distinct(std::span<const FetchItem> items) {
+  std::vector<uint32_t> ids;
+  for (const FetchItem& item : items) {
+    if (ids.size() + item.block_ids.size() > size_t{kNodesMax} * kBlockIdsPerRequestMax) {
+      return bad("fetch: more block ids than " + std::to_string(kNodesMax) + " requests take");
+    }
+    ids.insert(ids.end(), item.block_ids.begin(), item.block_ids.end());
+  }
+  std::sort(ids.begin(), ids.end());
+  const auto twice = std::adjacent_find(ids.begin(), ids.end());
+  if (twice == ids.end()) return ok_status();
+  return bad("fetch: block " + std::to_string(*twice) + " would be written to twice");
+}
+
 std::string in_item(size_t item, const Status& status) {
   return "item " + std::to_string(item) + ": " + status.message();
 }
@@ -215,6 +231,7 @@ StatusOr<OpId> Client::Core::fetch(NamespaceId ns, std::span<const FetchItem> it
                                    const FetchOptions& options) {
   TERRACE_RETURN_IF_ERROR(check_submit(options));
   TERRACE_RETURN_IF_ERROR(check_count("fetch, items", items.size(), kKeysPerRequestMax));
+  TERRACE_RETURN_IF_ERROR(check_distinct(items));
   TERRACE_ASSIGN_OR_RETURN(const Info info, namespaces_.find(ns));
   Join::Parts join{items.size(), split(owners_, items), true, nullptr};
   return submit_shares(std::move(join), ns, options,

@@ -14,8 +14,8 @@
 //   Nothing calls back into the engine: completions wait to be drained, an eventfd says when.
 // - Completed means no further access to your memory, whatever the code: done, cancelled, expired.
 // - One operation may name keys of many nodes: it has one id, one completion, and codes in the
-// order
-//   of its keys. A node that is late, dead or skipped costs the keys that lie there, no others.
+//   order of its keys. A node that is dead or skipped costs the keys that lie there, no others; one
+//   that is silent also holds up layers, until three operations expired and it is skipped.
 // - kNotFound, kDataLoss, kAborted, kUnavailable and kDeadlineExceeded on a key mean "compute it".
 //   Destination bytes of a key whose code is not kOk are undefined; kNotFound leaves them alone.
 // - No exceptions cross this surface. A process that forked must open its own client: calls on the
@@ -111,6 +111,7 @@ struct FetchItem {
   ChunkKey key;
   std::span<const Fragment> fragments{};  // what goes where; any order, may leave gaps
   /// The chunk's part of the block table, first token to last: blocks of the options' pool.
+  /// No block twice in one fetch; segments whose blocks overlap in memory are the engine's mistake.
   std::span<const uint32_t> block_ids{};
 };
 
@@ -307,15 +308,17 @@ class Client {
 
   /// Of a fetch: layers 0 .. n-1 of the need order are whole and verified for every key that can
   /// still succeed, over all nodes. Lock-free; the engine may read those bytes at once. 0 for an
-  /// unknown op. A raw object is one layer. A key that fails while its node goes on holds it at the
-  /// first layer it lacks until that node is through with its other keys. After that, or at once
-  /// when the node is lost or skipped, the key is lost: it holds nothing up any more, and
-  /// keys_lost() names it before layers_ready() passes it. So whoever polls asks keys_lost() after
-  /// this, and reads no byte of a lost key; wait_layer() does that by itself.
+  /// unknown op; after its completion was taken, the last word or 0. A raw object is one layer. A
+  /// key that fails while its node goes on holds it at the first layer it lacks until that node is
+  /// through with its other keys. After that, or at once when the node is lost or skipped, the key
+  /// is lost: it holds nothing up any more, and keys_lost() names it before layers_ready() passes
+  /// it. So whoever polls asks keys_lost() after this, and reads no byte of a lost key;
+  /// wait_layer() does that by itself.
   uint32_t layers_ready(OpId fetch) const;
   /// Keys of a fetch that are given up, as indexes of its items; once it has ended, all whose code
-  /// is not kOk. Empty for an unknown op. Before the end only fetches over several nodes have any.
-  std::vector<uint32_t> keys_lost(OpId fetch) const;
+  /// is not kOk. Before the end only fetches over several nodes have any. kNotFound: unknown, or
+  /// its completion was taken, whose key_codes then say it; no list is not an empty list.
+  StatusOr<std::vector<uint32_t>> keys_lost(OpId fetch) const;
   /// Blocks until layers_ready(op) > layer, or the operation has ended. OK: the layer is whole for
   /// every key. Otherwise, when a key is lost, why the first one was: if layers_ready(op) > layer,
   /// the layer is there for all keys but keys_lost(op), and the engine may go on with those.

@@ -16,7 +16,7 @@
 namespace terrace {
 
 /// Of the control and the data protocol together; a session of another version is refused.
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 enum class MessageKind : uint16_t {
   lookup_request = 1,

@@ -17,10 +17,13 @@ Status PlaceBudget::take(const FragmentMap& map, size_t planes) {
   const size_t fragments = map.fragments().size();
   const size_t blocks = map.blocks().size();
   const uint64_t pieces = uint64_t{blocks} * planes;
+  const size_t runs = map.runs().size();
   if (fragments > fragments_) return over("fragments", kFragmentsPerRequestMax);
   if (blocks > blocks_) return over("block ids", kBlockIdsPerRequestMax);
   if (pieces > pieces_) return over("block ids times planes", kPagedPiecesPerRequestMax);
+  if (runs > runs_) return over("runs of bytes with gaps between them", kFragmentsPerRequestMax);
   fragments_ -= fragments;
+  runs_ -= runs;
   blocks_ -= blocks;
   pieces_ -= pieces;
   return ok_status();

@@ -18,6 +18,7 @@ class PlaceBudget {
 
  private:
   size_t fragments_ = kFragmentsPerRequestMax;
+  size_t runs_ = kFragmentsPerRequestMax;  // what a map holds in memory besides
   size_t blocks_ = kBlockIdsPerRequestMax;
   uint64_t pieces_ = kPagedPiecesPerRequestMax;
 };

@@ -63,15 +63,26 @@ TEST(RequestPlaces, FragmentsAreBoundedOverAllItems) {
   expect_refused(places->next(pack_fragments({&kFragment, 1}), ""), "fragments");
 }
 
+TEST(RequestPlaces, RunsAreBoundedOverAllItems) {
+  std::vector<PoolPlane> planes;  // with gaps: each plane is a run of its own, in every item
+  for (uint64_t p = 0; p < kSectionsMax; ++p) planes.push_back({2 * p, RegionId{1}, 2 * p, 1, 1});
+  auto places = RequestPlaces::create(pack_planes(planes));
+  ASSERT_TRUE(places.ok());
+  for (size_t left = kFragmentsPerRequestMax; left > 0; left -= kSectionsMax) {
+    ASSERT_TRUE(places->next("", ids(1)).ok());
+  }
+  expect_refused(places->next("", ids(1)), "runs of bytes");
+}
+
 TEST(RequestPlaces, PiecesAreBoundedOverAllItems) {
-  std::vector<PoolPlane> planes;
+  constexpr uint64_t kMost = kPagedPiecesPerRequestMax / kSectionsMax;
+  std::vector<PoolPlane> planes;  // without gaps, for kMost blocks
   for (uint64_t p = 0; p < kSectionsMax; ++p) {
-    planes.push_back({p << 16, RegionId{1}, p << 16, 1, 1});
+    planes.push_back({p * kMost, RegionId{1}, p << 16, 1, 1});
   }
   auto places = RequestPlaces::create(pack_planes(planes));
   ASSERT_TRUE(places.ok());
-  const size_t most = kPagedPiecesPerRequestMax / kSectionsMax;
-  ASSERT_TRUE(places->next("", ids(most)).ok());
+  ASSERT_TRUE(places->next("", ids(kMost)).ok());
   expect_refused(places->next("", ids(1)), "block ids times planes");
 }
 }  // namespace

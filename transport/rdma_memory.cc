@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace terrace {
 namespace {
@@ -58,7 +59,8 @@ Status RdmaMemory::register_bounce(std::span<std::byte> memory) {
   made->state = State::known;
   made->users = 1;
   count(*made, true);
-  registrations_.emplace(key_of(memory, RdmaAccess::own), std::move(made));
+  made->serial = next_serial_++;
+  registrations_.emplace(key_of(memory, RdmaAccess::own, made->serial), std::move(made));
   return ok_status();
 }
 
@@ -107,6 +109,10 @@ void RdmaMemory::landed(const Shared& registration) {
     for (const Slice& slice : of_card) registration->failure.update(slice.result);
   }
   const bool wanted = !registration->unwanted.load(std::memory_order_relaxed);
+  if (!wanted) {
+    registration->failure.update(
+        error(StatusCode::kUnavailable, "given up while a card learned it"));
+  }
   const bool known = wanted && registration->failure.ok();
   registration->state = known ? State::known : State::failed;
   if (known) {
@@ -140,10 +146,25 @@ void RdmaMemory::count(const Registration& registration, bool added) const {
   }
 }
 
+RdmaMemory::Shared RdmaMemory::find_shared(std::span<const std::byte> memory,
+                                           RdmaAccess access) const {
+  const Key first = key_of(memory, access, 0);
+  for (auto it = registrations_.lower_bound(first); it != registrations_.end(); ++it) {
+    const Registration& found = *it->second;
+    if (found.memory.data() != memory.data() || found.memory.size() != memory.size() ||
+        found.access != access) {
+      break;
+    }
+    const bool given_up_perhaps = access == RdmaAccess::peers && found.state == State::flying;
+    if (!found.dmabuf && !given_up_perhaps) return it->second;
+  }
+  return nullptr;
+}
+
 /// One that failed is tried again.
 RdmaMemory::Shared RdmaMemory::acquire(std::span<std::byte> memory, RdmaAccess access, Fd dmabuf,
                                        uint64_t offset) {
-  Shared& registration = registrations_[key_of(memory, access)];
+  Shared registration = dmabuf ? nullptr : find_shared(memory, access);
   const bool fresh = registration == nullptr;
   if (fresh) {
     registration = std::make_shared<Registration>();
@@ -151,6 +172,8 @@ RdmaMemory::Shared RdmaMemory::acquire(std::span<std::byte> memory, RdmaAccess a
     registration->access = access;
     registration->dmabuf = std::move(dmabuf);
     registration->dmabuf_offset = offset;
+    registration->serial = next_serial_++;
+    registrations_.emplace(key_of(memory, access, registration->serial), registration);
   }
   ++registration->users;
   if (fresh || registration->state == State::failed) launch(registration);
@@ -159,7 +182,7 @@ RdmaMemory::Shared RdmaMemory::acquire(std::span<std::byte> memory, RdmaAccess a
 
 void RdmaMemory::release(const Shared& registration) {
   if (--registration->users > 0) return;
-  registrations_.erase(key_of(registration->memory, registration->access));
+  registrations_.erase(key_of(registration->memory, registration->access, registration->serial));
   registration->unwanted.store(true, std::memory_order_relaxed);
   if (registration->state != State::known) return;  // flying: it is dropped when it lands
   count(*registration, false);
@@ -204,16 +227,20 @@ void RdmaMemory::when_known(RegionId region, Op* op) {
 
 void RdmaMemory::expect(std::span<std::byte> memory) {
   if (memory.empty() || closing_) return;
-  if (expected_ >= kExpectedMax) return metrics_->registration_failures.add();
+  if (expected_ >= kExpectedMax) {
+    spdlog::warn("event=rdma_not_registered bytes={} limit={} advice=\"larger slabs\"",
+                 memory.size(), kExpectedMax);
+    return metrics_->registration_failures.add();
+  }
   ++expected_;
   (void)acquire(memory, RdmaAccess::own, Fd(), 0);
 }
 
 void RdmaMemory::forget(std::span<std::byte> memory) {
-  const auto it = registrations_.find(key_of(memory, RdmaAccess::own));
-  if (it == registrations_.end()) return;
+  const Shared registration = find_shared(memory, RdmaAccess::own);
+  if (registration == nullptr) return;
   --expected_;
-  release(Shared(it->second));
+  release(registration);
 }
 
 void RdmaMemory::close() {
@@ -225,11 +252,13 @@ void RdmaMemory::close() {
 
 RdmaMemory::Local RdmaMemory::find_local(size_t card, std::span<const std::byte> memory) const {
   const auto at = reinterpret_cast<uintptr_t>(memory.data());
-  auto it = registrations_.upper_bound({at, SIZE_MAX, RdmaAccess::peers});
-  for (int looked = 0; looked < kCandidatesMax && it != registrations_.begin(); ++looked) {
+  auto it = registrations_.upper_bound({at, SIZE_MAX, RdmaAccess::peers, UINT64_MAX});
+  for (int looked = 0; looked < kCandidatesMax && it != registrations_.begin();) {
     const Registration& candidate = *(--it)->second;
     const size_t offset = at - std::get<0>(it->first);
-    if (candidate.state != State::known || offset >= candidate.memory.size()) continue;
+    if (candidate.state != State::known) continue;
+    ++looked;
+    if (offset >= candidate.memory.size()) continue;
     const size_t slice = offset / kSliceBytes;
     const size_t end = std::min((slice + 1) * kSliceBytes, candidate.memory.size());
     return {.key = candidate.slices[card][slice].keys->local,

@@ -42,7 +42,9 @@ class RdmaMemory {
   ~RdmaMemory();
 
   /// For this side's operations and, by grants, for those of peers. The same memory again shares
-  /// the registration. With `dmabuf`, which is kept with the region: RdmaCard::learn_dmabuf().
+  /// a registration that is known; never one that flies, which its owner may have given up with the
+  /// memory, nor a dmabuf's, whose address says nothing of what lies there. With `dmabuf`, which is
+  /// kept with the region: RdmaCard::learn_dmabuf().
   void add_region(RegionId region, std::span<std::byte> memory, Fd dmabuf = Fd(),
                   uint64_t offset = 0);
   /// Not while it is being registered. No card knows the memory afterwards, unless another region
@@ -95,17 +97,20 @@ class RdmaMemory {
     std::atomic<bool> unwanted{false};       // given up while it flies: what has not begun does not
     size_t jobs_left = 0;
     size_t users = 0;  // regions, or calls of expect()
+    uint64_t serial = 0;
     Status failure;
     std::vector<Op*> waiting;
   };
   using Shared = std::shared_ptr<Registration>;
-  using Key = std::tuple<uintptr_t, size_t, RdmaAccess>;
+  using Key = std::tuple<uintptr_t, size_t, RdmaAccess, uint64_t>;  // address .. serial
 
   RdmaMemory(BufferPool large, BufferPool small, Loop* loop, std::vector<const RdmaCard*> cards,
              RdmaMetrics* metrics, std::function<void()> settled);
-  static Key key_of(std::span<const std::byte> memory, RdmaAccess access) {
-    return {reinterpret_cast<uintptr_t>(memory.data()), memory.size(), access};
+  static Key key_of(std::span<const std::byte> memory, RdmaAccess access, uint64_t serial) {
+    return {reinterpret_cast<uintptr_t>(memory.data()), memory.size(), access, serial};
   }
+  /// One of exactly this memory that may be shared; null.
+  Shared find_shared(std::span<const std::byte> memory, RdmaAccess access) const;
   Status register_bounce(std::span<std::byte> memory);
   Shared acquire(std::span<std::byte> memory, RdmaAccess access, Fd dmabuf, uint64_t offset);
   void release(const Shared& registration);
@@ -123,6 +128,7 @@ class RdmaMemory {
   BufferPool small_;
   std::map<Key, Shared> registrations_;  // by address: of nearest starts, the longest is last
   std::map<RegionId, Shared> regions_;
+  uint64_t next_serial_ = 0;
   size_t expected_ = 0;
   bool closing_ = false;
   RdmaWorkers workers_;  // last: its threads use the rest

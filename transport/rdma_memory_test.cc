@@ -230,8 +230,8 @@ TEST_F(RdmaMemoryTest, SlicesAndCardsAreLearnedAtOnceByAFewThreads) {
 
 TEST_F(RdmaMemoryTest, TheSameMemoryIsLearnedOnce) {
   memory->add_region(kOne, bytes);
-  memory->add_region(kTwo, bytes);
   ASSERT_TRUE(known(kOne).ok());
+  memory->add_region(kTwo, bytes);
   ASSERT_TRUE(known(kTwo).ok());
   EXPECT_EQ(cards[0].learned(), kBounce + 1);
   memory->remove_region(kOne);
@@ -248,6 +248,27 @@ TEST_F(RdmaMemoryTest, TheSameMemoryIsLearnedOnce) {
   memory->forget(bytes);
   ASSERT_TRUE(turn_until([&] { return cards[1].known() == kBounce + 1; }));
   EXPECT_TRUE(covers(bytes));
+}
+
+/// Who registered first may have given up, unmapped the memory and mapped other pages there.
+TEST_F(RdmaMemoryTest, ARegionThatFliesIsNotShared) {
+  shut(true);
+  memory->add_region(kOne, bytes);
+  for (SlowCard& card : cards) card.wait_inside(1);
+  memory->add_region(kTwo, bytes);
+  for (SlowCard& card : cards) card.wait_inside(2);
+  shut(false);
+  ASSERT_TRUE(known(kOne).ok());
+  ASSERT_TRUE(known(kTwo).ok());
+  EXPECT_EQ(cards[0].learned(), kBounce + 2);
+  std::vector<RdmaGrantEntry> first, second;
+  memory->find_remote(0, kOne, bytes, &first);
+  memory->find_remote(0, kTwo, bytes, &second);
+  EXPECT_NE(first[0].key, second[0].key);
+  memory->remove_region(kOne);
+  EXPECT_TRUE(covers(bytes));
+  memory->remove_region(kTwo);
+  EXPECT_EQ(cards[0].known(), kBounce);
 }
 
 TEST_F(RdmaMemoryTest, WhatIsForgottenWhileItFliesIsNeverUsed) {

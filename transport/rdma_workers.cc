@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/cpu.h"
 
 namespace terrace {
 namespace {
@@ -10,7 +11,8 @@ namespace {
 constexpr Nanos kMailboxRetry = milliseconds(1);
 }  // namespace
 
-RdmaWorkers::RdmaWorkers(Loop* loop, size_t threads_max) : loop_(loop), threads_max_(threads_max) {
+RdmaWorkers::RdmaWorkers(Loop* loop, size_t threads_max)
+    : loop_(loop), threads_max_(threads_max), cpus_(cpus_of_this_thread()) {
   TERRACE_CHECK(threads_max > 0);
 }
 
@@ -37,6 +39,7 @@ void RdmaWorkers::add(Task work, Task ended) {
 }
 
 void RdmaWorkers::run() {
+  (void)pin_this_thread(cpus_);  // else it stays with the loop that started it
   std::unique_lock lock(mutex_);
   while (true) {
     ++free_threads_;

@@ -14,7 +14,8 @@ namespace terrace {
 
 class RdmaWorkers {
  public:
-  /// Threads start when there is work for them, at most `threads_max`.
+  /// Threads start when there is work for them, at most `threads_max`. They run where the thread
+  /// that makes this may run, though the loop be pinned later.
   RdmaWorkers(Loop* loop, size_t threads_max);
   /// idle().
   ~RdmaWorkers();
@@ -35,6 +36,7 @@ class RdmaWorkers {
 
   Loop* const loop_;
   const size_t threads_max_;
+  const std::vector<uint32_t> cpus_;
   size_t unended_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -162,10 +162,13 @@ TEST_P(Paged, ABlockThatIsNotThereIsRefusedBeforeAnythingMoves) {
   const FetchItem item{keys_[0], {}, blocks};
   FetchOptions options;
   options.pool = to_.pool;
-  const auto op = client_.sdk().fetch(client_.ns(), {&item, 1}, options);
+  auto op = client_.sdk().fetch(client_.ns(), {&item, 1}, options);
   EXPECT_EQ(op.status().code(), StatusCode::kInvalidArgument);
   EXPECT_NE(op.status().message().find("item 0: a place of"), std::string::npos)
       << op.status().to_string();
+  const FetchItem same[] = {{keys_[0], {}, to_.blocks_of(0)}, {keys_[1], {}, to_.blocks_of(0)}};
+  op = client_.sdk().fetch(client_.ns(), same, options);
+  EXPECT_NE(op.status().message().find("written to twice"), std::string::npos);
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, Paged, testing::Values(DataPath::tcp, DataPath::shm), name_of_path);
