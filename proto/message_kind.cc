@@ -173,16 +173,13 @@ StatusOr<std::vector<uint64_t>> unpack_ids(std::string_view bytes, size_t max) {
 }
 
 std::string pack_words(std::span<const uint32_t> words) {
-  ByteWriter w;
-  for (uint32_t word : words) w.u32(word);
-  return w.take();
+  return {reinterpret_cast<const char*>(words.data()), words.size_bytes()};
 }
 
 StatusOr<std::vector<uint32_t>> unpack_words(std::string_view bytes, size_t max) {
   TERRACE_RETURN_IF_ERROR(check_count(bytes, sizeof(uint32_t), max, "words"));
   std::vector<uint32_t> words(bytes.size() / sizeof(uint32_t));
-  ByteReader in(bytes);
-  for (uint32_t& word : words) word = in.u32();
+  ByteReader(bytes).raw(words.data(), bytes.size());
   return words;
 }
 
