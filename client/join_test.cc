@@ -54,8 +54,8 @@ TEST(Join, InfosAndLeasesOfALookupAndTheConclusion) {
   parts.conclude = [](Completion* out) { out->longest = static_cast<uint32_t>(out->keys.size()); };
   Join join(std::move(parts));
   Completion first, second;
-  for (const uint64_t bytes : {1, 2, 3}) first.keys.push_back({StatusCode::kOk, 0, 0, bytes, 0});
-  for (const uint64_t bytes : {4, 5}) second.keys.push_back({StatusCode::kOk, 0, 0, bytes, 0});
+  for (const uint64_t bytes : {1u, 2u, 3u}) first.keys.push_back({StatusCode::kOk, 0, 0, bytes, 0});
+  for (const uint64_t bytes : {4u, 5u}) second.keys.push_back({StatusCode::kOk, 0, 0, bytes, 0});
   second.lease = LeaseId{9};
   join.ended(1, "b:1", second);
   join.ended(0, "a:1", first);
