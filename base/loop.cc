@@ -62,7 +62,8 @@ class Loop::Wake final : public IoOp {
 
 StatusOr<std::unique_ptr<Loop>> Loop::create(const Options& options, const Clock* clock) {
   // The kernel takes the ring's pages near the CPU that asks.
-  const std::vector<uint32_t> before = cpus_of_this_thread();
+  std::vector<uint32_t> before;
+  if (!options.cpus.empty()) before = cpus_of_this_thread();
   if (!options.cpus.empty()) TERRACE_RETURN_IF_ERROR(pin_this_thread(options.cpus));
   StatusOr<std::unique_ptr<Ring>> opened = Ring::open(options.ring_entries);
   if (!options.cpus.empty()) TERRACE_RETURN_IF_ERROR(pin_this_thread(before));

@@ -165,23 +165,10 @@ TEST_F(ClientTest, ABatchOfPutsAndSourcesAnnouncedOneByOne) {
   constexpr uint32_t kItems = 40;  // more than go on the wire at once
   constexpr uint32_t kSections = 6;
   constexpr uint64_t kSectionBytes = 70'000;
-  const std::vector<SectionSpec> sections(kSections,
-                                          {SectionKind::raw, Codec::identity, 0, kSectionBytes});
-  std::vector<Fragment> fragments;
-  std::vector<PutItem> items(kItems);
-  for (uint32_t i = 0; i < kItems; ++i) {
-    fragments.push_back({0, region_, uint64_t{i} * 6 * kSectionBytes / 2, 6 * kSectionBytes});
-  }
-  Prng prng(5);
-  prng.fill(memory_);
-  for (uint32_t i = 0; i < kItems; ++i) {
-    items[i].key = key_of(i);
-    items[i].sections = sections;
-    items[i].fragments = {&fragments[i], 1};
-  }
+  constexpr uint64_t kStride = 6 * kSectionBytes / 2;
   PutOptions layerwise;
   layerwise.sources_ready = false;
-  const auto op = client_->put(ns_, items, layerwise);
+  const auto op = put_all(kItems, kSections, kSectionBytes, kStride, layerwise);
   ASSERT_TRUE(op.ok()) << op.status().to_string();
   EXPECT_EQ(client_->unregister_memory(region_).code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(client_->source_ready(*op, kItems, 0, 1).code(), StatusCode::kInvalidArgument);
@@ -194,7 +181,7 @@ TEST_F(ClientTest, ABatchOfPutsAndSourcesAnnouncedOneByOne) {
   const Completion done = finish(op);
   ASSERT_TRUE(done.status.ok()) << done.status.to_string();
   for (uint32_t i = 0; i < kItems; ++i) {
-    EXPECT_TRUE(memory_is(fragments[i].offset, node_->get(key_of(i)))) << i;
+    EXPECT_TRUE(memory_is(i * kStride, node_->get(key_of(i)))) << i;
   }
   EXPECT_EQ(client_->source_ready(*op, 0, 0, 1).code(), StatusCode::kNotFound);
   EXPECT_TRUE(client_->unregister_memory(region_).ok());

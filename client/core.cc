@@ -100,13 +100,7 @@ void Client::Core::close() {
   const std::lock_guard lock(close_mutex_);
   if (closed_.exchange(true)) return;
   // First, so that no session takes the workers' end for its node's.
-  std::promise<void> quiet;
-  std::future<void> sessions_closed = quiet.get_future();
-  post_surely([this, &quiet] {
-    for (const Node& node : nodes_) node.session->close();
-    quiet.set_value();
-  });
-  sessions_closed.wait();
+  for_sessions([](NodeSession* session) { session->close(); });
   for (const Node& node : nodes_) node.control->shut_down();
   for (const Node& node : nodes_) node.worker->stop();
   std::promise<void> closed;
@@ -121,6 +115,16 @@ void Client::Core::close_on_loop(std::promise<void>* closed) {
 
 void Client::Core::post_surely(Task task) {
   while (!loop_->post(task).ok()) pause_caller(kMailboxRetry);
+}
+
+void Client::Core::for_sessions(const std::function<void(NodeSession*)>& work) {
+  std::promise<void> worked;
+  std::future<void> done = worked.get_future();
+  post_surely([this, &work, &worked] {
+    for (const Node& node : nodes_) work(node.session);
+    worked.set_value();
+  });
+  done.wait();
 }
 
 template <class Work>

@@ -79,6 +79,8 @@ class Client::Core {
   void close_on_loop(std::promise<void>* closed);
   /// Posts even when the mailbox is full, by trying again.
   void post_surely(Task task);
+  /// Runs `work` on the loop for each node's session; waits for it.
+  void for_sessions(const std::function<void(NodeSession*)>& work);
   /// Only in calls that may block.
   static void pause_caller(Nanos time);
   void first_attempt(uint32_t node, const Status& result);

@@ -78,12 +78,7 @@ Status Client::Core::open() {
   TERRACE_RETURN_IF_ERROR(first_answers());
   // Others are there: keys of those that are not shall not wait for them.
   if (nodes_.size() == 1) return ok_status();
-  std::promise<void> told;
-  post_surely([this, &told] {
-    for (const Node& node : nodes_) node.session->skip_unless_up();
-    told.set_value();
-  });
-  told.get_future().wait();
+  for_sessions([](NodeSession* session) { session->skip_unless_up(); });
   return ok_status();
 }
 

@@ -63,6 +63,7 @@ StatusOr<PagedPool> planes_of(const ObjectShape& shape, std::span<const PoolSegm
 Status ItemPlaces::use_pool(std::span<const PoolSegment> pool) {
   if (pool.empty()) return ok_status();
   TERRACE_ASSIGN_OR_RETURN(PagedPool planes, planes_of(*shape_, pool));
+  packed_pool_ = pack_planes(planes);
   pool_ = std::make_shared<const PagedPool>(std::move(planes));
   return ok_status();
 }
@@ -112,12 +113,8 @@ StatusOr<FragmentMap> ItemPlaces::next(std::span<const Fragment> fragments,
     TERRACE_ASSIGN_OR_RETURN(
         map, FragmentMap::create_paged(pool_, {block_ids.begin(), block_ids.end()}));
   }
-  TERRACE_RETURN_IF_ERROR(budget_.take(map, pool_ == nullptr ? 0 : pool_->size()));
+  TERRACE_RETURN_IF_ERROR(budget_.take(map));
   TERRACE_RETURN_IF_ERROR(use(map));
   return map;
-}
-
-std::string ItemPlaces::packed_pool() const {
-  return pool_ == nullptr ? std::string() : pack_planes(*pool_);
 }
 }  // namespace terrace

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <string>
 
 #include "client/namespaces.h"
 #include "client/regions.h"
@@ -26,7 +27,7 @@ class ItemPlaces {
   StatusOr<FragmentMap> next(std::span<const Fragment> fragments,
                              std::span<const uint32_t> block_ids);
   /// As it travels; empty: none.
-  std::string packed_pool() const;
+  const std::string& packed_pool() const { return packed_pool_; }
   RegionUses take_memory() { return std::move(memory_); }
 
  private:
@@ -35,6 +36,7 @@ class ItemPlaces {
 
   const std::shared_ptr<const ObjectShape> shape_;
   std::shared_ptr<const PagedPool> pool_;
+  std::string packed_pool_;
   RegionUses memory_;
   PlaceBudget budget_;
 };

@@ -1,23 +1,19 @@
 // client/nodes_fixture.h - for tests: a client of three FakeNodes, and objects where they belong.
 #pragma once
-#include <gtest/gtest.h>
-
 #include <array>
 
-#include "base/prng.h"
 #include "base/rendezvous.h"
 #include "client/fake_node.h"
-#include "client/terrace.h"
+#include "client/sdk_fixture.h"
 
 namespace terrace {
 
-class NodesFixture : public ::testing::Test {
+class NodesFixture : public SdkFixture {
  protected:
   using milliseconds = std::chrono::milliseconds;
   using seconds = std::chrono::seconds;
   using Fault = FakeNode::Fault;
   static constexpr uint32_t kNodes = 3;
-  static constexpr std::byte kGuard{0xA5};
   static constexpr uint64_t kMemoryBytes = 32 << 20;
 
   void SetUp() override {
@@ -29,18 +25,12 @@ class NodesFixture : public ::testing::Test {
     config_.endpoints = {"a:1", "b:2", "c:3"};
     open();
   }
-  void TearDown() override { client_.reset(); }
+  void TearDown() override { client_.reset(); }  // before the nodes
   void open() {
     memory_.assign(kMemoryBytes, kGuard);
     auto client = Client::open(config_, FakeControl::channels(controls_));
     ASSERT_TRUE(client.ok()) << client.status().to_string();
-    client_ = *std::move(client);
-    region_ = *client_->register_memory(memory_);
-    Fingerprint raw;
-    raw.model_id = "raw";
-    const auto ns = client_->open_namespace("raw", raw);
-    ASSERT_TRUE(ns.ok()) << ns.status().to_string();
-    ns_ = *ns;
+    use_client(*std::move(client));
   }
   /// From now on nobody listens at this node.
   void kill(uint32_t node) {
@@ -64,11 +54,6 @@ class NodesFixture : public ::testing::Test {
     return false;
   }
 
-  static ChunkKey key_of(uint64_t number) {
-    ChunkKey key;
-    Prng(number).fill(key.digest);
-    return key;
-  }
   static std::vector<ChunkKey> keys_of(const std::vector<uint64_t>& numbers) {
     std::vector<ChunkKey> keys;
     for (const uint64_t number : numbers) keys.push_back(key_of(number));
@@ -82,11 +67,6 @@ class NodesFixture : public ::testing::Test {
       if (owner(first) == node) numbers.push_back(first);
     }
     return numbers;
-  }
-  static std::vector<std::byte> content(uint64_t number, uint64_t bytes) {
-    std::vector<std::byte> out(bytes);
-    Prng(number * 31 + 7).fill(out);
-    return out;
   }
   void store(uint64_t number, uint64_t bytes) {
     nodes_[owner(number)]->add(key_of(number), content(number, bytes));
@@ -104,30 +84,9 @@ class NodesFixture : public ::testing::Test {
     }
     return client_->fetch(ns == NamespaceId{0} ? ns_ : ns, items, options);
   }
-  Completion finish(const StatusOr<OpId>& op) {
-    EXPECT_TRUE(op.ok()) << op.status().to_string();
-    if (!op.ok()) return {};
-    auto done = client_->wait(*op, seconds(15));
-    EXPECT_TRUE(done.ok()) << done.status().to_string();
-    return done.ok() ? *std::move(done) : Completion{};
-  }
-  bool memory_is(uint64_t offset, const std::vector<std::byte>& expected) const {
-    return std::equal(expected.begin(), expected.end(),
-                      memory_.begin() + static_cast<ptrdiff_t>(offset));
-  }
-  bool guarded(uint64_t begin, uint64_t end) const {
-    return std::all_of(memory_.begin() + static_cast<ptrdiff_t>(begin),
-                       memory_.begin() + static_cast<ptrdiff_t>(end),
-                       [](std::byte b) { return b == kGuard; });
-  }
-
   ClientConfig config_;
   const Rendezvous owners_{std::vector<std::string>{"a:1", "b:2", "c:3"}};
   std::array<std::unique_ptr<FakeNode>, kNodes> nodes_;
   std::array<std::shared_ptr<FakeControl::Shared>, kNodes> controls_;
-  std::unique_ptr<Client> client_;  // goes before the memory and the nodes
-  std::vector<std::byte> memory_;
-  RegionId region_{};
-  NamespaceId ns_{};
 };
 }  // namespace terrace

@@ -64,22 +64,10 @@ TEST_F(NodesTest, APutGoesToTheOwnersSectionBySection) {
   constexpr uint32_t kItems = 60;
   constexpr uint32_t kSections = 4;
   constexpr uint64_t kSectionBytes = 70'000;
-  const std::vector<SectionSpec> sections(kSections,
-                                          {SectionKind::raw, Codec::identity, 0, kSectionBytes});
-  Prng(5).fill(memory_);
-  std::vector<Fragment> fragments;
-  std::vector<PutItem> items(kItems);
-  for (uint32_t i = 0; i < kItems; ++i) {
-    fragments.push_back({0, region_, uint64_t{i} * 300'000, kSections * kSectionBytes});
-  }
-  for (uint32_t i = 0; i < kItems; ++i) {
-    items[i].key = key_of(i);
-    items[i].sections = sections;
-    items[i].fragments = {&fragments[i], 1};
-  }
+  constexpr uint64_t kStride = 300'000;
   PutOptions layerwise;
   layerwise.sources_ready = false;
-  const auto op = client_->put(ns_, items, layerwise);
+  const auto op = put_all(kItems, kSections, kSectionBytes, kStride, layerwise);
   ASSERT_TRUE(op.ok()) << op.status().to_string();
   EXPECT_EQ(client_->source_ready(*op, kItems, 0, 1).code(), StatusCode::kInvalidArgument);
   for (uint32_t s = 0; s < kSections; ++s) {
@@ -93,11 +81,11 @@ TEST_F(NodesTest, APutGoesToTheOwnersSectionBySection) {
       const auto there = nodes_[n]->get(key_of(i));
       EXPECT_EQ(there.empty(), n != owner(i)) << "an object lies on its owner alone";
       if (n == owner(i)) {
-        EXPECT_TRUE(memory_is(fragments[i].offset, there)) << i;
+        EXPECT_TRUE(memory_is(i * kStride, there)) << i;
       }
     }
   }
-  const Completion again = finish(client_->put(ns_, items, {}));
+  const Completion again = finish(put_all(kItems, kSections, kSectionBytes, kStride, {}));
   EXPECT_TRUE(again.status.ok());
   EXPECT_EQ(again.key_codes, std::vector<StatusCode>(kItems, StatusCode::kAlreadyExists));
 }

@@ -47,6 +47,8 @@ class FragmentMap {
   uint64_t locate(ByteRange range, size_t spans_max, std::vector<RemoteSpan>* out) const;
 
   bool paged() const { return pool_ != nullptr; }
+  /// Of the pool; 0 unless paged().
+  size_t planes() const { return paged() ? pool_->size() : 0; }
   /// By object_offset; empty when paged().
   std::span<const Fragment> fragments() const { return fragments_; }
   /// Empty unless paged().

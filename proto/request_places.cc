@@ -13,10 +13,10 @@ Status over(const char* what, uint64_t max) {
 }
 }  // namespace
 
-Status PlaceBudget::take(const FragmentMap& map, size_t planes) {
+Status PlaceBudget::take(const FragmentMap& map) {
   const size_t fragments = map.fragments().size();
   const size_t blocks = map.blocks().size();
-  const uint64_t pieces = uint64_t{blocks} * planes;
+  const uint64_t pieces = uint64_t{blocks} * map.planes();
   const size_t runs = map.runs().size();
   if (fragments > fragments_) return over("fragments", kFragmentsPerRequestMax);
   if (blocks > blocks_) return over("block ids", kBlockIdsPerRequestMax);
@@ -48,7 +48,7 @@ StatusOr<FragmentMap> RequestPlaces::next(std::string_view fragments, std::strin
     TERRACE_ASSIGN_OR_RETURN(auto ids, unpack_words(blocks, kBlockIdsPerRequestMax));
     TERRACE_ASSIGN_OR_RETURN(map, FragmentMap::create_paged(pool_, std::move(ids)));
   }
-  TERRACE_RETURN_IF_ERROR(budget_.take(map, pool_ == nullptr ? 0 : pool_->size()));
+  TERRACE_RETURN_IF_ERROR(budget_.take(map));
   return map;
 }
 }  // namespace terrace

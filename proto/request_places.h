@@ -14,7 +14,7 @@ namespace terrace {
 class PlaceBudget {
  public:
   /// kInvalidArgument names the limit.
-  Status take(const FragmentMap& map, size_t planes);
+  Status take(const FragmentMap& map);
 
  private:
   size_t fragments_ = kFragmentsPerRequestMax;

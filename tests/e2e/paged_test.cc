@@ -35,27 +35,26 @@ std::vector<uint32_t> random_table(uint64_t seed) {
   return table;
 }
 
-/// Each plane has all its blocks together, as FlashAttention keeps them.
-Cache plane_major(RegionId region, uint64_t offset) {
-  Cache cache{{}, random_table(1)};
+/// Plane p begins `plane_stride` * p behind `offset`.
+Cache cache_of(RegionId region, uint64_t offset, uint64_t plane_stride, uint64_t block_stride,
+               uint64_t seed) {
+  Cache cache{{}, random_table(seed)};
   for (uint16_t plane = 0; plane < kLayers * 2; ++plane) {
     cache.pool.push_back({static_cast<uint16_t>(plane / 2),
                           plane % 2 == 0 ? SectionKind::k_plane : SectionKind::v_plane, region,
-                          offset + plane * uint64_t{kBlocks} * kBlockBytes, kBlockBytes,
-                          kBlockBytes});
+                          offset + plane * plane_stride, block_stride, kBlockBytes});
   }
   return cache;
 }
 
+/// Each plane has all its blocks together, as FlashAttention keeps them.
+Cache plane_major(RegionId region, uint64_t offset) {
+  return cache_of(region, offset, kBlocks * kBlockBytes, kBlockBytes, 1);
+}
+
 /// Each block has all its planes together, across layers.
 Cache block_major(RegionId region, uint64_t offset) {
-  Cache cache{{}, random_table(2)};
-  for (uint16_t plane = 0; plane < kLayers * 2; ++plane) {
-    cache.pool.push_back({static_cast<uint16_t>(plane / 2),
-                          plane % 2 == 0 ? SectionKind::k_plane : SectionKind::v_plane, region,
-                          offset + plane * kBlockBytes, kLayers * 2 * kBlockBytes, kBlockBytes});
-  }
-  return cache;
+  return cache_of(region, offset, kBlockBytes, kLayers * 2 * kBlockBytes, 2);
 }
 
 Fingerprint model() {
