@@ -113,6 +113,9 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
     return bad("raw key of " + std::to_string(from.raw_key.size()) + " bytes; at most " +
                std::to_string(kRawKeyBytesMax));
   }
+  if (!(from.importance >= 0 && from.importance <= 1)) {
+    return bad("importance of " + std::to_string(from.importance) + "; 0 to 1");
+  }
   TERRACE_ASSIGN_OR_RETURN(item.sections, sections_for(ns, from));
   TERRACE_ASSIGN_OR_RETURN(item.map, places->next(from.fragments, from.block_ids));
   const uint64_t total = total_bytes(item.sections);
@@ -127,6 +130,8 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
   say_places(item.map, item.request.get());
   if (item.map.paged()) item.request->set_pool(places->packed_pool());
   item.request->set_durability(static_cast<uint32_t>(options.durability));
+  item.request->set_recompute_us(from.recompute_us);
+  if (from.importance != 1) item.request->set_importance(from.importance);
   TERRACE_RETURN_IF_ERROR(check_body("put", item.request->ByteSizeLong()));
   return item;
 }

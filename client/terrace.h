@@ -129,6 +129,11 @@ struct PutItem {
   std::span<const Fragment> fragments{};
   std::string_view raw_key{};  // raw objects: the engine's own key, kept for `ls`
   std::span<const uint32_t> block_ids{};
+  /// What the node's policy weighs against the object's bytes and the odds of its use: what
+  /// computing it again would take, its place in the prompt included (a later chunk attends to more
+  /// tokens); 0: unknown, the node guesses by the size.
+  uint64_t recompute_us = 0;
+  float importance = 1;  // 0 to 1: the share of that which its loss would cost
 };
 
 struct PutOptions : OpOptions {

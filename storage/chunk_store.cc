@@ -74,9 +74,12 @@ std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) 
 
 void ChunkStore::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
   core_->balancer.used(core_->domain_of(ns));
+  uint32_t behind = kNoEntry;
   for (size_t i = keys.size(); i > 0; --i) {
     const uint32_t id = core_->find(ns, keys[i - 1]);
     if (id != kNoEntry) core_->touch(id);
+    if (id != kNoEntry && behind != kNoEntry && id != behind) core_->policy->follows(behind, id);
+    behind = id;
   }
 }
 

@@ -105,6 +105,8 @@ struct PutSpec {
   std::vector<SectionSpec> sections;
   Durability durability = Durability::memory;
   uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
+  uint64_t recompute_us = 0;         // to compute it again; 0: unknown, a guess by its size
+  float importance = 1;              // 0 to 1: what its loss would cost, as a share of that
 };
 
 /// An object being written; invisible until its commit is done. The caller owns it and keeps it in
@@ -165,7 +167,8 @@ class ChunkStore {
 
   /// A probe: never extends a life, never logs.
   std::optional<ObjectInfo> find(NamespaceId ns, const ChunkKey& key) const;
-  /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it.
+  /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it,
+  /// and each is taken to follow the one before it.
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
   /// kNotFound when it is not there (or being erased).
   StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);

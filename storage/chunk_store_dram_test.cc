@@ -5,48 +5,13 @@
 
 #include <map>
 
-#include "base/limits.h"
-#include "storage/chunk_store.h"
-#include "tests/sim/store_driver.h"
+#include "tests/sim/dram_store_fixture.h"
 
 namespace terrace {
 namespace {
-using testing::StoreDriver;
+using testing::DramStoreTest;
 using testing::TestObject;
 using testing::Waiting;
-
-class DramStoreTest : public ::testing::Test {
- protected:
-  void open(uint64_t dram_bytes) {
-    config_.dram_bytes = dram_bytes;
-    config_.slab_bytes = 64 * kMiB;
-    config_.populate_memory = false;
-    if (loop_ == nullptr) loop_ = *Loop::create({.ring_entries = 64}, &clock_);
-    StatusOr<std::unique_ptr<ChunkStore>> store =
-        ChunkStore::open(config_, loop_.get(), nullptr, nullptr);
-    ASSERT_TRUE(store.ok()) << store.status().to_string();
-    store_ = std::move(*store);
-    driver_ = std::make_unique<StoreDriver>(store_.get(), [this] {
-      clock_.advance(milliseconds(1));
-      loop_->turn(Nanos(0));
-      return true;
-    });
-  }
-  void TearDown() override {
-    if (store_ != nullptr) {
-      EXPECT_TRUE(driver_->close().ok());
-    }
-    driver_.reset();
-    store_.reset();
-  }
-  uint64_t used() { return store_->tier_use(Tier::dram).used; }
-
-  ManualClock clock_;
-  StoreConfig config_;
-  std::unique_ptr<Loop> loop_;
-  std::unique_ptr<ChunkStore> store_;
-  std::unique_ptr<StoreDriver> driver_;
-};
 
 TEST_F(DramStoreTest, what_was_put_comes_back) {
   open(64 * kMiB);
@@ -196,27 +161,6 @@ TEST_F(DramStoreTest, refusals_name_the_limit_and_count_once) {
   EXPECT_EQ(m.puts_refused_in_flight.get(), 1u);
   ASSERT_TRUE(driver_->wait(&opened).ok());
   EXPECT_EQ(m.puts_refused_space.get(), 1u);
-}
-
-TEST_F(DramStoreTest, the_tail_goes_first_and_pinned_objects_stay) {
-  open(8 * kMiB);
-  std::vector<TestObject> chain;
-  std::vector<ChunkKey> keys;
-  for (uint64_t n = 0; n < 6; ++n) {
-    chain.emplace_back(n, std::vector<uint64_t>{kMiB - 8192});
-    keys.push_back(chain.back().key);
-    ASSERT_TRUE(driver_->put(chain.back(), Durability::memory).ok());
-  }
-  store_->touch(driver_->ns, keys);
-  StatusOr<Pin> pin = store_->pin(driver_->ns, keys[5]);  // the tail, which would go first
-  ASSERT_TRUE(pin.ok());
-  for (uint64_t n = 10; n < 14; ++n) {
-    ASSERT_TRUE(driver_->put(TestObject(n, {kMiB - 8192}), Durability::memory).ok()) << n;
-  }
-  EXPECT_TRUE(driver_->get(chain[5]).ok()) << "pinned";
-  EXPECT_TRUE(driver_->get(chain[0]).ok()) << "the head";
-  EXPECT_EQ(driver_->get(chain[4]).code(), StatusCode::kNotFound) << "the tail";
-  EXPECT_GT(store_->metrics().evictions[static_cast<size_t>(Tier::dram)].get(), 0u);
 }
 
 TEST_F(DramStoreTest, all_pinned_means_refused_and_then_works_again) {

@@ -6,12 +6,18 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "storage/policy/lru.h"
+#include "storage/policy/lru_policy.h"
+#include "storage/policy/value_policy.h"
 
 namespace terrace {
 namespace {
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+
+std::unique_ptr<PlacementPolicy> make_policy(PolicyKind kind) {
+  if (kind == PolicyKind::lru) return std::make_unique<LruPolicy>();
+  return std::make_unique<ValuePolicy>();
+}
 }  // namespace
 
 ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
@@ -20,8 +26,7 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       loop(its_loop),
       device(its_device),
       metadata(its_metadata),
-      dram_policy(std::make_unique<Lru>()),
-      nvme_policy(std::make_unique<Lru>()),
+      policy(make_policy(store_config.policy)),
       evictor(*this),
       mover(*this),
       scrubber(*this),
@@ -68,6 +73,12 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   Usage& used = usage[static_cast<uint32_t>(facts.ns)];
   used.bytes += facts.logical_bytes;
   used.objects += 1;
+  ObjectWorth worth;
+  worth.name = ChunkKeyHash()(facts.key) ^ static_cast<uint64_t>(facts.ns);
+  worth.bytes = facts.stored_bytes;
+  worth.recompute_s = static_cast<double>(facts.recompute_us) * 1e-6;
+  worth.importance = facts.importance;
+  policy->known(id, worth, loop->now());
   if (evictor.surplus_objects() > 0) evictor.kick();
   return id;
 }
@@ -85,7 +96,7 @@ void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> spac
   const auto domain = static_cast<uint32_t>(space->domain());
   residents_[entry.resident] = std::move(space);
   entry.nvme_hits = 0;
-  if (!entry.has(IndexEntry::doomed)) dram_policy->inserted(id, domain);
+  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::dram, domain, id, loop->now());
   metrics.objects[kDram].add();
 }
 
@@ -98,7 +109,7 @@ const std::shared_ptr<ArenaSpace>& ChunkStore::Core::dram_of(uint32_t id) const 
 void ChunkStore::Core::drop_dram(uint32_t id) {
   IndexEntry& entry = index[id];
   if (entry.resident == kNoEntry) return;
-  dram_policy->removed(id);
+  policy->left(Tier::dram, id);
   residents_[entry.resident]->set_entry(kNoEntry);  // a transfer may hold it longer
   residents_[entry.resident].reset();
   residents_free_.push_back(entry.resident);
@@ -114,7 +125,7 @@ void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
   entry.set(IndexEntry::on_nvme);
   if (copy.durable) entry.set(IndexEntry::durable);
   entry.clear(IndexEntry::write_failed);
-  if (!entry.has(IndexEntry::doomed)) nvme_policy->inserted(id, kNvmeList);
+  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::nvme, kNvmeList, id, loop->now());
   metrics.objects[kNvme].add();
 }
 
@@ -122,7 +133,7 @@ void ChunkStore::Core::detach_nvme(uint32_t id) {
   IndexEntry& entry = index[id];
   nvme->withhold(index.extents(id));
   index.clear_extents(id);
-  nvme_policy->removed(id);
+  policy->left(Tier::nvme, id);
   entry.clear(IndexEntry::on_nvme);
   entry.clear(IndexEntry::durable);
   entry.set(IndexEntry::persisting);  // no new row before the old one is gone
@@ -159,8 +170,9 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   Usage& used = usage[static_cast<uint32_t>(entry.ns)];
   used.bytes -= entry.logical_bytes;
   used.objects -= 1;
-  dram_policy->removed(id);
-  nvme_policy->removed(id);
+  policy->left(Tier::dram, id);
+  policy->left(Tier::nvme, id);
+  policy->forgotten(id);
   index.unlink(id);
   Fate& fate = fates_[id];
   fate.withhold = withhold;
@@ -241,8 +253,28 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
 }
 
 void ChunkStore::Core::touch(uint32_t id) {
-  dram_policy->touched(id);
-  nvme_policy->touched(id);
+  policy->used(id, loop->now());
+}
+
+double ChunkStore::Core::price(Tier tier, uint32_t list) const {
+  const Arena::Holding& held = arena->holding(DomainId{list});
+  const uint64_t free =
+      tier == Tier::dram ? held.free + arena->unowned_bytes() : nvme->free_bytes();
+  const uint64_t capacity = tier == Tier::dram ? held.capacity : nvme->capacity_bytes();
+  // The evictor keeps the watermark free: with not much more than that it is at work.
+  if (free > 2 * (capacity / 1000 * config.watermark_permille)) return 0;
+  double least = 0;
+  policy->walk(tier, list, loop->now(), [&](uint32_t id) {
+    if (index[id].pins > 0) return PlacementPolicy::Visit::passed;
+    least = policy->value(id, loop->now());
+    return PlacementPolicy::Visit::stop;
+  });
+  return least;
+}
+
+bool ChunkStore::Core::worth(uint32_t id, Tier tier, double price_there) const {
+  if (config.policy == PolicyKind::lru || price_there == 0) return true;
+  return policy->needed(tier, id) || policy->value(id, loop->now()) > price_there;
 }
 
 void ChunkStore::Core::update_gauges() {

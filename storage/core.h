@@ -18,7 +18,7 @@
 #include "storage/mover.h"
 #include "storage/nvme_space.h"
 #include "storage/persister.h"
-#include "storage/policy/eviction_policy.h"
+#include "storage/policy/placement_policy.h"
 #include "storage/puts.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
@@ -37,6 +37,8 @@ struct ObjectFacts {
   uint64_t stored_bytes = 0;
   uint64_t header_bytes = 0;
   uint32_t sections = 0;
+  uint64_t recompute_us = 0;  // as PutSpec
+  float importance = 1;
 };
 
 class ChunkStore::Core {
@@ -89,6 +91,10 @@ class ChunkStore::Core {
   void quarantine(uint32_t id, Tier tier);
 
   void touch(uint32_t id);
+  /// The value of what would have to leave a list for something else; 0 while it has room.
+  double price(Tier tier, uint32_t list) const;
+  /// Whether an object should get a copy in a tier at this price.
+  bool worth(uint32_t id, Tier tier, double price_there) const;
   void update_gauges();
   uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
@@ -111,8 +117,7 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
-  std::unique_ptr<EvictionPolicy> dram_policy;  // a list per sharing domain
-  std::unique_ptr<EvictionPolicy> nvme_policy;  // kNvmeList
+  std::unique_ptr<PlacementPolicy> policy;  // lists: of dram, sharing domains; of nvme, kNvmeList
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;

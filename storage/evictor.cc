@@ -22,17 +22,38 @@ void Evictor::step() {
   const bool more_dram = step_dram();
   const bool more_nvme = core_.nvme != nullptr && step_nvme();
   core_.update_gauges();
+  tell_prices();
   if (more_dram || more_nvme) kick();
 }
 
-EvictCandidate Evictor::dram_candidate(uint32_t id, bool may_demote) const {
+void Evictor::tell_prices() {
+  constexpr double kScale = 1e18;
+  double dram = 0;
+  for (const auto& [domain, holding] : core_.arena->holdings()) {
+    dram = std::max(dram, core_.price(Tier::dram, domain));
+  }
+  core_.metrics.price_e18[static_cast<size_t>(Tier::dram)].set(
+      static_cast<uint64_t>(dram * kScale));
+  if (core_.nvme == nullptr) return;
+  const double nvme = core_.price(Tier::nvme, ChunkStore::Core::kNvmeList);
+  core_.metrics.price_e18[static_cast<size_t>(Tier::nvme)].set(
+      static_cast<uint64_t>(nvme * kScale));
+}
+
+double Evictor::demotion_price(bool may_demote) const {
+  if (!may_demote || !core_.nvme_works()) return -1;
+  return core_.price(Tier::nvme, ChunkStore::Core::kNvmeList);
+}
+
+EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   const IndexEntry& entry = core_.index[id];
   EvictCandidate candidate;
   candidate.id = id;
   candidate.pinned = entry.pins > 0;
   candidate.bytes = core_.dram_of(id)->allocated_bytes();
   candidate.has_slower_copy = entry.has(IndexEntry::on_nvme);
-  candidate.may_demote = may_demote && !entry.has(IndexEntry::write_failed);
+  candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed) &&
+                         core_.worth(id, Tier::nvme, nvme_price);
   return candidate;
 }
 
@@ -46,24 +67,23 @@ EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
 
 EvictPlan Evictor::plan(Tier tier, uint32_t list, uint64_t need, uint64_t victims_max,
                         bool may_demote) const {
-  const EvictionPolicy& policy = tier == Tier::dram ? *core_.dram_policy : *core_.nvme_policy;
-  std::vector<uint32_t> ids;
+  const double nvme_price = tier == Tier::dram ? demotion_price(may_demote) : -1;
   std::vector<EvictCandidate> candidates;
   uint64_t found = 0;
   uint64_t free = 0;  // not pinned
-  uint32_t after = kNoEntry;
-  while (candidates.size() < kScanMax && found < need && free < victims_max) {
-    ids.clear();
-    policy.candidates(list, after, 64, &ids);
-    if (ids.empty()) break;
-    after = ids.back();
-    for (uint32_t id : ids) {
-      candidates.push_back(tier == Tier::dram ? dram_candidate(id, may_demote)
+  if (need > 0 && victims_max > 0) {
+    core_.policy->walk(tier, list, core_.loop->now(), [&](uint32_t id) {
+      using Visit = PlacementPolicy::Visit;
+      candidates.push_back(tier == Tier::dram ? dram_candidate(id, nvme_price)
                                               : nvme_candidate(id));
-      if (candidates.back().pinned) continue;
-      found += candidates.back().bytes;
-      ++free;
-    }
+      const bool pinned = candidates.back().pinned;
+      if (!pinned) {
+        found += candidates.back().bytes;
+        ++free;
+      }
+      if (candidates.size() >= kScanMax || found >= need || free >= victims_max) return Visit::stop;
+      return pinned ? Visit::passed : Visit::taken;
+    });
   }
   return plan_eviction(candidates, need);
 }
@@ -94,19 +114,19 @@ void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) 
 uint64_t Evictor::evict_dram(DomainId domain, uint64_t need, bool may_demote,
                              uint64_t victims_max) {
   if (victims_max == 0) return 0;
-  const EvictPlan victims = plan(Tier::dram, static_cast<uint32_t>(domain), need, victims_max,
-                                 may_demote && core_.nvme_works());
+  const EvictPlan victims =
+      plan(Tier::dram, static_cast<uint32_t>(domain), need, victims_max, may_demote);
   carry_out_in_dram(victims, victims_max);
   return victims.dropped_bytes;
 }
 
 void Evictor::evict_from_dram(std::span<const uint32_t> ids) {
-  const bool may_demote = core_.nvme_works() && !core_.mover.behind();
+  const double nvme_price = demotion_price(!core_.mover.behind());
   std::vector<EvictCandidate> candidates;
   for (uint32_t id : ids) {
     // What is doomed goes when nobody uses it any more.
     if (!core_.index[id].has(IndexEntry::doomed)) {
-      candidates.push_back(dram_candidate(id, may_demote));
+      candidates.push_back(dram_candidate(id, nvme_price));
     }
   }
   carry_out_in_dram(plan_eviction(candidates, ~uint64_t{0}), ~uint64_t{0});
@@ -116,7 +136,7 @@ void Evictor::evict_surplus_from_dram(uint64_t objects) {
   if (objects == 0) return;
   std::vector<std::pair<uint64_t, uint32_t>> domains;  // with their objects
   for (const auto& [domain, holding] : core_.arena->holdings()) {
-    domains.emplace_back(core_.dram_policy->size(domain), domain);
+    domains.emplace_back(core_.policy->size(Tier::dram, domain), domain);
   }
   std::sort(domains.rbegin(), domains.rend());
   for (const auto& [size, domain] : domains) {

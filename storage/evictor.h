@@ -36,11 +36,15 @@ class Evictor {
   static constexpr uint32_t kRowsMax = 2048;  // deletions that nvme eviction waits for
 
   void step();
+  void tell_prices();
   bool step_dram();
   bool step_domain(DomainId domain);
   bool step_nvme();
-  EvictCandidate dram_candidate(uint32_t id, bool may_demote) const;
+  /// `nvme_price`: what is worth less is not demoted; below 0: nothing is.
+  EvictCandidate dram_candidate(uint32_t id, double nvme_price) const;
   EvictCandidate nvme_candidate(uint32_t id) const;
+  /// Below 0 when nothing may be demoted, or cannot be now.
+  double demotion_price(bool may_demote) const;
   /// Plans over the policy's order of a list, at most kScanMax candidates, until they are worth
   /// `need` bytes or `victims_max` of them could go.
   EvictPlan plan(Tier tier, uint32_t list, uint64_t need, uint64_t victims_max,

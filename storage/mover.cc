@@ -23,6 +23,15 @@ void Mover::write_back(uint32_t id, bool urgent) {
   pump_writes();
 }
 
+void Mover::write_through(uint32_t id) {
+  if (!core_.has_nvme()) return;
+  if (core_.worth(id, Tier::nvme, core_.price(Tier::nvme, ChunkStore::Core::kNvmeList))) {
+    write_back(id, false);
+  } else {
+    core_.metrics.demotions_unworthy.add();
+  }
+}
+
 bool Mover::behind() const {
   return !write_queue_.empty() && core_.loop->now() - caught_up_ >= kBehindAfter;
 }
@@ -140,6 +149,15 @@ struct Mover::Promotion {
   std::unique_ptr<ArenaCheck> check;
   bool read = false;  // the device delivered; what fails now is the bytes
 };
+
+void Mover::promote_if_worth(uint32_t id) {
+  const auto domain = static_cast<uint32_t>(core_.domain_of(core_.index[id].ns));
+  if (core_.worth(id, Tier::dram, core_.price(Tier::dram, domain))) {
+    promote(id);
+  } else {
+    core_.metrics.promotions_unworthy.add();
+  }
+}
 
 void Mover::promote(uint32_t id) {
   IndexEntry& entry = core_.index[id];

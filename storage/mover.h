@@ -20,10 +20,14 @@ class Mover {
   /// Has a memory-only object written to nvme; nothing when that is done or under way. `urgent`:
   /// before those that wait.
   void write_back(uint32_t id, bool urgent);
+  /// The same, not urgent, for an object that just came: when it is worth it.
+  void write_through(uint32_t id);
   /// `then(OK)` when the object survives a power cut.
   void make_durable(uint32_t id, std::function<void(Status)> then);
   /// The object was dropped: nobody waits for it any longer.
   void gone(uint32_t id);
+  /// Has an object read into dram, when it is worth more than what would have to leave.
+  void promote_if_worth(uint32_t id);
   /// Has an object read into dram, if there is room for it.
   void promote(uint32_t id);
   /// Queues every memory-only object, once; for close.

@@ -295,6 +295,8 @@ void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
   facts.stored_bytes = put->stored_bytes;
   facts.header_bytes = put->header_bytes;
   facts.sections = static_cast<uint32_t>(put->spec.sections.size());
+  facts.recompute_us = put->spec.recompute_us;
+  facts.importance = put->spec.importance;
   const uint32_t id = core_.publish(facts);
   core_.attach_dram(id, put->space);
   if (copy != nullptr) core_.attach_nvme(id, *copy);
@@ -303,7 +305,7 @@ void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
   core_.metrics.write_bytes[kDram].add(put->logical_bytes);
   core_.metrics.puts_committed.add();
   core_.update_gauges();
-  if (copy == nullptr && core_.config.write_through) core_.mover.write_back(id, false);
+  if (copy == nullptr && core_.config.write_through) core_.mover.write_through(id);
   over(put);
 }
 

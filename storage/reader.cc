@@ -239,7 +239,7 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
       s.counted = true;  // the whole object was read once
       if (e.nvme_hits < 255) ++e.nvme_hits;
       const uint32_t hits = c.config.promote_hits;
-      if (hits > 0 && e.nvme_hits >= hits) c.mover.promote(done.id);
+      if (hits > 0 && e.nvme_hits >= hits) c.mover.promote_if_worth(done.id);
     }
     return ok_status();
   };

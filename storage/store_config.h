@@ -10,6 +10,12 @@
 
 namespace terrace {
 
+/// Who leaves a full tier first, and what gets into one.
+enum class PolicyKind : uint8_t {
+  value,  // what saves the least recomputing (storage/policy/value_policy.h)
+  lru,    // the least recently used; everything gets in
+};
+
 struct StoreConfig {
   std::string data_directory;               // nvme tier; empty: dram only
   uint64_t dram_bytes = uint64_t{1} << 30;  // arena; a multiple of 64 MiB, or 1..63 MiB
@@ -22,6 +28,7 @@ struct StoreConfig {
   std::string data_file;                    // a file or block device; empty: in the data directory
   bool format_block_device = false;         // a device without identity is taken over
   uint64_t staging_bytes = uint64_t{64} << 20;  // buffers for reads from nvme
+  PolicyKind policy = PolicyKind::value;
   uint32_t watermark_permille = 10;             // of each tier, kept free by eviction; <= 20
   uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never
   bool write_through = true;  // memory puts reach nvme in the background

@@ -20,6 +20,10 @@ struct StoreMetrics {
   Counter device_errors, device_timeouts, staging_waits;
   std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
   Counter promotions, demotions, erases, evictions_undemoted;
+  Counter promotions_unworthy, demotions_unworthy;  // not made: worth less than what would leave
+  /// By tier: the value of what leaves next (policy/placement_policy.h), times 1e18; 0: there is
+  /// room. Of dram: the highest of all tenants.
+  std::array<Counter, kTierCount> price_e18;
   Counter slabs_unowned, slabs_owned, slab_domains;  // now; domains: those that have slabs
   Counter slabs_replaced, slab_moves_given_up, slab_replace_failures;
   Counter scrubbed_bytes, scrub_passes;

@@ -81,6 +81,16 @@ Option boolean(const std::string& name, const std::string& what, bool* target) {
   return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
 }
 
+Option policy(PolicyKind* target) {
+  const auto set = [target](const std::string& value) -> Status {
+    if (value != "value" && value != "lru") return bad_value("policy", value, "value or lru");
+    *target = value == "lru" ? PolicyKind::lru : PolicyKind::value;
+    return ok_status();
+  };
+  return {"policy", "who leaves a full tier first: value (what saves the least recomputing) or lru",
+          set, [target] { return *target == PolicyKind::lru ? "\"lru\"" : "\"value\""; }};
+}
+
 std::vector<Option> options_of(NodeConfig* c) {
   StoreConfig* s = &c->store;
   return {
@@ -109,6 +119,7 @@ std::vector<Option> options_of(NodeConfig* c) {
       boolean("format-block-device", "take over a block device that holds nothing of ours",
               &s->format_block_device),
       number("staging-bytes", "buffers for reads from nvme", &s->staging_bytes),
+      policy(&s->policy),
       number("watermark-permille", "of each tier, kept free", &s->watermark_permille),
       number("promote-hits", "nvme reads before an object moves to dram; 0: never",
              &s->promote_hits),

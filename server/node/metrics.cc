@@ -35,6 +35,10 @@ class Families {
              Labels labels = {}) {
     add(name, help, MetricType::Gauge, std::move(labels), static_cast<double>(value.get()));
   }
+  void scaled_gauge(const std::string& name, const std::string& help, const Counter& value,
+                    double scale, Labels labels) {
+    add(name, help, MetricType::Gauge, std::move(labels), scale * static_cast<double>(value.get()));
+  }
   void histogram(const std::string& name, const std::string& help, const LatencyHistogram& from,
                  Labels labels) {
     ClientMetric metric;
@@ -141,6 +145,10 @@ void add_tiers(const StoreMetrics& m, Families* out) {
     out->gauge("terrace_storage_used_bytes", "Bytes in use.", m.used_bytes[t], label);
     out->gauge("terrace_storage_capacity_bytes", "Size of the tier.", m.capacity_bytes[t], label);
     out->gauge("terrace_storage_objects", "Objects.", m.objects[t], label);
+    out->scaled_gauge("terrace_storage_price",
+                      "Value of what leaves next: seconds of recomputing saved per byte and second "
+                      "(policy lru: no unit); 0 while there is room.",
+                      m.price_e18[t], 1e-18, label);
     out->histogram("terrace_storage_read_latency_seconds", "One read.", m.read_latency[t], label);
     out->histogram("terrace_storage_write_latency_seconds", "One write.", m.write_latency[t],
                    label);
@@ -189,6 +197,10 @@ void add_store(const StoreMetrics& m, Families* out) {
       {"evictions_undemoted", "Of the evictions from dram: nvme had not got them yet.",
        &m.evictions_undemoted},
       {"demotions", "Objects written to nvme before they left dram.", &m.demotions},
+      {"promotions_unworthy", "Not copied to dram: worth less than what would have to leave.",
+       &m.promotions_unworthy},
+      {"demotions_unworthy", "Not written to nvme: worth less than what would have to leave.",
+       &m.demotions_unworthy},
       {"erases", "Objects erased on request.", &m.erases},
       {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},
       {"scrub_passes", "Passes of the scrubber.", &m.scrub_passes},

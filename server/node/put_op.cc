@@ -76,6 +76,11 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
   op->spec_.raw_key = request.raw_key();
   op->spec_.durability = static_cast<Durability>(request.durability());
   op->spec_.namespace_bytes_max = context->config->namespace_bytes_max;
+  op->spec_.recompute_us = request.recompute_us();
+  if (request.has_importance()) op->spec_.importance = request.importance();
+  if (!(op->spec_.importance >= 0 && op->spec_.importance <= 1)) {
+    return bad("importance " + std::to_string(op->spec_.importance) + "; 0 to 1");
+  }
   TERRACE_ASSIGN_OR_RETURN(op->spec_.sections, sections_for(*ns, request.sections()));
   TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));
   TERRACE_ASSIGN_OR_RETURN(op->map_, places.next(request.fragments(), request.blocks()));

@@ -6,21 +6,31 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <vector>
 
 #include "base/prng.h"
-#include "storage/index.h"
 #include "storage/policy/evict_plan.h"
-#include "storage/policy/lru.h"
+#include "storage/policy/lru_policy.h"
 
 namespace terrace {
 namespace {
 
+std::vector<uint32_t> order_of(const PlacementPolicy& policy, Tier tier, uint32_t list) {
+  std::vector<uint32_t> order;
+  policy.walk(tier, list, Nanos(0), [&](uint32_t id) {
+    order.push_back(id);
+    return PlacementPolicy::Visit::taken;
+  });
+  return order;
+}
+
 TEST(LruTest, follows_a_list) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     Prng prng(seed);
-    Lru lru;
+    LruPolicy lru;
     std::map<uint32_t, std::list<uint32_t>> models;  // by list; oldest first
     const uint64_t ids = 1 + prng.below(40);
+    for (uint32_t id = 0; id < ids; ++id) lru.known(id, {}, Nanos(0));
     for (int step = 0; step < 400; ++step) {
       const auto id = static_cast<uint32_t>(prng.below(ids));
       const uint32_t list = id % 3;
@@ -29,29 +39,32 @@ TEST(LruTest, follows_a_list) {
       switch (prng.below(3)) {
         case 0:
           if (it != model.end()) break;
-          lru.inserted(id, list);
+          lru.entered(Tier::nvme, list, id, Nanos(0));
           model.push_back(id);
           break;
         case 1:
-          lru.touched(id);
+          lru.used(id, Nanos(0));
           if (it != model.end()) model.splice(model.end(), model, it);
           break;
         default:
-          lru.removed(id);
+          lru.left(Tier::nvme, id);
           if (it != model.end()) model.erase(it);
       }
-      ASSERT_EQ(lru.size(list), model.size()) << "seed " << seed;
-      std::vector<uint32_t> order;  // read in pages
-      uint32_t after = kNoEntry;
-      while (true) {
-        const size_t before = order.size();
-        lru.candidates(list, after, 3, &order);
-        if (order.size() == before) break;
-        after = order.back();
-      }
-      ASSERT_EQ(order, std::vector<uint32_t>(model.begin(), model.end())) << "seed " << seed;
+      ASSERT_EQ(lru.size(Tier::nvme, list), model.size()) << "seed " << seed;
+      ASSERT_EQ(order_of(lru, Tier::nvme, list), std::vector<uint32_t>(model.begin(), model.end()))
+          << "seed " << seed;
+      ASSERT_TRUE(order_of(lru, Tier::dram, list).empty());
     }
   }
+}
+
+TEST(LruTest, values_the_younger_more) {
+  LruPolicy lru;
+  lru.known(1, {}, seconds(1));
+  lru.known(2, {}, seconds(5));
+  EXPECT_LT(lru.value(1, seconds(9)), lru.value(2, seconds(9)));
+  lru.used(1, seconds(8));
+  EXPECT_GT(lru.value(1, seconds(9)), lru.value(2, seconds(9)));
 }
 
 TEST(EvictPlanTest, takes_the_first_that_suffice_and_no_pinned_one) {

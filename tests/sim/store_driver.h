@@ -98,9 +98,12 @@ class StoreDriver {
   }
 
   Status put(const TestObject& object, Durability durability) {
+    return put(object, spec_of(object, durability));
+  }
+  Status put(const TestObject& object, PutSpec spec) {
     ChunkWriter writer;
     Waiting opened;
-    TERRACE_RETURN_IF_ERROR(store_->open_writer(spec_of(object, durability), &writer, &opened));
+    TERRACE_RETURN_IF_ERROR(store_->open_writer(std::move(spec), &writer, &opened));
     TERRACE_RETURN_IF_ERROR(wait(&opened));
     TERRACE_RETURN_IF_ERROR(fill(&writer, object));
     Waiting committed;

@@ -12,6 +12,7 @@ void add_rm(CLI::App* app, Invocation* invocation);
 void add_node(CLI::App* app, Invocation* invocation);
 void add_bench(CLI::App* app, Invocation* invocation);
 void add_replay(CLI::App* app, Invocation* invocation);
+void add_sim(CLI::App* app, Invocation* invocation);
 void add_fsck(CLI::App* app, Invocation* invocation);
 void add_doctor(CLI::App* app, Invocation* invocation);
 }  // namespace terrace

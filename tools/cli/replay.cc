@@ -8,18 +8,15 @@
 #include "tools/cli/geometry_option.h"
 #include "tools/cli/local_node.h"
 #include "tools/cli/replay_driver.h"
-#include "tools/trace/trace_generator.h"
-#include "tools/trace/trace_reader.h"
+#include "tools/cli/trace_option.h"
 
 namespace terrace {
 namespace {
 
 struct ReplayArguments {
-  std::string trace;
+  TraceOption trace;
   std::string geometry = "small";
   double scale = 1;
-  uint64_t requests_max = 0;
-  bool drop_partial_tail = false;
   uint32_t connections = 2;
   uint64_t dram_mib = 512;
   uint64_t nvme_mib = 0;
@@ -27,44 +24,6 @@ struct ReplayArguments {
   std::vector<std::string> node_flags;
   ReplayOptions driver;
 };
-
-struct LoadedTrace {
-  std::vector<TraceRequest> requests;
-  uint32_t block_tokens = 0;
-  std::string name;
-};
-
-/// The last id of a request is a partial block when its tokens do not fill it.
-void drop_partial_tail(uint32_t block_tokens, TraceRequest* request) {
-  if (request->input_tokens < request->block_ids.size() * uint64_t{block_tokens} &&
-      !request->block_ids.empty()) {
-    request->block_ids.pop_back();
-  }
-}
-
-StatusOr<LoadedTrace> load_trace(const ReplayArguments& arguments) {
-  LoadedTrace out;
-  out.name = arguments.trace;
-  if (arguments.trace == "generated") {
-    TraceShape shape;
-    if (arguments.requests_max > 0) shape.requests = static_cast<uint32_t>(arguments.requests_max);
-    out.requests = generate_trace(shape, arguments.driver.seed);
-    out.block_tokens = shape.block_tokens;
-  } else {
-    TERRACE_ASSIGN_OR_RETURN(TraceReader reader, TraceReader::open(arguments.trace));
-    out.block_tokens = reader.block_tokens();
-    TraceRequest request;
-    while (arguments.requests_max == 0 || out.requests.size() < arguments.requests_max) {
-      TERRACE_ASSIGN_OR_RETURN(const bool more, reader.next(&request));
-      if (!more) break;
-      out.requests.push_back(request);
-    }
-  }
-  if (arguments.drop_partial_tail) {
-    for (TraceRequest& request : out.requests) drop_partial_tail(out.block_tokens, &request);
-  }
-  return out;
-}
 
 /// A node of our own with its directory; both end with it.
 struct OwnNode {
@@ -96,7 +55,7 @@ StatusOr<ReplayCounts> replay(const ReplayArguments& arguments, Globals globals,
                               ReplayFacts* facts) {
   TERRACE_ASSIGN_OR_RETURN(Geometry geometry, parse_geometry(arguments.geometry));
   TERRACE_ASSIGN_OR_RETURN(geometry, scale_geometry(std::move(geometry), arguments.scale));
-  TERRACE_ASSIGN_OR_RETURN(const LoadedTrace trace, load_trace(arguments));
+  TERRACE_ASSIGN_OR_RETURN(const LoadedTrace trace, arguments.trace.load(arguments.driver.seed));
   std::unique_ptr<OwnNode> own;
   if (!globals.node_given) {
     TERRACE_ASSIGN_OR_RETURN(own, start_node(arguments));
@@ -107,13 +66,14 @@ StatusOr<ReplayCounts> replay(const ReplayArguments& arguments, Globals globals,
   TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::open(config));
   facts->geometry = describe(geometry);
   facts->block_bytes = total_bytes(sections_of(geometry, geometry.tokens_per_chunk));
-  facts->trace = trace.name;
+  facts->trace = arguments.trace.name;
   facts->speed = arguments.driver.speed;
   TERRACE_ASSIGN_OR_RETURN(const NamespaceId ns,
                            client->open_namespace("replay-" + std::to_string(facts->block_bytes),
                                                   fingerprint_of(geometry)));
   ReplayOptions options = arguments.driver;
   options.deadline = milliseconds(globals.timeout_ms);
+  options.block_tokens = trace.block_tokens;
   TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<ReplayDriver> driver,
                            ReplayDriver::create(client.get(), ns, facts->block_bytes, options));
   Progress progress("replay", trace.requests.size(), !globals.json);
@@ -139,10 +99,7 @@ int run_replay(const ReplayArguments& arguments, const Globals& globals) {
 
 void add_options(CLI::App* command, ReplayArguments* arguments) {
   ReplayOptions* const driver = &arguments->driver;
-  command
-      ->add_option("--trace", arguments->trace,
-                   "Mooncake or Qwen-Bailian JSONL, or .kvt, plain or .zst; or: generated")
-      ->required();
+  arguments->trace.add_to(command);
   command->add_option("--geometry", arguments->geometry, "KV of one block, preset or fields")
       ->capture_default_str();
   command->add_option("--scale", arguments->scale, "Block bytes, times this")
@@ -150,14 +107,9 @@ void add_options(CLI::App* command, ReplayArguments* arguments) {
   command->add_option("--speed", driver->speed, "Times as fast as the trace; 0: one by one")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
-  command->add_option("--requests", arguments->requests_max, "At most so many; 0: all")
-      ->check(CLI::Range(uint64_t{0}, uint64_t{100'000'000}))
-      ->capture_default_str();
   command->add_option("--in-flight", driver->requests_in_flight, "Requests at once, at most")
       ->check(CLI::Range(1u, 256u))
       ->capture_default_str();
-  command->add_flag("--drop-partial-tail", arguments->drop_partial_tail,
-                    "Leave out a request's last block when its tokens do not fill it");
   const std::map<std::string, Durability> durabilities = {{"memory", Durability::memory},
                                                           {"nvme", Durability::nvme}};
   command->add_option("--durability", driver->durability, "Of what is stored (default memory)")

@@ -183,6 +183,7 @@ void ReplayDriver::matched(uint64_t id, const Completion& done) {
   for (uint32_t i = 0; i < longest; ++i) {
     const auto fastest = static_cast<size_t>(std::countr_zero(done.keys[i].tiers));
     if (fastest < kTierCount) ++counts_.hits_by_tier[fastest];
+    counts_.recompute_saved_s += recompute_s(*request, request->hits + i);
   }
   request->hits += longest;
   counts_.prefix_hits += longest;
@@ -292,6 +293,8 @@ void ReplayDriver::put(uint64_t id) {
     fragments[i] = {0, region_, static_cast<uint64_t>(batch.slots[i].data() - base), block_bytes_};
     items[i].key = batch.request->keys[batch.blocks[i]];
     items[i].fragments = std::span(&fragments[i], 1);
+    items[i].recompute_us =
+        static_cast<uint64_t>(recompute_s(*batch.request, batch.blocks[i]) * 1e6);
   }
   PutOptions options;
   options.deadline = options_.deadline;
@@ -340,6 +343,13 @@ void ReplayDriver::end_request(Request* request) {
   for (const LeaseId lease : request->leases) client_->release(lease);
   ++counts_.requests;
   running_.erase(request);
+}
+
+double ReplayDriver::recompute_s(const Request& request, uint32_t block) const {
+  const uint64_t begin = uint64_t{block} * options_.block_tokens;
+  const uint64_t left = request.trace->input_tokens - std::min(request.trace->input_tokens, begin);
+  return RecomputeCost().seconds(static_cast<double>(begin), static_cast<double>(std::min<uint64_t>(
+                                                                 options_.block_tokens, left)));
 }
 
 uint64_t ReplayDriver::seed_of(const Request& request, uint32_t block) const {

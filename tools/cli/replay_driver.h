@@ -15,6 +15,7 @@
 #include "client/terrace.h"
 #include "tools/cli/content_worker.h"
 #include "tools/cli/replay_report.h"
+#include "tools/sim/recompute_cost.h"
 #include "tools/trace/trace.h"
 
 namespace terrace {
@@ -25,6 +26,7 @@ struct ReplayOptions {
   uint64_t memory_bytes = uint64_t{256} << 20;  // blocks on their way
   Durability durability = Durability::memory;
   uint64_t seed = 1;              // of the contents; in the keys too
+  uint32_t block_tokens = 512;    // of the trace
   milliseconds deadline{10'000};  // of each operation
 };
 
@@ -85,6 +87,7 @@ class ReplayDriver {
   void end_request(Request* request);
   uint64_t add_batch(Kind kind, Request* request);
   uint64_t seed_of(const Request& request, uint32_t block) const;
+  double recompute_s(const Request& request, uint32_t block) const;
 
   Client* const client_;
   const NamespaceId ns_;

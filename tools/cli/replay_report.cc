@@ -71,6 +71,7 @@ Json to_json(const ReplayCounts& counts, const ReplayFacts& facts) {
           {"requests", counts.requests},
           {"blocks", counts.blocks},
           {"prefix_hit", part(counts.prefix_hits, counts.blocks)},
+          {"recompute_saved_s", counts.recompute_saved_s},
           {"tiers", tiers},
           {"bytes_checked", counts.bytes_checked},
           {"bytes_verified_by", "client (CRC32C of every unit), then compared with the content"},

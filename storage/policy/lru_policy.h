@@ -1,0 +1,32 @@
+// storage/policy/lru_policy.h - least recently used leaves first, whatever it is worth. A chain
+// that is used tail first (see ChunkStore::touch) therefore loses its tail before its head. What
+// others are measured against. Thread-confined.
+#pragma once
+#include <array>
+
+#include "storage/policy/lru_lists.h"
+#include "storage/policy/placement_policy.h"
+
+namespace terrace {
+
+class LruPolicy final : public PlacementPolicy {
+ public:
+  void known(uint32_t id, const ObjectWorth& worth, Nanos now) override;
+  void forgotten(uint32_t) override {}
+  void used(uint32_t id, Nanos now) override;
+  void follows(uint32_t, uint32_t) override {}
+  void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) override;
+  void left(Tier tier, uint32_t id) override;
+  void walk(Tier tier, uint32_t list, Nanos now,
+            const std::function<Visit(uint32_t id)>& visit) const override;
+  /// The younger the more; in no unit.
+  double value(uint32_t id, Nanos now) const override;
+  bool needed(Tier, uint32_t) const override { return false; }
+  uint64_t size(Tier tier, uint32_t list) const override;
+  uint64_t memory_bytes() const override;
+
+ private:
+  std::array<LruLists, kTierCount> tiers_;
+  ChunkedArray<Nanos> last_use_;
+};
+}  // namespace terrace

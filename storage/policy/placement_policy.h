@@ -1,0 +1,61 @@
+// storage/policy/placement_policy.h - what an object is worth, and who leaves a tier first when it
+// is full. One instance per store, linked by the node and by the simulator alike, so that what was
+// simulated is what runs.
+//
+// Objects that make room for each other are in one list of their tier: all of nvme, those of a
+// sharing domain in dram. A policy only orders and values; what is done to an object (drop, demote,
+// promote) is a plan, policy/evict_plan.h, and its execution is the tier's. Objects are index ids.
+// Times are of one monotone clock and never go back. Thread-confined.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+#include "base/chunk_key.h"
+#include "base/clock.h"
+
+namespace terrace {
+
+/// What is said of an object when it comes.
+struct ObjectWorth {
+  /// The same for the same object whenever it comes again; collisions cost accuracy only.
+  uint64_t name = 0;
+  uint64_t bytes = 0;      // that it takes
+  double recompute_s = 0;  // to compute it again; 0: nobody said, a guess by its size is made
+  float importance = 1;    // 0 to 1
+};
+
+class PlacementPolicy {
+ public:
+  /// What a walk is to do after an object: it leaves; it stays, and whatever must outlive it; end.
+  enum class Visit : uint8_t { taken, passed, stop };
+
+  virtual ~PlacementPolicy() = default;
+  /// `id` is a new object of the store, used now.
+  virtual void known(uint32_t id, const ObjectWorth& worth, Nanos now) = 0;
+  /// It is gone from the store, and from all tiers before; the id may come again.
+  virtual void forgotten(uint32_t id) = 0;
+  /// `id` was used. Uses that follow each other closely are one.
+  virtual void used(uint32_t id, Nanos now) = 0;
+  /// Whoever uses `id` uses `parent` before it: it should not be there without its parent. The last
+  /// word counts.
+  virtual void follows(uint32_t id, uint32_t parent) = 0;
+  /// A copy of `id`, which is known, is in `tier` from now on, among those of `list`.
+  virtual void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) = 0;
+  /// Copies that are not there are ignored.
+  virtual void left(Tier tier, uint32_t id) = 0;
+  /// Shows the objects of a list in the order in which they should leave, until `visit` says stop.
+  /// Changes nothing; nothing may change meanwhile.
+  virtual void walk(Tier tier, uint32_t list, Nanos now,
+                    const std::function<Visit(uint32_t id)>& visit) const = 0;
+  /// Seconds of recomputing that a second of holding one byte of `id` is expected to save. Only to
+  /// be compared with others of the same policy.
+  virtual double value(uint32_t id, Nanos now) const = 0;
+  /// Whether an object in `tier` or in a faster one follows `id`: it is worth its place in `tier`,
+  /// whatever its own value.
+  virtual bool needed(Tier tier, uint32_t id) const = 0;
+  /// Copies in a list of a tier.
+  virtual uint64_t size(Tier tier, uint32_t list) const = 0;
+  /// Of the policy's own records.
+  virtual uint64_t memory_bytes() const = 0;
+};
+}  // namespace terrace

@@ -1,0 +1,92 @@
+#include "storage/policy/reuse_model.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace terrace {
+namespace {
+
+constexpr double kFirstEdge = 0.25;  // seconds
+constexpr double kBinsPerOctave = 4;
+constexpr uint32_t kRebuildAfter = 1024;  // lessons: less than a millisecond of work each time
+constexpr double kForgetAt = 1 << 20;     // objects of a class; then all its counts are halved
+constexpr double kPooledWeight = 20;      // objects' worth of what all classes have in common
+// Before anything was learned: a third comes back, equally likely in every octave up to an hour.
+constexpr double kPriorObjects = 20;
+constexpr double kPriorShare = 1.0 / 3;
+constexpr size_t kPriorBins = 56;
+
+double edge(size_t bin) {
+  return bin == 0 ? 0 : kFirstEdge * std::exp2(static_cast<double>(bin - 1) / kBinsPerOctave);
+}
+}  // namespace
+
+GapHistogram::GapHistogram() {
+  pooled_.objects = kPriorObjects;
+  for (size_t bin = 0; bin < kPriorBins; ++bin) {
+    pooled_.gaps[bin] = kPriorObjects * kPriorShare / kPriorBins;
+  }
+}
+
+size_t GapHistogram::class_of(uint32_t uses) {
+  return uses <= 1 ? 0 : std::min<size_t>(std::bit_width(uses - 1), kClasses - 1);
+}
+
+size_t GapHistogram::bin_of(double seconds) {
+  if (seconds < kFirstEdge) return 0;
+  const double bin = 1 + std::floor(std::log2(seconds / kFirstEdge) * kBinsPerOctave);
+  return static_cast<size_t>(std::min<double>(bin, kBins - 1));
+}
+
+void GapHistogram::learn(uint32_t uses, double gap_s) {
+  Class& now = classes_[class_of(uses)];
+  now.objects += 1;
+  pooled_.objects += 1;
+  if (uses > 1) {
+    classes_[class_of(uses - 1)].gaps[bin_of(gap_s)] += 1;
+    pooled_.gaps[bin_of(gap_s)] += 1;
+  }
+  for (Class* each : {&now, &pooled_}) {
+    if (each->objects < kForgetAt) continue;
+    each->objects /= 2;
+    for (double& count : each->gaps) count /= 2;
+  }
+  if (stale_ < kRebuildAfter) ++stale_;
+}
+
+/// P(back before the lower edge of bin b), for b from 0 to kBins.
+std::vector<double> GapHistogram::cumulative(const Class& counts, const Class& pooled) const {
+  std::vector<double> back(kBins + 1);
+  const double objects = counts.objects + kPooledWeight;
+  for (size_t bin = 0; bin < kBins; ++bin) {
+    const double share = kPooledWeight * pooled.gaps[bin] / pooled.objects + counts.gaps[bin];
+    back[bin + 1] = back[bin] + share / objects;
+  }
+  return back;
+}
+
+void GapHistogram::rebuild() const {
+  stale_ = 0;
+  for (size_t c = 0; c < kClasses; ++c) {
+    const std::vector<double> back = cumulative(classes_[c], pooled_);
+    for (size_t from = 0; from < kBins; ++from) {
+      double held = 0;  // time, times the share that is not back
+      double best = 0;
+      for (size_t to = from; to + 1 < kBins; ++to) {
+        const double away = std::max(0.0, 1 - (back[to] + back[to + 1]) / 2);
+        held += away * (edge(to + 1) - edge(to));
+        best = std::max(best, (back[to + 1] - back[from]) / std::max(held, 1e-9));
+      }
+      rates_[c][from] = best;
+    }
+  }
+}
+
+double GapHistogram::rate(uint32_t uses, double age_s) const {
+  if (stale_ >= kRebuildAfter) rebuild();
+  // Among those that nothing is expected of, the older goes first.
+  const double least = 1e-9 / (1 + age_s);
+  return rates_[class_of(uses)][bin_of(age_s)] + least;
+}
+}  // namespace terrace

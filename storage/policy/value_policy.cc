@@ -1,0 +1,215 @@
+#include "storage/policy/value_policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+
+#include "base/check.h"
+
+namespace terrace {
+namespace {
+
+constexpr Nanos kOneUse = milliseconds(100);  // a fetch and the touch after it
+// What nobody names a cost for: 128 KiB of KV per token, 10,000 tokens a second.
+constexpr double kSecondsPerByte = 1.0 / (131072.0 * 10000.0);
+constexpr double kLeastDensity = 1e-13;  // of class 0; a class is a factor of two
+constexpr uint32_t kSkipMax = 256;       // parents passed by to find one without children
+}  // namespace
+
+ValuePolicy::ValuePolicy(std::unique_ptr<ReuseModel> model)
+    : model_(model != nullptr ? std::move(model) : std::make_unique<GapHistogram>()),
+      ghosts_(kGhosts) {}
+
+uint32_t ValuePolicy::class_of(const Object& object) {
+  const double octave =
+      std::floor(std::log2(std::max<double>(object.density, kLeastDensity) / kLeastDensity));
+  const auto density = static_cast<uint32_t>(std::min<double>(octave, kDensityClasses - 1));
+  return static_cast<uint32_t>(GapHistogram::class_of(object.uses)) * kDensityClasses + density;
+}
+
+uint64_t ValuePolicy::key_of(uint32_t list, uint32_t object_class) {
+  return uint64_t{list} << 8 | object_class;
+}
+
+uint32_t ValuePolicy::parent_of(uint32_t id) const {
+  const Object& object = objects_[id];
+  if (object.parent == kNoEntry || objects_[object.parent].life != object.parent_life) {
+    return kNoEntry;
+  }
+  return object.parent;
+}
+
+void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
+  objects_.grow_to(id + 1);
+  Object& object = objects_[id];
+  object.name = worth.name;
+  object.parent = kNoEntry;
+  object.last_use = now;
+  const double bytes = static_cast<double>(std::max<uint64_t>(worth.bytes, 1));
+  const double per_byte = worth.recompute_s > 0 ? worth.recompute_s / bytes : kSecondsPerByte;
+  object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f));
+  Ghost& ghost = ghosts_[worth.name % kGhosts];
+  const bool back = ghost.uses > 0 && ghost.name == worth.name;
+  object.uses = back ? static_cast<uint16_t>(std::min(ghost.uses + 1, 0xFFFF)) : 1;
+  const Nanos gap = back ? now - ghost.last_use : Nanos(0);
+  model_->learn(object.uses, std::chrono::duration<double>(gap).count());
+  if (back) ghost = {};
+}
+
+void ValuePolicy::forgotten(uint32_t id) {
+  Object& object = objects_[id];
+  ghosts_[object.name % kGhosts] = {object.name, object.last_use, object.uses};
+  ++object.life;
+  for (TierState& tier : tiers_) {
+    if (id >= tier.copies.size()) continue;
+    TERRACE_CHECK(!tier.copies[id].here);
+    tier.copies[id].children = 0;  // they name one that is gone
+  }
+}
+
+void ValuePolicy::used(uint32_t id, Nanos now) {
+  Object& object = objects_[id];
+  const Nanos gap = now - object.last_use;
+  const uint32_t before = class_of(object);
+  if (gap >= kOneUse) {
+    if (object.uses < 0xFFFF) ++object.uses;
+    model_->learn(object.uses, std::chrono::duration<double>(gap).count());
+  }
+  object.last_use = now;
+  const uint32_t after = class_of(object);
+  for (TierState& tier : tiers_) {
+    if (!tier.order.contains(id)) continue;
+    if (before == after) {
+      tier.order.touch(id);
+    } else {
+      tier.order.remove(id);
+      tier.order.push_youngest(id, key_of(tier.copies[id].list, after));
+    }
+  }
+}
+
+void ValuePolicy::follows(uint32_t id, uint32_t parent) {
+  TERRACE_CHECK(id != parent);
+  if (parent_of(id) == parent) return;
+  count_at_parent(id, false);
+  objects_[id].parent = parent;
+  objects_[id].parent_life = objects_[parent].life;
+  count_at_parent(id, true);
+}
+
+/// In the fastest tier that has a copy of the object, and in all slower ones.
+void ValuePolicy::count_at_parent(uint32_t id, bool add) {
+  const uint32_t parent = parent_of(id);
+  if (parent == kNoEntry) return;
+  bool here = false;
+  for (TierState& tier : tiers_) {
+    here = here || (id < tier.copies.size() && tier.copies[id].here);
+    if (!here) continue;
+    tier.copies.grow_to(parent + 1);
+    uint32_t& children = tier.copies[parent].children;
+    TERRACE_CHECK(add || children > 0);
+    add ? ++children : --children;
+  }
+}
+
+void ValuePolicy::entered(Tier tier, uint32_t list, uint32_t id, Nanos) {
+  TierState& there = state(tier);
+  there.copies.grow_to(id + 1);
+  TERRACE_CHECK(!there.copies[id].here);
+  count_at_parent(id, false);
+  there.copies[id].here = true;
+  there.copies[id].list = list;
+  count_at_parent(id, true);
+  ++there.sizes[list];
+  there.order.push_youngest(id, key_of(list, class_of(objects_[id])));
+}
+
+void ValuePolicy::left(Tier tier, uint32_t id) {
+  TierState& there = state(tier);
+  if (id >= there.copies.size() || !there.copies[id].here) return;
+  count_at_parent(id, false);
+  there.copies[id].here = false;
+  count_at_parent(id, true);
+  there.order.remove(id);
+  const auto size = there.sizes.find(there.copies[id].list);
+  if (--size->second == 0) there.sizes.erase(size);
+}
+
+void ValuePolicy::walk(Tier tier, uint32_t list, Nanos now,
+                       const std::function<Visit(uint32_t id)>& visit) const {
+  const TierState& there = state(tier);
+  struct Next {
+    double value;
+    uint32_t id;
+    bool from_list;
+    bool operator<(const Next& other) const {  // the least on top; of equals the lower id
+      return value != other.value ? value > other.value : id > other.id;
+    }
+  };
+  std::priority_queue<Next> heap;
+  uint32_t skipped = 0;
+  const auto push_leaf = [&](uint32_t id) {  // the first one from there on
+    while (id != kNoEntry && there.copies[id].children > 0 && ++skipped < kSkipMax) {
+      id = there.order.younger(id);
+    }
+    if (id != kNoEntry && there.copies[id].children == 0) heap.push({value(id, now), id, true});
+  };
+  for (uint32_t c = 0; c < kClasses; ++c) {
+    skipped = 0;
+    push_leaf(there.order.oldest(key_of(list, c)));
+  }
+  std::unordered_map<uint32_t, uint32_t> taken;  // children, by parent
+  while (!heap.empty()) {
+    const Next next = heap.top();
+    heap.pop();
+    const Visit answer = visit(next.id);
+    if (answer == Visit::stop) return;
+    skipped = 0;
+    if (next.from_list) push_leaf(there.order.younger(next.id));
+    const uint32_t parent = parent_of(next.id);
+    if (answer == Visit::passed || parent == kNoEntry) continue;
+    const Copy& copy = there.copies[parent];
+    const bool bare = ++taken[parent] == copy.children && copy.here && copy.list == list;
+    if (bare) heap.push({value(parent, now), parent, false});
+  }
+  walk_parents(there, list, visit, taken);
+}
+
+/// What has children that are all in use, or too many of its kind stand before.
+void ValuePolicy::walk_parents(const TierState& there, uint32_t list,
+                               const std::function<Visit(uint32_t id)>& visit,
+                               const std::unordered_map<uint32_t, uint32_t>& taken) const {
+  for (uint32_t c = 0; c < kClasses; ++c) {
+    for (uint32_t id = there.order.oldest(key_of(list, c)); id != kNoEntry;
+         id = there.order.younger(id)) {
+      const auto it = taken.find(id);
+      const uint32_t left = there.copies[id].children - (it == taken.end() ? 0 : it->second);
+      if (left > 0 && visit(id) == Visit::stop) return;
+    }
+  }
+}
+
+double ValuePolicy::value(uint32_t id, Nanos now) const {
+  const Object& object = objects_[id];
+  const double age = std::chrono::duration<double>(now - object.last_use).count();
+  return model_->rate(object.uses, age) * object.density;
+}
+
+bool ValuePolicy::needed(Tier tier, uint32_t id) const {
+  const TierState& there = state(tier);
+  return id < there.copies.size() && there.copies[id].children > 0;
+}
+
+uint64_t ValuePolicy::size(Tier tier, uint32_t list) const {
+  const auto it = state(tier).sizes.find(list);
+  return it == state(tier).sizes.end() ? 0 : it->second;
+}
+
+uint64_t ValuePolicy::memory_bytes() const {
+  uint64_t bytes = objects_.memory_bytes() + ghosts_.size() * sizeof(Ghost);
+  for (const TierState& tier : tiers_) {
+    bytes += tier.copies.memory_bytes() + tier.order.memory_bytes();
+  }
+  return bytes;
+}
+}  // namespace terrace

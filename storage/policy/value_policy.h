@@ -1,0 +1,85 @@
+// storage/policy/value_policy.h - keeps what saves the most recomputing for its bytes. Value =
+// expected uses per second (reuse_model.h) x seconds to recompute x importance / bytes.
+//
+// An object leaves a tier only when nothing that follows it is left there or in a faster one:
+// without its parent a prefix chunk is no hit, so a parent is worth what its children are. Objects
+// of equal use and density (powers of two) are in one list by their last use, of which only the
+// oldest is looked at; so finding a victim costs the number of such lists, whatever the number of
+// objects. When all of those are in use, the others leave too, the least recently used first.
+// Thread-confined.
+#pragma once
+#include <array>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "storage/policy/lru_lists.h"
+#include "storage/policy/placement_policy.h"
+#include "storage/policy/reuse_model.h"
+
+namespace terrace {
+
+class ValuePolicy final : public PlacementPolicy {
+ public:
+  /// Null: GapHistogram.
+  explicit ValuePolicy(std::unique_ptr<ReuseModel> model = nullptr);
+  void known(uint32_t id, const ObjectWorth& worth, Nanos now) override;
+  void forgotten(uint32_t id) override;
+  void used(uint32_t id, Nanos now) override;
+  void follows(uint32_t id, uint32_t parent) override;
+  void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) override;
+  void left(Tier tier, uint32_t id) override;
+  void walk(Tier tier, uint32_t list, Nanos now,
+            const std::function<Visit(uint32_t id)>& visit) const override;
+  double value(uint32_t id, Nanos now) const override;
+  bool needed(Tier tier, uint32_t id) const override;
+  uint64_t size(Tier tier, uint32_t list) const override;
+  uint64_t memory_bytes() const override;
+
+ private:
+  struct Object {
+    Nanos last_use{0};
+    uint64_t name = 0;
+    float density = 0;  // seconds to recompute x importance, per byte
+    uint32_t parent = kNoEntry;
+    uint16_t parent_life = 0;  // of the parent, when it was named
+    uint16_t life = 0;         // how many objects had this id
+    uint16_t uses = 0;
+  };
+  struct Copy {
+    uint32_t list = 0;
+    uint32_t children = 0;  // objects in this or a faster tier whose parent this is
+    bool here = false;
+  };
+  struct TierState {
+    ChunkedArray<Copy> copies;
+    LruLists order;                                // copies by list and class
+    std::unordered_map<uint32_t, uint64_t> sizes;  // by list
+  };
+  /// An object that left the store: so that one which comes again is not new.
+  struct Ghost {
+    uint64_t name = 0;
+    Nanos last_use{0};
+    uint16_t uses = 0;
+  };
+  static constexpr size_t kGhosts = 1 << 18;  // of the last that left; newer ones take their place
+  static constexpr uint32_t kDensityClasses = 32;
+  static constexpr uint32_t kClasses = GapHistogram::kClasses * kDensityClasses;
+
+  TierState& state(Tier tier) { return tiers_[static_cast<size_t>(tier)]; }
+  const TierState& state(Tier tier) const { return tiers_[static_cast<size_t>(tier)]; }
+  static uint32_t class_of(const Object& object);
+  static uint64_t key_of(uint32_t list, uint32_t object_class);
+  /// kNoEntry: it has none, or that one is gone.
+  uint32_t parent_of(uint32_t id) const;
+  void count_at_parent(uint32_t id, bool add);
+  void walk_parents(const TierState& there, uint32_t list,
+                    const std::function<Visit(uint32_t id)>& visit,
+                    const std::unordered_map<uint32_t, uint32_t>& taken) const;
+
+  std::unique_ptr<ReuseModel> model_;
+  ChunkedArray<Object> objects_;
+  std::array<TierState, kTierCount> tiers_;
+  std::vector<Ghost> ghosts_;
+};
+}  // namespace terrace
