@@ -82,8 +82,8 @@ void ValuePolicy::used(uint32_t id, Nanos now) {
     if (before == after) {
       tier.order.touch(id);
     } else {
-      tier.order.remove(id);
-      tier.order.push_youngest(id, key_of(tier.copies[id].list, after));
+      unlink(&tier, id, before);
+      link(&tier, id);
     }
   }
 }
@@ -107,8 +107,8 @@ void ValuePolicy::count_at_parent(uint32_t id, bool add) {
     if (!here) continue;
     tier.copies.grow_to(parent + 1);
     uint32_t& children = tier.copies[parent].children;
-    TERRACE_CHECK(add || children > 0);
-    add ? ++children : --children;
+    if (add) ++children;
+    if (!add && children > 0) --children;  // 0: its life came round again, and it is another one
   }
 }
 
@@ -120,8 +120,24 @@ void ValuePolicy::entered(Tier tier, uint32_t list, uint32_t id, Nanos) {
   there.copies[id].here = true;
   there.copies[id].list = list;
   count_at_parent(id, true);
-  ++there.sizes[list];
-  there.order.push_youngest(id, key_of(list, class_of(objects_[id])));
+  link(&there, id);
+}
+
+/// As the youngest of its list and class.
+void ValuePolicy::link(TierState* tier, uint32_t id) {
+  const uint32_t list = tier->copies[id].list;
+  const uint32_t its_class = class_of(objects_[id]);
+  tier->order.push_youngest(id, key_of(list, its_class));
+  List& there = tier->lists[list];
+  ++there.size;
+  ++there.of_class[its_class];
+}
+
+void ValuePolicy::unlink(TierState* tier, uint32_t id, uint32_t its_class) {
+  tier->order.remove(id);
+  const auto it = tier->lists.find(tier->copies[id].list);
+  --it->second.of_class[its_class];
+  if (--it->second.size == 0) tier->lists.erase(it);
 }
 
 void ValuePolicy::left(Tier tier, uint32_t id) {
@@ -130,14 +146,14 @@ void ValuePolicy::left(Tier tier, uint32_t id) {
   count_at_parent(id, false);
   there.copies[id].here = false;
   count_at_parent(id, true);
-  there.order.remove(id);
-  const auto size = there.sizes.find(there.copies[id].list);
-  if (--size->second == 0) there.sizes.erase(size);
+  unlink(&there, id, class_of(objects_[id]));
 }
 
 void ValuePolicy::walk(Tier tier, uint32_t list, Nanos now,
                        const std::function<Visit(uint32_t id)>& visit) const {
   const TierState& there = state(tier);
+  const auto classes = there.lists.find(list);
+  if (classes == there.lists.end()) return;
   struct Next {
     double value;
     uint32_t id;
@@ -155,6 +171,7 @@ void ValuePolicy::walk(Tier tier, uint32_t list, Nanos now,
     if (id != kNoEntry && there.copies[id].children == 0) heap.push({value(id, now), id, true});
   };
   for (uint32_t c = 0; c < kClasses; ++c) {
+    if (classes->second.of_class[c] == 0) continue;
     skipped = 0;
     push_leaf(there.order.oldest(key_of(list, c)));
   }
@@ -201,8 +218,8 @@ bool ValuePolicy::needed(Tier tier, uint32_t id) const {
 }
 
 uint64_t ValuePolicy::size(Tier tier, uint32_t list) const {
-  const auto it = state(tier).sizes.find(list);
-  return it == state(tier).sizes.end() ? 0 : it->second;
+  const auto it = state(tier).lists.find(list);
+  return it == state(tier).lists.end() ? 0 : it->second.size;
 }
 
 uint64_t ValuePolicy::memory_bytes() const {

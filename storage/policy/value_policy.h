@@ -37,6 +37,9 @@ class ValuePolicy final : public PlacementPolicy {
   uint64_t memory_bytes() const override;
 
  private:
+  static constexpr uint32_t kDensityClasses = 32;
+  static constexpr uint32_t kClasses = GapHistogram::kClasses * kDensityClasses;
+
   struct Object {
     Nanos last_use{0};
     uint64_t name = 0;
@@ -51,10 +54,14 @@ class ValuePolicy final : public PlacementPolicy {
     uint32_t children = 0;  // objects in this or a faster tier whose parent this is
     bool here = false;
   };
+  struct List {
+    uint64_t size = 0;
+    std::array<uint32_t, kClasses> of_class{};  // copies
+  };
   struct TierState {
     ChunkedArray<Copy> copies;
-    LruLists order;                                // copies by list and class
-    std::unordered_map<uint32_t, uint64_t> sizes;  // by list
+    LruLists order;                            // copies by list and class
+    std::unordered_map<uint32_t, List> lists;  // those with copies
   };
   /// An object that left the store: so that one which comes again is not new.
   struct Ghost {
@@ -63,8 +70,6 @@ class ValuePolicy final : public PlacementPolicy {
     uint16_t uses = 0;
   };
   static constexpr size_t kGhosts = 1 << 18;  // of the last that left; newer ones take their place
-  static constexpr uint32_t kDensityClasses = 32;
-  static constexpr uint32_t kClasses = GapHistogram::kClasses * kDensityClasses;
 
   TierState& state(Tier tier) { return tiers_[static_cast<size_t>(tier)]; }
   const TierState& state(Tier tier) const { return tiers_[static_cast<size_t>(tier)]; }
@@ -72,6 +77,8 @@ class ValuePolicy final : public PlacementPolicy {
   static uint64_t key_of(uint32_t list, uint32_t object_class);
   /// kNoEntry: it has none, or that one is gone.
   uint32_t parent_of(uint32_t id) const;
+  void link(TierState* tier, uint32_t id);
+  void unlink(TierState* tier, uint32_t id, uint32_t its_class);
   void count_at_parent(uint32_t id, bool add);
   void walk_parents(const TierState& there, uint32_t list,
                     const std::function<Visit(uint32_t id)>& visit,
