@@ -16,11 +16,17 @@ constexpr double kPooledWeight = 20;      // objects' worth of what all classes 
 constexpr double kPriorObjects = 20;
 constexpr double kPriorShare = 1.0 / 3;
 constexpr size_t kPriorBins = 56;
+constexpr unsigned kOctavesPerGapClass = 3;
 
 double edge(size_t bin) {
   return bin == 0 ? 0 : kFirstEdge * std::exp2(static_cast<double>(bin - 1) / kBinsPerOctave);
 }
 }  // namespace
+
+void UseHistory::use_again(double gap_s) {
+  if (uses < 0xFFFF) ++uses;
+  last_gap = gap_s < 1 ? 0 : static_cast<uint8_t>(std::min(std::floor(std::log2(gap_s)) + 1, 63.0));
+}
 
 GapHistogram::GapHistogram() {
   pooled_.objects = kPriorObjects;
@@ -29,8 +35,11 @@ GapHistogram::GapHistogram() {
   }
 }
 
-size_t GapHistogram::class_of(uint32_t uses) {
-  return uses <= 1 ? 0 : std::min<size_t>(std::bit_width(uses - 1), kClasses - 1);
+size_t GapHistogram::class_of(const UseHistory& history) {
+  const auto octaves = static_cast<unsigned>(std::max<int>(history.uses - 1, 0));
+  const size_t uses = std::min<size_t>(std::bit_width(octaves), kUseClasses - 1);
+  const size_t gap = std::min<size_t>(history.last_gap / kOctavesPerGapClass, kGapClasses - 1);
+  return gap * kUseClasses + uses;
 }
 
 size_t GapHistogram::bin_of(double seconds) {
@@ -39,18 +48,24 @@ size_t GapHistogram::bin_of(double seconds) {
   return static_cast<size_t>(std::min<double>(bin, kBins - 1));
 }
 
-void GapHistogram::learn(uint32_t uses, double gap_s) {
-  Class& now = classes_[class_of(uses)];
-  now.objects += 1;
-  pooled_.objects += 1;
-  if (uses > 1) {
-    classes_[class_of(uses - 1)].gaps[bin_of(gap_s)] += 1;
-    pooled_.gaps[bin_of(gap_s)] += 1;
-  }
-  for (Class* each : {&now, &pooled_}) {
+void GapHistogram::first_use() {
+  count(class_of({}));
+}
+
+void GapHistogram::used_again(const UseHistory& before, double gap_s) {
+  classes_[class_of(before)].gaps[bin_of(gap_s)] += 1;
+  pooled_.gaps[bin_of(gap_s)] += 1;
+  UseHistory after = before;
+  after.use_again(gap_s);
+  count(class_of(after));
+}
+
+void GapHistogram::count(size_t its_class) {
+  for (Class* each : {&classes_[its_class], &pooled_}) {
+    each->objects += 1;
     if (each->objects < kForgetAt) continue;
     each->objects /= 2;
-    for (double& count : each->gaps) count /= 2;
+    for (double& gaps : each->gaps) gaps /= 2;
   }
   if (stale_ < kRebuildAfter) ++stale_;
 }
@@ -83,10 +98,10 @@ void GapHistogram::rebuild() const {
   }
 }
 
-double GapHistogram::rate(uint32_t uses, double age_s) const {
+double GapHistogram::rate(const UseHistory& history, double age_s) const {
   if (stale_ >= kRebuildAfter) rebuild();
   // Among those that nothing is expected of, the older goes first.
   const double least = 1e-9 / (1 + age_s);
-  return rates_[class_of(uses)][bin_of(age_s)] + least;
+  return rates_[class_of(history)][bin_of(age_s)] + least;
 }
 }  // namespace terrace

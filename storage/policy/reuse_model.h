@@ -8,30 +8,44 @@
 
 namespace terrace {
 
+/// What is remembered of an object's uses.
+struct UseHistory {
+  uint16_t uses = 1;
+  /// Of the gap before the last use: 1 + its octave, from one second; 0: shorter, or used once.
+  uint8_t last_gap = 0;
+
+  void use_again(double gap_s);
+  bool operator==(const UseHistory&) const = default;
+};
+
 class ReuseModel {
  public:
   virtual ~ReuseModel() = default;
-  /// An object has been used for the `uses`-th time (from 1), `gap_s` after the time before; 0 for
-  /// the first use.
-  virtual void learn(uint32_t uses, double gap_s) = 0;
-  /// Uses per second of further holding that an object, used `uses` times and last `age_s` ago,
-  /// promises at best: the most over all times to hold it for, after which it would be let go.
-  virtual double rate(uint32_t uses, double age_s) const = 0;
+  /// An object that nobody knew was used.
+  virtual void first_use() = 0;
+  /// An object with this history until now was used again, `gap_s` after the time before.
+  virtual void used_again(const UseHistory& before, double gap_s) = 0;
+  /// Uses per second of further holding that an object, used last `age_s` ago, promises at best:
+  /// the most over all times to hold it for, after which it would be let go.
+  virtual double rate(const UseHistory& history, double age_s) const = 0;
 };
 
-/// Objects in classes by how often they were used; in each a histogram of the gaps until the next
-/// use. Not every object comes back, so a class has a share that does. The rate is the Gittins
-/// index of holding (Gittins 1979): max over t of P(back within t) / E(time held until back, or t),
-/// both given that it is not back yet. Unlike the hazard it looks ahead: an answer is read before
-/// the next question, and the hazard rises until then.
+/// Objects in classes by how often they were used and how long they rested the last time; in each a
+/// histogram of the gaps until the next use. Not every object comes back, so a class has a share
+/// that does. The rate is the Gittins index of holding (Gittins 1979): max over t of P(back within
+/// t) / E(time held until back, or t), both given that it is not back yet. Unlike the hazard it
+/// looks ahead: an answer is read before the next question, and the hazard rises until then.
 class GapHistogram final : public ReuseModel {
  public:
   GapHistogram();
-  void learn(uint32_t uses, double gap_s) override;
-  double rate(uint32_t uses, double age_s) const override;
-  /// Whose objects are alike, 0 to kClasses - 1; more uses, higher class.
-  static size_t class_of(uint32_t uses);
-  static constexpr size_t kClasses = 6;  // 1, 2, 3-4, 5-8, 9-16 uses, more
+  void first_use() override;
+  void used_again(const UseHistory& before, double gap_s) override;
+  double rate(const UseHistory& history, double age_s) const override;
+  /// Whose objects are alike, 0 to kClasses - 1.
+  static size_t class_of(const UseHistory& history);
+  static constexpr size_t kUseClasses = 6;  // 1, 2, 3-4, 5-8, 9-16 uses, more
+  static constexpr size_t kGapClasses = 4;  // below 8 s, 64 s, 512 s, longer
+  static constexpr size_t kClasses = kUseClasses * kGapClasses;
 
  private:
   static constexpr size_t kBins = 80;  // 4 per octave from 0.25 s: to 3 days
@@ -40,6 +54,7 @@ class GapHistogram final : public ReuseModel {
     std::array<double, kBins> gaps{};  // of those that were used again
   };
   static size_t bin_of(double seconds);
+  void count(size_t its_class);
   void rebuild() const;
   std::vector<double> cumulative(const Class& counts, const Class& pooled) const;
 

@@ -12,7 +12,7 @@ namespace {
 constexpr Nanos kOneUse = milliseconds(100);  // a fetch and the touch after it
 // What nobody names a cost for: 128 KiB of KV per token, 10,000 tokens a second.
 constexpr double kSecondsPerByte = 1.0 / (131072.0 * 10000.0);
-constexpr double kLeastDensity = 1e-13;  // of class 0; a class is a factor of two
+constexpr double kLeastDensity = 1e-12;  // of class 0; a class is a factor of two
 constexpr uint32_t kSkipMax = 256;       // parents passed by to find one without children
 }  // namespace
 
@@ -24,11 +24,11 @@ uint32_t ValuePolicy::class_of(const Object& object) {
   const double octave =
       std::floor(std::log2(std::max<double>(object.density, kLeastDensity) / kLeastDensity));
   const auto density = static_cast<uint32_t>(std::min<double>(octave, kDensityClasses - 1));
-  return static_cast<uint32_t>(GapHistogram::class_of(object.uses)) * kDensityClasses + density;
+  return static_cast<uint32_t>(GapHistogram::class_of(object.history)) * kDensityClasses + density;
 }
 
 uint64_t ValuePolicy::key_of(uint32_t list, uint32_t object_class) {
-  return uint64_t{list} << 8 | object_class;
+  return uint64_t{list} << 10 | object_class;
 }
 
 uint32_t ValuePolicy::parent_of(uint32_t id) const {
@@ -49,16 +49,21 @@ void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
   const double per_byte = worth.recompute_s > 0 ? worth.recompute_s / bytes : kSecondsPerByte;
   object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f));
   Ghost& ghost = ghosts_[worth.name % kGhosts];
-  const bool back = ghost.uses > 0 && ghost.name == worth.name;
-  object.uses = back ? static_cast<uint16_t>(std::min(ghost.uses + 1, 0xFFFF)) : 1;
-  const Nanos gap = back ? now - ghost.last_use : Nanos(0);
-  model_->learn(object.uses, std::chrono::duration<double>(gap).count());
-  if (back) ghost = {};
+  if (ghost.name != worth.name || ghost.last_use == Nanos(0)) {
+    object.history = {};
+    model_->first_use();
+    return;
+  }
+  const double gap_s = std::chrono::duration<double>(now - ghost.last_use).count();
+  model_->used_again(ghost.history, gap_s);
+  object.history = ghost.history;
+  object.history.use_again(gap_s);
+  ghost = {};
 }
 
 void ValuePolicy::forgotten(uint32_t id) {
   Object& object = objects_[id];
-  ghosts_[object.name % kGhosts] = {object.name, object.last_use, object.uses};
+  ghosts_[object.name % kGhosts] = {object.name, object.last_use, object.history};
   ++object.life;
   for (TierState& tier : tiers_) {
     if (id >= tier.copies.size()) continue;
@@ -72,8 +77,9 @@ void ValuePolicy::used(uint32_t id, Nanos now) {
   const Nanos gap = now - object.last_use;
   const uint32_t before = class_of(object);
   if (gap >= kOneUse) {
-    if (object.uses < 0xFFFF) ++object.uses;
-    model_->learn(object.uses, std::chrono::duration<double>(gap).count());
+    const double gap_s = std::chrono::duration<double>(gap).count();
+    model_->used_again(object.history, gap_s);
+    object.history.use_again(gap_s);
   }
   object.last_use = now;
   const uint32_t after = class_of(object);
@@ -209,7 +215,7 @@ void ValuePolicy::walk_parents(const TierState& there, uint32_t list,
 double ValuePolicy::value(uint32_t id, Nanos now) const {
   const Object& object = objects_[id];
   const double age = std::chrono::duration<double>(now - object.last_use).count();
-  return model_->rate(object.uses, age) * object.density;
+  return model_->rate(object.history, age) * object.density;
 }
 
 bool ValuePolicy::needed(Tier tier, uint32_t id) const {

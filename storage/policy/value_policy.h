@@ -37,7 +37,7 @@ class ValuePolicy final : public PlacementPolicy {
   uint64_t memory_bytes() const override;
 
  private:
-  static constexpr uint32_t kDensityClasses = 32;
+  static constexpr uint32_t kDensityClasses = 20;
   static constexpr uint32_t kClasses = GapHistogram::kClasses * kDensityClasses;
 
   struct Object {
@@ -47,7 +47,7 @@ class ValuePolicy final : public PlacementPolicy {
     uint32_t parent = kNoEntry;
     uint16_t parent_life = 0;  // of the parent, when it was named
     uint16_t life = 0;         // how many objects had this id
-    uint16_t uses = 0;
+    UseHistory history;
   };
   struct Copy {
     uint32_t list = 0;
@@ -66,8 +66,8 @@ class ValuePolicy final : public PlacementPolicy {
   /// An object that left the store: so that one which comes again is not new.
   struct Ghost {
     uint64_t name = 0;
-    Nanos last_use{0};
-    uint16_t uses = 0;
+    Nanos last_use{0};  // 0: of nobody
+    UseHistory history;
   };
   static constexpr size_t kGhosts = 1 << 18;  // of the last that left; newer ones take their place
 

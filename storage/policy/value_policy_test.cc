@@ -20,8 +20,11 @@ constexpr uint32_t kList = 7;
 /// Uses per second as told, whatever the age.
 class FixedRates final : public ReuseModel {
  public:
-  void learn(uint32_t, double) override {}
-  double rate(uint32_t uses, double age_s) const override { return uses / (1 + age_s); }
+  void first_use() override {}
+  void used_again(const UseHistory&, double) override {}
+  double rate(const UseHistory& history, double age_s) const override {
+    return history.uses / (1 + age_s);
+  }
 };
 
 ObjectWorth worth(uint64_t name, double recompute_s, float importance = 1) {
