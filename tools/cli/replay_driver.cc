@@ -182,8 +182,11 @@ void ReplayDriver::matched(uint64_t id, const Completion& done) {
   const uint32_t longest = done.status.ok() ? done.longest : 0;
   for (uint32_t i = 0; i < longest; ++i) {
     const auto fastest = static_cast<size_t>(std::countr_zero(done.keys[i].tiers));
-    if (fastest < kTierCount) ++counts_.hits_by_tier[fastest];
-    counts_.recompute_saved_s += recompute_s(*request, request->hits + i);
+    if (fastest >= kTierCount) continue;
+    ++counts_.hits_by_tier[fastest];
+    const Place place = place_of(*request, request->hits + i);
+    counts_.saved_s +=
+        SavingModel().saved_s(place.position, place.tokens, static_cast<Tier>(fastest));
   }
   request->hits += longest;
   counts_.prefix_hits += longest;
@@ -293,8 +296,9 @@ void ReplayDriver::put(uint64_t id) {
     fragments[i] = {0, region_, static_cast<uint64_t>(batch.slots[i].data() - base), block_bytes_};
     items[i].key = batch.request->keys[batch.blocks[i]];
     items[i].fragments = std::span(&fragments[i], 1);
-    items[i].recompute_us =
-        static_cast<uint64_t>(recompute_s(*batch.request, batch.blocks[i]) * 1e6);
+    const Place place = place_of(*batch.request, batch.blocks[i]);
+    const double recompute_s = SavingModel().recompute_s(place.position, place.tokens);
+    items[i].recompute_us = static_cast<uint64_t>(recompute_s * 1e6);
   }
   PutOptions options;
   options.deadline = options_.deadline;
@@ -345,11 +349,12 @@ void ReplayDriver::end_request(Request* request) {
   running_.erase(request);
 }
 
-double ReplayDriver::recompute_s(const Request& request, uint32_t block) const {
+/// Of a block: its first token's position in the prompt, and how many it has.
+ReplayDriver::Place ReplayDriver::place_of(const Request& request, uint32_t block) const {
   const uint64_t begin = uint64_t{block} * options_.block_tokens;
   const uint64_t left = request.trace->input_tokens - std::min(request.trace->input_tokens, begin);
-  return RecomputeCost().seconds(static_cast<double>(begin), static_cast<double>(std::min<uint64_t>(
-                                                                 options_.block_tokens, left)));
+  return {static_cast<double>(begin),
+          static_cast<double>(std::min<uint64_t>(options_.block_tokens, left))};
 }
 
 uint64_t ReplayDriver::seed_of(const Request& request, uint32_t block) const {

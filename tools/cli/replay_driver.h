@@ -15,7 +15,7 @@
 #include "client/terrace.h"
 #include "tools/cli/content_worker.h"
 #include "tools/cli/replay_report.h"
-#include "tools/sim/recompute_cost.h"
+#include "tools/sim/saving_model.h"
 #include "tools/trace/trace.h"
 
 namespace terrace {
@@ -57,6 +57,10 @@ class ReplayDriver {
     bool matched = false;
     bool loaded = false;
   };
+  struct Place {
+    double position = 0;
+    double tokens = 0;
+  };
   enum class Kind : uint8_t { match, fetch, put };
   struct Batch {
     Kind kind = Kind::match;
@@ -87,7 +91,7 @@ class ReplayDriver {
   void end_request(Request* request);
   uint64_t add_batch(Kind kind, Request* request);
   uint64_t seed_of(const Request& request, uint32_t block) const;
-  double recompute_s(const Request& request, uint32_t block) const;
+  Place place_of(const Request& request, uint32_t block) const;
 
   Client* const client_;
   const NamespaceId ns_;

@@ -16,8 +16,8 @@ struct ReplayCounts {
   uint64_t requests = 0;
   uint64_t blocks = 0;       // references
   uint64_t prefix_hits = 0;  // of those: there, and every earlier block of the request too
-  std::array<uint64_t, kTierCount> hits_by_tier{};   // of the hits, by their fastest tier
-  double recompute_saved_s = 0;                      // by the hits, loading not taken off
+  std::array<uint64_t, kTierCount> hits_by_tier{};  // of the hits, by their fastest tier
+  double saved_s = 0;  // by the hits, as `terrace sim` counts it (tools/sim/saving_model.h)
   std::array<uint64_t, kTierCount> tier_bytes{};     // delivered
   uint64_t bytes_checked = 0;                        // of those, compared with the content
   uint64_t wrong_bytes = 0;                          // the one thing that must never happen

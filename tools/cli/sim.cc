@@ -127,17 +127,23 @@ void add_options(CLI::App* command, SimArguments* arguments) {
       ->check(CLI::Range(1u, 255u))
       ->capture_default_str();
   command
-      ->add_option("--prefill-tokens-per-s", options->cost.prefill_tokens_per_s,
+      ->add_option("--prefill-tokens-per-s", options->saving.prefill_tokens_per_s,
                    "How fast the engine computes at the beginning of a prompt")
       ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
-  command->add_option("--kv-bytes-per-token", options->kv_bytes_per_token, "KV of one token")
+  command->add_option("--kv-bytes-per-token", options->saving.kv_bytes_per_token, "KV of one token")
       ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
-  command->add_option("--dram-bytes-per-s", options->dram_bytes_per_s, "How fast dram is loaded")
+  command
+      ->add_option("--dram-bytes-per-s",
+                   options->saving.bytes_per_s[static_cast<size_t>(Tier::dram)],
+                   "How fast dram is loaded")
       ->check(CLI::Range(1e3, 1e15))
       ->capture_default_str();
-  command->add_option("--nvme-bytes-per-s", options->nvme_bytes_per_s, "How fast nvme is loaded")
+  command
+      ->add_option("--nvme-bytes-per-s",
+                   options->saving.bytes_per_s[static_cast<size_t>(Tier::nvme)],
+                   "How fast nvme is loaded")
       ->check(CLI::Range(1e3, 1e15))
       ->capture_default_str();
 }

@@ -39,7 +39,7 @@ class TierSim::Core {
   static constexpr uint32_t kList = 0;
   void look_up(const TraceRequest& request, const std::vector<uint32_t>& ids);
   double tokens_of(const TraceRequest& request, size_t place) const;
-  double seconds(const TraceRequest& request, size_t place) const;
+  double position_of(size_t place) const;
   uint32_t id_of(uint64_t block);
   void store(uint32_t id, const TraceRequest& request, size_t place);
   void use(uint32_t id);
@@ -71,24 +71,23 @@ double TierSim::Core::tokens_of(const TraceRequest& request, size_t place) const
   return static_cast<double>(std::min<uint64_t>(options_.block_tokens, left));
 }
 
-double TierSim::Core::seconds(const TraceRequest& request, size_t place) const {
-  return options_.cost.seconds(static_cast<double>(place * options_.block_tokens),
-                               tokens_of(request, place));
+double TierSim::Core::position_of(size_t place) const {
+  return static_cast<double>(place * options_.block_tokens);
 }
 
 void TierSim::Core::look_up(const TraceRequest& request, const std::vector<uint32_t>& ids) {
   bool prefix = true;
   for (size_t i = 0; i < ids.size(); ++i) {
     const Block& block = blocks_[ids[i]];
-    const double cost = seconds(request, i);
-    counts.recompute_s += cost;
+    const double tokens = tokens_of(request, i);
+    counts.recompute_s += options_.saving.recompute_s(position_of(i), tokens);
     const bool there = block.dram || block.nvme;
     if (there) ++counts.block_hits;
     prefix = prefix && there;
     if (!prefix) continue;
-    ++counts.prefix_hits[static_cast<size_t>(block.dram ? Tier::dram : Tier::nvme)];
-    const double rate = block.dram ? options_.dram_bytes_per_s : options_.nvme_bytes_per_s;
-    counts.saved_s += cost - tokens_of(request, i) * options_.kv_bytes_per_token / rate;
+    const Tier tier = block.dram ? Tier::dram : Tier::nvme;
+    ++counts.prefix_hits[static_cast<size_t>(tier)];
+    counts.saved_s += options_.saving.saved_s(position_of(i), tokens, tier);
   }
 }
 
@@ -122,8 +121,8 @@ void TierSim::Core::request(const TraceRequest& request) {
 void TierSim::Core::store(uint32_t id, const TraceRequest& request, size_t place) {
   ObjectWorth worth;
   worth.name = uint64_t{id} * 0x9E3779B97F4A7C15;
-  worth.bytes = static_cast<uint64_t>(options_.block_tokens * options_.kv_bytes_per_token);
-  worth.recompute_s = seconds(request, place);
+  worth.bytes = static_cast<uint64_t>(options_.block_tokens * options_.saving.kv_bytes_per_token);
+  worth.recompute_s = options_.saving.recompute_s(position_of(place), tokens_of(request, place));
   policy_->known(id, worth, now_);
   if (full(Tier::dram) && !make_room(Tier::dram)) return policy_->forgotten(id);
   enter(Tier::dram, id);

@@ -16,7 +16,7 @@
 
 #include "base/status.h"
 #include "storage/policy/placement_policy.h"
-#include "tools/sim/recompute_cost.h"
+#include "tools/sim/saving_model.h"
 #include "tools/trace/trace.h"
 
 namespace terrace {
@@ -28,11 +28,7 @@ struct TierSimOptions {
   uint32_t promote_hits = 1;  // hits in nvme until a block comes into dram
   /// Only blocks worth more than what would leave are stored in nvme and promoted.
   bool by_value = false;
-  // What a hit saves: the recomputing, whose cost grows with the position, less the loading.
-  RecomputeCost cost;
-  double kv_bytes_per_token = 131'072;
-  double dram_bytes_per_s = 10e9;
-  double nvme_bytes_per_s = 2e9;
+  SavingModel saving;
 };
 
 struct TierSimCounts {
