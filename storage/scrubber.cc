@@ -101,6 +101,7 @@ void Scrubber::check_dram_piece() {
     core_.quarantine(work_->id, Tier::dram);
     end_object();
   } else if (work_->dram->over()) {
+    if (const auto& space = core_.dram_of(work_->id); space != nullptr) space->set_verified();
     work_->dram.reset();
     if (!core_.index[work_->id].has(IndexEntry::on_nvme)) end_object();
   }
