@@ -1,0 +1,205 @@
+// Goal: a node that is killed, stopped or upgraded serves from DRAM what lay there, once the next
+// one is up, every byte of it; views of before are invalid; and the memory ends when nobody comes.
+// Method: real processes with a keeper of their own; objects with durability `memory`; every byte
+// compared, and the tier that it came from.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <map>
+#include <thread>
+
+#include "base/clock.h"
+#include "tests/e2e/harness.h"
+
+namespace terrace::e2e {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+constexpr auto kDram = static_cast<size_t>(Tier::dram);
+
+/// Write-through off: what comes back can only come from memory.
+std::vector<std::string> flags_for(const ScratchDirectory& scratch, const std::string& mode) {
+  return {"--data-directory",  scratch.path(),
+          "--nvme-bytes",      "192MiB",
+          "--dram-bytes",      "64MiB",
+          "--slab-bytes",      "16MiB",
+          "--scrub-period-s",  "0",
+          "--write-through",   "false",
+          "--demote-on-close", "false",
+          "--keeper-linger-s", "30",
+          "--warm-restart",    mode};
+}
+
+using Stored = std::map<std::string, uint64_t>;
+
+StatusCode put_surely(TestClient* client, const std::string& name, uint64_t bytes) {
+  StatusCode code = StatusCode::kResourceExhausted;
+  for (int i = 0; i < 200 && code == StatusCode::kResourceExhausted; ++i) {
+    if (i > 0) std::this_thread::sleep_for(milliseconds(25));
+    code = client->put(name, bytes, Durability::memory, bytes > 100'000 ? 3 : 1);
+  }
+  return code;
+}
+
+/// Mixed sizes, some larger than a slab's free rest, together less than what eviction leaves.
+Stored store_some(TestClient* client, const std::string& prefix) {
+  Stored stored;
+  Prng prng(prefix.size() + 17);
+  for (int i = 0; i < 24; ++i) {
+    const std::string name = prefix + std::to_string(i);
+    const uint64_t bytes = i == 0 ? 9'000'001 : 1 + prng.below(900'000);
+    EXPECT_EQ(put_surely(client, name, bytes), StatusCode::kOk) << name;
+    stored[name] = bytes;
+  }
+  return stored;
+}
+
+void expect_from_dram(TestClient* client, const Stored& stored) {
+  for (const auto& [name, bytes] : stored) {
+    Completion done;
+    EXPECT_EQ(client->fetch(name, bytes, &done), StatusCode::kOk) << name;
+    EXPECT_EQ(done.tier_bytes.at(kDram), bytes) << name;
+  }
+}
+
+class WarmNode : public OverEachPath {};
+
+TEST_P(WarmNode, KilledAndBackServesFromDram) {
+  ScratchDirectory scratch;
+  Stored stored;
+  for (int life = 0; life < 4; ++life) {
+    SCOPED_TRACE("life " + std::to_string(life));
+    NodeProcess node(flags_for(scratch, "keeper"));
+    TestClient client(node.endpoint(), 16u << 20);
+    EXPECT_EQ(node.counter("warm_objects"), stored.size());
+    EXPECT_EQ(node.counter("warm_verified_objects"), 0u);
+    expect_from_dram(&client, stored);
+    EXPECT_EQ(node.counter("warm_verified_objects"), stored.size());
+    EXPECT_EQ(node.counter("warm_failed_objects"), 0u);
+    if (life == 0) stored = store_some(&client, "a");
+    if (life < 2) {
+      node.kill();
+    } else {
+      node.signal(SIGTERM);
+      EXPECT_EQ(node.wait(), 0);
+    }
+  }
+}
+
+TEST_P(WarmNode, WhatWasErasedOrEvictedStaysAway) {
+  ScratchDirectory scratch;
+  Stored stored;
+  {
+    NodeProcess node(flags_for(scratch, "keeper"));
+    TestClient client(node.endpoint(), 16u << 20);
+    stored = store_some(&client, "e");
+    const std::vector<ChunkKey> keys = {client.key("e0"), client.key("e7")};
+    const auto erase = client.sdk().erase(client.ns(), keys, {});
+    ASSERT_TRUE(client.sdk().wait(*erase, seconds(5)).ok());
+    node.kill();
+  }
+  NodeProcess node(flags_for(scratch, "keeper"));
+  TestClient client(node.endpoint(), 16u << 20);
+  EXPECT_EQ(client.fetch("e0", stored["e0"]), StatusCode::kNotFound);
+  EXPECT_EQ(client.fetch("e7", stored["e7"]), StatusCode::kNotFound);
+  stored.erase("e0");
+  stored.erase("e7");
+  expect_from_dram(&client, stored);
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, WarmNode, testing::Values(DataPath::tcp, DataPath::shm),
+                         name_of_path);
+
+TEST(WarmNodeTest, AViewOfBeforeIsInvalidAndANewOneIsRight) {
+  ScratchDirectory scratch;
+  auto node = std::make_unique<NodeProcess>(flags_for(scratch, "keeper"));
+  const std::string socket = scratch.path() + "/shm.sock";
+  TestClient before(node->endpoint(), 16u << 20);
+  ASSERT_EQ(put_surely(&before, "v", 800'000), StatusCode::kOk);
+  const std::vector<ChunkKey> keys = {before.key("v")};
+  const auto view = [&keys](TestClient* client) {
+    const auto op = client->sdk().view(client->ns(), keys, {});
+    auto done = client->sdk().wait(*op, seconds(5));
+    EXPECT_TRUE(done.ok());
+    return *std::move(done);
+  };
+  const Completion old = view(&before);
+  ASSERT_EQ(old.key_codes.at(0), StatusCode::kOk);
+  EXPECT_TRUE(before.sdk().view_valid(old.views[0].id));
+  // The client's own thread stands still, as a reader's process may: only the board can tell.
+  node->kill();
+  node = std::make_unique<NodeProcess>(flags_for(scratch, "keeper"));
+  EXPECT_FALSE(before.sdk().view_valid(old.views[0].id));
+  TestClient after(node->endpoint(), 16u << 20);
+  const Completion fresh = view(&after);
+  ASSERT_EQ(fresh.key_codes.at(0), StatusCode::kOk);
+  EXPECT_TRUE(after.sdk().view_valid(fresh.views[0].id));
+  EXPECT_TRUE(after.sdk().verify(fresh.views[0].id).ok());
+  EXPECT_EQ(node->counter("warm_verified_objects"), 1u);
+}
+
+TEST(WarmNodeTest, NodesOfOneHostDoNotMixUp) {
+  ScratchDirectory one, two;
+  {
+    NodeProcess a(flags_for(one, "keeper"));
+    NodeProcess b(flags_for(two, "keeper"));
+    TestClient to_a(a.endpoint(), 1u << 20);
+    TestClient to_b(b.endpoint(), 1u << 20);
+    ASSERT_EQ(put_surely(&to_a, "of a", 5'000), StatusCode::kOk);
+    ASSERT_EQ(put_surely(&to_b, "of b", 5'000), StatusCode::kOk);
+    a.kill();
+    b.kill();
+  }
+  NodeProcess a(flags_for(one, "keeper"));
+  NodeProcess b(flags_for(two, "keeper"));
+  TestClient to_a(a.endpoint(), 1u << 20);
+  TestClient to_b(b.endpoint(), 1u << 20);
+  expect_from_dram(&to_a, {{"of a", 5'000}});
+  expect_from_dram(&to_b, {{"of b", 5'000}});
+  EXPECT_EQ(to_a.fetch("of b", 5'000), StatusCode::kNotFound);
+  EXPECT_EQ(to_b.fetch("of a", 5'000), StatusCode::kNotFound);
+  // A keeper is one data directory's: the other node says so and does not start.
+  std::string command = std::string(TERRACE_NODE_PROGRAM) +
+                        " --dev --control-port 0 --data-port 0 --metrics-port 0 --keeper-socket " +
+                        one.path() + "/KEEPER";
+  b.kill();
+  for (const std::string& flag : flags_for(two, "keeper")) command += " " + flag;
+  EXPECT_NE(std::system((command + " >/dev/null 2>&1").c_str()), 0);
+}
+
+bool goes(const std::string& path, milliseconds within) {
+  struct stat facts {};
+  for (milliseconds waited{0}; waited < within; waited += milliseconds(20)) {
+    if (::stat(path.c_str(), &facts) != 0) return true;
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  return false;
+}
+
+TEST(WarmNodeTest, TheKeeperEndsWhenNobodyComesOrTheNodeWantsItNoMore) {
+  ScratchDirectory scratch;
+  const std::string socket = scratch.path() + "/KEEPER";
+  {
+    std::vector<std::string> flags = flags_for(scratch, "keeper");
+    flags.insert(flags.end(), {"--keeper-linger-s", "1"});
+    NodeProcess node(flags);
+    EXPECT_FALSE(goes(socket, milliseconds(1500))) << "while the node is there it stays";
+    node.kill();
+    EXPECT_TRUE(goes(socket, seconds(4)));
+  }
+  {
+    NodeProcess node(flags_for(scratch, "keeper"));
+    TestClient client(node.endpoint(), 1u << 20);
+    ASSERT_EQ(put_surely(&client, "x", 5'000), StatusCode::kOk);
+    node.kill();
+  }
+  NodeProcess node(flags_for(scratch, "off"));
+  EXPECT_TRUE(goes(socket, seconds(2))) << "its memory would be held twice";
+  TestClient client(node.endpoint(), 1u << 20);
+  EXPECT_EQ(client.fetch("x", 5'000), StatusCode::kNotFound);
+}
+}  // namespace
+}  // namespace terrace::e2e
