@@ -29,7 +29,7 @@ std::vector<std::string> flags_for(const ScratchDirectory& scratch, const std::s
           "--scrub-period-s",  "0",
           "--write-through",   "false",
           "--demote-on-close", "false",
-          "--keeper-linger-s", "30",
+          "--keeper-linger-s", "10",
           "--warm-restart",    mode};
 }
 
@@ -108,6 +108,94 @@ TEST_P(WarmNode, WhatWasErasedOrEvictedStaysAway) {
   stored.erase("e0");
   stored.erase("e7");
   expect_from_dram(&client, stored);
+}
+
+/// Puts and erases in flight, and a SIGKILL among them. What was acknowledged moves between the
+/// maps; what was in doubt when the node died is in neither.
+class MemoryLoad {
+ public:
+  explicit MemoryLoad(TestClient* client) : client_(client) {}
+  void run(NodeProcess* node, Prng* prng, int round, Stored* there, Stored* gone) {
+    for (int i = 0; i < 10; ++i)
+      start_put("r" + std::to_string(round) + "/" + std::to_string(i), i, 1 + prng->below(300'000));
+    for (auto it = there->begin(); it != there->end();) {
+      if (!prng->chance(30)) {
+        ++it;
+        continue;
+      }
+      const std::vector<ChunkKey> key = {client_->key(it->first)};
+      const auto op = client_->sdk().erase(client_->ns(), key, {});
+      ASSERT_TRUE(op.ok());
+      running_[*op] = {*it, false};
+      it = there->erase(it);
+    }
+    const uint64_t kill_after = prng->below(running_.size());
+    uint64_t acknowledged = 0;
+    std::array<Completion, 16> out;
+    SystemClock clock;
+    const Nanos give_up = clock.now() + seconds(15);
+    while (!running_.empty()) {
+      ASSERT_LT(clock.now(), give_up) << "operations that never completed";
+      const size_t n = client_->sdk().drain(out);
+      for (size_t i = 0; i < n; ++i) {
+        const auto found = running_.find(out[i].op);
+        ASSERT_NE(found, running_.end());
+        if (out[i].status.ok()) {
+          (found->second.second ? there : gone)->insert(found->second.first);
+          ++acknowledged;
+        }
+        running_.erase(found);
+      }
+      if (node->pid() > 0 && acknowledged >= kill_after) node->kill();
+    }
+    node->kill();
+  }
+
+ private:
+  void start_put(const std::string& name, int place, uint64_t bytes) {
+    const uint64_t at = static_cast<uint64_t>(place) << 20;
+    const auto content = TestClient::content(name, bytes);
+    std::copy(content.begin(), content.end(), client_->memory().begin() + static_cast<long>(at));
+    const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
+    const Fragment whole{0, client_->region(), at, bytes};
+    PutItem item;
+    item.key = client_->key(name);
+    item.sections = {&section, 1};
+    item.fragments = {&whole, 1};
+    item.raw_key = name;
+    PutOptions options;
+    options.durability = Durability::memory;
+    options.deadline = seconds(5);
+    const auto op = client_->sdk().put(client_->ns(), {&item, 1}, options);
+    ASSERT_TRUE(op.ok()) << op.status().to_string();
+    running_[*op] = {{name, bytes}, true};
+  }
+
+  TestClient* const client_;
+  /// Name and bytes, and whether it is a put.
+  std::map<OpId, std::pair<std::pair<std::string, uint64_t>, bool>> running_;
+};
+
+TEST_P(WarmNode, KillsUnderLoadLoseAndRaiseNothing) {
+  ScratchDirectory scratch;
+  Stored there, gone;
+  size_t checked = 0;
+  for (int round = 0; round < 25; ++round) {
+    SCOPED_TRACE("round " + std::to_string(round));
+    Prng prng(static_cast<uint64_t>(round) + 1);
+    NodeProcess node(flags_for(scratch, "keeper"));
+    TestClient client(node.endpoint(), 16u << 20);
+    expect_from_dram(&client, there);
+    for (const auto& [name, bytes] : gone) {
+      EXPECT_EQ(client.fetch(name, bytes), StatusCode::kNotFound) << name;
+    }
+    if (HasFailure()) return;
+    checked += there.size() + gone.size();
+    gone.clear();
+    MemoryLoad(&client).run(&node, &prng, round, &there, &gone);
+    if (HasFatalFailure()) return;
+  }
+  EXPECT_GT(checked, 100u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, WarmNode, testing::Values(DataPath::tcp, DataPath::shm),
