@@ -100,7 +100,9 @@ void TakeBack::vote() {
     }
   }
   for (uint32_t slab = 0; slab < owners.size(); ++slab) {
-    if (owners[slab] != kNobody && !mixed_[slab]) core_.arena->own_kept(slab, owners[slab]);
+    if (owners[slab] == kNobody || mixed_[slab]) continue;
+    core_.arena->own_kept(slab, owners[slab]);
+    core_.balancer.used(owners[slab]);  // its clients come back, too: nobody else's prey yet
   }
 }
 

@@ -67,17 +67,20 @@ Status Verifier::check(Job* job) {
   return result;
 }
 
+void Verifier::looked_at(uint32_t id, bool good) {
+  ArenaSpace& space = *core_.dram_of(id);
+  if (space.verified()) return;
+  if (!good) return core_.metrics.warm_failed_objects.add();
+  space.set_verified();
+  core_.metrics.warm_verified_objects.add();
+  core_.metrics.warm_verified_bytes.add(core_.index[id].logical_bytes);
+}
+
 void Verifier::end(const std::shared_ptr<Job>& job, const Status& result) {
   jobs_.erase(job->id);
   const bool still = core_.dram_of(job->id) == job->space;  // else it was quarantined meanwhile
-  if (result.ok() && still) {
-    job->space->set_verified();
-    core_.metrics.warm_verified_objects.add();
-    core_.metrics.warm_verified_bytes.add(core_.index[job->id].logical_bytes);
-  } else if (still) {
-    core_.metrics.warm_failed_objects.add();
-    core_.quarantine(job->id, Tier::dram);
-  }
+  if (still) looked_at(job->id, result.ok());
+  if (still && !result.ok()) core_.quarantine(job->id, Tier::dram);
   const Status said = still ? result : error(StatusCode::kDataLoss, "the object was quarantined");
   for (const Then& then : job->thens) then(said);
   core_.unpin(job->id);

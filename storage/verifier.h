@@ -22,6 +22,8 @@ class Verifier {
   /// copy is as good as one that was put. kDataLoss: it is not, and was quarantined.
   /// `urgent`: somebody waits for the bytes. The entry is pinned meanwhile.
   void verify(uint32_t id, bool urgent, Then then);
+  /// All of the entry's dram copy was looked at, here or by the scrubber, and was `good`.
+  void looked_at(uint32_t id, bool good);
 
  private:
   struct Job;

@@ -32,12 +32,21 @@ KeeperClient::Options options_of(const NodeConfig& config, const std::array<std:
 }
 
 /// The memory of an earlier run would be held beside ours until the keeper gives up.
-void end_leftover(const NodeConfig& config, const std::array<std::byte, 16>& owner) {
+void end_keeper(const NodeConfig& config, const std::array<std::byte, 16>& owner) {
   if (config.store.data_directory.empty()) return;
   const auto left = KeeperClient::connect(options_of(config, owner));
   if (!left.ok()) return;  // mostly there is none
   (*left)->clear();
   spdlog::info("event=kept_memory_let_go socket={}", socket_of(config));
+}
+
+/// The same for systemd, which gave us all that it stores.
+void empty_systemd_store(const NodeConfig& config, const std::array<std::byte, 16>& owner) {
+  const auto store = SystemdStore::open(config.systemd, owner);
+  if (!store.ok()) return;
+  const auto files = (*store)->take_all();
+  if (!files.ok()) return;
+  for (const KeptFile& file : *files) (*store)->forget(file.name);
 }
 
 bool use_systemd(const NodeConfig& config) {
@@ -52,15 +61,15 @@ StatusOr<std::unique_ptr<WarmRestart>> WarmRestart::open(const NodeConfig& confi
                                                          const std::array<std::byte, 16>& owner) {
   auto warm = std::unique_ptr<WarmRestart>(new WarmRestart());
   warm->owner_ = owner;
-  if (config.warm_restart == "off") {
-    end_leftover(config, owner);
-    return warm;
-  }
-  if (use_systemd(config)) {
+  const bool by_systemd = use_systemd(config);
+  const bool by_keeper = config.warm_restart != "off" && !by_systemd;
+  if (!by_keeper) end_keeper(config, owner);
+  if (!by_systemd) empty_systemd_store(config, owner);
+  if (by_systemd) {
     TERRACE_ASSIGN_OR_RETURN(auto store, SystemdStore::open(config.systemd, owner));
     TERRACE_ASSIGN_OR_RETURN(warm->files_, store->take_all());
     warm->keeper_ = std::move(store);
-  } else {
+  } else if (by_keeper) {
     KeeperClient::Options options = options_of(config, owner);
     options.program = "/proc/self/exe";
     TERRACE_ASSIGN_OR_RETURN(auto client, KeeperClient::connect(options));

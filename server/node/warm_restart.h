@@ -16,8 +16,8 @@ namespace terrace {
 
 class WarmRestart {
  public:
-  /// The caller holds the lock of the data directory, whose uuid `owner` is. With warm-restart=off
-  /// a keeper that an earlier run left lets go of its memory. Errors: those of
+  /// The caller holds the lock of the data directory, whose uuid `owner` is. What an earlier run
+  /// left with a keeper that is not chosen now is let go. Errors: those of
   /// KeeperClient::connect() and SystemdStore::open(), and of mapping the board.
   static StatusOr<std::unique_ptr<WarmRestart>> open(const NodeConfig& config,
                                                      const std::array<std::byte, 16>& owner);

@@ -71,6 +71,8 @@ class CrashRun {
       return;
     }
     for (const uint32_t ns : {1u, 2u}) world_.store->assign_domain(NamespaceId{ns}, DomainId{1});
+    // Tenants that came back have rested: their slabs may change hands.
+    if (options_.warm && prng_.chance(60)) world_.clock.advance(seconds(11));
     result_.taken_back += world_.store->metrics().warm_objects.get();
     check(life);
     if (prng_.chance(50)) take_all_slabs();
@@ -110,10 +112,12 @@ class CrashRun {
   void flip_bits() {
     for (uint32_t i = 0; i < options_.flips && !world_.keeper->files.empty(); ++i) {
       const Fd& file = world_.keeper->files[prng_.below(world_.keeper->files.size())].file;
-      // Headers and directories are small; a third of the flips are for them.
+      // One in the header costs a slab, so few are; more hit the directory, most the data.
       const auto end = static_cast<uint64_t>(::lseek(file.get(), 0, SEEK_END));
       const uint64_t data = slab_data_offset(kMiB);
-      const uint64_t at = prng_.chance(33) ? prng_.below(8192) : data + prng_.below(end - data);
+      const uint64_t at = prng_.chance(1)    ? prng_.below(4096)
+                          : prng_.chance(10) ? 4096 + prng_.below(4096)
+                                             : data + prng_.below(end - data);
       uint8_t byte = 0;
       if (::pread(file.get(), &byte, 1, static_cast<off_t>(at)) != 1) continue;
       byte = static_cast<uint8_t>(byte ^ 1U << prng_.below(8));

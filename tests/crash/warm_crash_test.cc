@@ -26,7 +26,7 @@ TEST(WarmCrashTest, no_kill_loses_or_raises_what_was_acknowledged) {
   EXPECT_GE(cuts, 800u) << "in the middle of work";
   EXPECT_GE(taken_back, 5'000u);
   EXPECT_GE(starts_cut, 50u);
-  EXPECT_GE(slabs_replaced, 50u);
+  EXPECT_GE(slabs_replaced, 30u);
 }
 
 TEST(WarmCrashTest, no_kill_gives_wrong_bytes_while_both_tiers_are_reused) {
