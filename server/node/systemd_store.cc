@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@ namespace terrace {
 namespace {
 
 constexpr uint64_t kFilesMax = 65536;
+constexpr time_t kPatienceSeconds = 2;  // with a systemd that does not read
 
 /// 0: not a number.
 uint64_t number(const std::string& text) {
@@ -65,6 +67,8 @@ StatusOr<std::unique_ptr<SystemdStore>> SystemdStore::open(const SystemdFacts& f
   }
   TERRACE_ASSIGN_OR_RETURN(const SocketAddress address, parse_unix_address(facts.notify_socket));
   Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const timeval patience{kPatienceSeconds, 0};
+  (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   if (!socket || ::connect(socket.get(), address.get(), address.length) != 0) {
     return errno_status(errno, "connecting to $NOTIFY_SOCKET " + facts.notify_socket);
   }

@@ -2,15 +2,22 @@
 // one is up, every byte of it; views of before are invalid; and the memory ends when nobody comes.
 // Method: real processes with a keeper of their own; objects with durability `memory`; every byte
 // compared, and the tier that it came from.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
-#include <fstream>
+#include <array>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <thread>
 
 #include "base/clock.h"
+#include "base/handle.h"
 #include "tests/e2e/harness.h"
 
 namespace terrace::e2e {
@@ -204,7 +211,6 @@ INSTANTIATE_TEST_SUITE_P(Paths, WarmNode, testing::Values(DataPath::tcp, DataPat
 TEST(WarmNodeTest, AViewOfBeforeIsInvalidAndANewOneIsRight) {
   ScratchDirectory scratch;
   auto node = std::make_unique<NodeProcess>(flags_for(scratch, "keeper"));
-  const std::string socket = scratch.path() + "/shm.sock";
   TestClient before(node->endpoint(), 16u << 20);
   ASSERT_EQ(put_surely(&before, "v", 800'000), StatusCode::kOk);
   const std::vector<ChunkKey> keys = {before.key("v")};
@@ -256,6 +262,82 @@ TEST(WarmNodeTest, NodesOfOneHostDoNotMixUp) {
   b.kill();
   for (const std::string& flag : flags_for(two, "keeper")) command += " " + flag;
   EXPECT_NE(std::system((command + " >/dev/null 2>&1").c_str()), 0);
+}
+
+/// Stores what it is sent, and starts nodes with it, as systemd does.
+class PlaysSystemd {
+ public:
+  explicit PlaysSystemd(const std::string& path) : path_(path) {
+    socket_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.c_str(), path.size());
+    TERRACE_CHECK(
+        ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
+  }
+  std::unique_ptr<NodeProcess> start(const std::vector<std::string>& flags) {
+    return std::make_unique<NodeProcess>(flags, [this] {
+      ::setenv("NOTIFY_SOCKET", path_.c_str(), 1);
+      ::setenv("FDSTORE", "64", 1);
+      ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+      ::setenv("LISTEN_FDS", std::to_string(stored_.size()).c_str(), 1);
+      std::string names;
+      std::vector<int> files;
+      for (const auto& [name, file] : stored_) {
+        names += (names.empty() ? "" : ":") + name;
+        files.push_back(::fcntl(file.get(), F_DUPFD, 500));  // out of the way of those below
+      }
+      ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+      for (size_t i = 0; i < files.size(); ++i) ::dup2(files[i], 3 + static_cast<int>(i));
+    });
+  }
+  /// Reads what was sent so far: how much it stores then.
+  size_t look() {
+    for (;;) {
+      std::array<char, 512> text{};
+      iovec run{text.data(), text.size() - 1};
+      alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+      msghdr message{};
+      message.msg_iov = &run;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      if (::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC) <= 0) return stored_.size();
+      const std::string said = text.data();
+      const size_t at = said.find("FDNAME=") + 7;
+      const std::string name = said.substr(at, said.find('\n', at) - at);
+      if (said.starts_with("FDSTOREREMOVE=1\n")) stored_.erase(name);
+      const cmsghdr* const head = CMSG_FIRSTHDR(&message);
+      if (!said.starts_with("FDSTORE=1\n") || head == nullptr) continue;
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(head), sizeof(fd));
+      stored_[name] = Fd(fd);
+    }
+  }
+
+ private:
+  const std::string path_;
+  Fd socket_;
+  std::map<std::string, Fd> stored_;
+};
+
+TEST(WarmNodeTest, SystemdKeepsItToo) {
+  ScratchDirectory scratch;
+  PlaysSystemd systemd(scratch.path() + "/notify");
+  Stored stored;
+  for (int life = 0; life < 3; ++life) {
+    SCOPED_TRACE("life " + std::to_string(life));
+    const auto node = systemd.start(flags_for(scratch, "auto"));
+    TestClient client(node->endpoint(), 16u << 20);
+    EXPECT_EQ(node->counter("warm_objects"), stored.size());
+    expect_from_dram(&client, stored);
+    if (life == 0) stored = store_some(&client, "s");
+    node->kill();
+    EXPECT_EQ(systemd.look(), 5u) << "four slabs and the board";
+  }
+  // Not wanted any more: taken out of the store.
+  const auto node = systemd.start(flags_for(scratch, "off"));
+  EXPECT_EQ(systemd.look(), 0u);
 }
 
 bool goes(const std::string& path, milliseconds within) {
