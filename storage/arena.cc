@@ -233,6 +233,14 @@ void ArenaSpace::commit(uint64_t generation) {
   arena_->directory(extents_[0].block).commit.store(generation, std::memory_order_release);
 }
 
+void ArenaSpace::mark_filling() {
+  for (const Extent& extent : extents_) {
+    SlabDirectoryEntry& entry = arena_->directory(extent.block);
+    entry.next = SlabDirectoryEntry::kFilling;
+    entry.blocks = extent.blocks;
+  }
+}
+
 void ArenaSpace::uncommit() {
   arena_->directory(extents_[0].block).commit.store(0, std::memory_order_release);
 }

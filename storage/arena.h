@@ -55,6 +55,8 @@ class ArenaSpace {
   void memory(uint64_t offset, uint64_t bytes, std::vector<iovec>* out) const;
   /// Publishes the object in the slab's directory; its bytes are complete.
   void commit(uint64_t generation);
+  /// A device is about to write here; until commit().
+  void mark_filling();
   /// The object is gone: whoever takes the slab back must not find it. What still uses the bytes
   /// may go on.
   void uncommit();
@@ -206,6 +208,8 @@ class Arena {
   Status map_anew(uint32_t slab);
   void refuse(KeptFile file, NotTaken why, const std::string& what);
   void offer(uint32_t slab);
+  void clean_kept(uint32_t slab);
+  void withhold_filling(uint32_t slab, SlabDirectoryEntry* entry, uint32_t block);
   void begin_work();
   void give_refused_back();
   void adopt_ready();

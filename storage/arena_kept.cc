@@ -239,28 +239,51 @@ Status Arena::discard_kept(uint32_t index, NotTaken why) {
   return map_anew(index);
 }
 
-void Arena::settle_kept() {
-  if (!order_.empty()) return;  // nothing had come back
-  // What was refused must not be found by the next run, when its blocks hold something else.
-  for (const uint32_t index : kept()) {
-    const std::span<SlabDirectoryEntry> entries = slabs_[index]->memory.directory();
-    const uint64_t first = index * (slab_bytes_ / ExtentMap::kBlockBytes);
-    std::vector<bool> ours(entries.size(), false);
-    for (const ArenaSpace* space : slabs_[index]->spaces) {
-      for (const Extent& extent : space->extents_) {
-        if (slab_of(extent.block) == index) ours[extent.block - first] = true;
-      }
-    }
-    for (size_t at = 0; at < entries.size(); ++at) {
-      SlabDirectoryEntry& entry = entries[at];
-      if (ours[at]) continue;
-      if (entry.commit.load(std::memory_order_relaxed) != 0) {
-        entry.commit.store(0, std::memory_order_release);
-      }
-      if (entry.blocks != 0) entry.blocks = 0;
-      if (entry.next != 0) entry.next = 0;
+/// The run that was killed had a device write there.
+void Arena::withhold_filling(uint32_t index, SlabDirectoryEntry* entry, uint32_t block) {
+  Slab& slab = *slabs_[index];
+  for (uint32_t i = 0; i < entry->blocks; ++i) {
+    const Extent one{block + i, 1};
+    if (!slab.space.claim({&one, 1}, one.bytes()).ok()) continue;  // of an object, or outside
+    slab.withheld += one.bytes();
+    withheld_ += one.bytes();
+    used_ += one.bytes();
+    if (slab.state == Slab::State::owned) {
+      holdings_[static_cast<uint32_t>(slab.domain)].free -= one.bytes();
     }
   }
+  --entry->next;  // one life less
+}
+
+/// What was not taken back must not be found by the next run, when its blocks hold something else.
+void Arena::clean_kept(uint32_t index) {
+  const std::span<SlabDirectoryEntry> entries = slabs_[index]->memory.directory();
+  const uint64_t first = index * (slab_bytes_ / ExtentMap::kBlockBytes);
+  std::vector<bool> ours(entries.size(), false);
+  for (const ArenaSpace* space : slabs_[index]->spaces) {
+    for (const Extent& extent : space->extents_) {
+      if (slab_of(extent.block) == index) ours[extent.block - first] = true;
+    }
+  }
+  for (size_t at = 0; at < entries.size(); ++at) {
+    SlabDirectoryEntry& entry = entries[at];
+    if (ours[at]) continue;
+    const bool committed = entry.commit.load(std::memory_order_relaxed) != 0;
+    const bool filling = !committed && entry.next <= SlabDirectoryEntry::kFilling &&
+                         entry.next > SlabDirectoryEntry::kFillingOver;
+    if (filling && entry.blocks <= entries.size() - at) {
+      withhold_filling(index, &entry, static_cast<uint32_t>(first + at));
+      continue;
+    }
+    if (committed) entry.commit.store(0, std::memory_order_release);
+    if (entry.blocks != 0) entry.blocks = 0;
+    if (entry.next != 0) entry.next = 0;
+  }
+}
+
+void Arena::settle_kept() {
+  if (!order_.empty()) return;  // nothing had come back
+  for (const uint32_t index : kept()) clean_kept(index);
   begin_work();
 }
 }  // namespace terrace

@@ -186,6 +186,7 @@ void Mover::start_promotion(uint32_t id) {
     return;
   }
   ++promoting_;
+  promotion->space->mark_filling();
   TransferSpec transfer;
   transfer.kind = IoKind::read;
   transfer.priority = IoPriority::background;

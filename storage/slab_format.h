@@ -26,6 +26,11 @@ struct SlabHeader {
 /// extent has more than zeros.
 struct SlabDirectoryEntry {
   static constexpr uint32_t kLast = ~uint32_t{0};
+  /// In `next`, with no commit word: a device may still be writing into this extent. A request that
+  /// a kill leaves behind ends when the device likes, so the extent is not used by the next run;
+  /// that counts down, and the one that finds kFillingOver uses it.
+  static constexpr uint32_t kFilling = kLast - 1;
+  static constexpr uint32_t kFillingOver = kFilling - 8;
   uint32_t blocks = 0;  // of the extent that begins here; 0: none does
   uint32_t next = 0;    // arena block where the object goes on; kLast: nowhere
   /// Generation of the object whose header begins here; 0: none, or not committed. Written last
