@@ -49,10 +49,15 @@ struct Keeper::Core {
   Fd listener;
   std::vector<Connection> connections;
   std::vector<Kept> kept;  // in the order in which it came
-  bool served = false;     // somebody was connected once
+  bool served = false;     // a node was connected once
   Nanos alone_since{0};
   SystemClock clock;
 
+  /// Who did not say hello is nobody: it neither ends a keeper nor has it live on.
+  bool has_node() const {
+    return std::any_of(connections.begin(), connections.end(),
+                       [](const Connection& each) { return each.said_hello; });
+  }
   bool over() const;
   int wait_ms() const;
   void accept();
@@ -88,13 +93,13 @@ StatusOr<Keeper> Keeper::listen(const KeeperOptions& options) {
 }
 
 bool Keeper::Core::over() const {
-  if (!connections.empty()) return false;
+  if (has_node()) return false;
   if (served && kept.empty()) return true;
   return clock.now() - alone_since >= options.linger;
 }
 
 int Keeper::Core::wait_ms() const {
-  if (!connections.empty()) return -1;
+  if (has_node()) return -1;
   const Nanos left = alone_since + options.linger - clock.now();
   const auto ms = std::chrono::duration_cast<milliseconds>(left).count() + 1;
   return static_cast<int>(std::clamp<int64_t>(ms, 0, 1'000'000'000));
@@ -111,8 +116,8 @@ void Keeper::serve(int stop) {
     if (wanted[0].revents != 0) break;
     for (size_t i = core.connections.size(); i > 0; --i) {
       if (wanted[i + 1].revents == 0 || core.answer(&core.connections[i - 1])) continue;
+      if (core.connections[i - 1].said_hello) core.alone_since = core.clock.now();
       core.connections.erase(core.connections.begin() + static_cast<ptrdiff_t>(i - 1));
-      core.alone_since = core.clock.now();
     }
     if (wanted[1].revents != 0) core.accept();
   }
@@ -121,8 +126,13 @@ void Keeper::serve(int stop) {
 
 void Keeper::Core::accept() {
   Fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket || connections.size() >= kConnectionsMax || !check_peer_is_us(socket).ok()) return;
-  served = true;
+  if (!socket || !check_peer_is_us(socket).ok()) return;
+  if (connections.size() >= kConnectionsMax) {  // a silent one makes room for one that may speak
+    const auto silent = std::find_if(connections.begin(), connections.end(),
+                                     [](const Connection& each) { return !each.said_hello; });
+    if (silent == connections.end()) return;
+    connections.erase(silent);
+  }
   connections.push_back({std::move(socket), false});
 }
 
@@ -145,6 +155,7 @@ KeeperReply Keeper::Core::hello(const KeeperRequest& request, Connection* connec
   }
   options.linger = seconds(std::min(request.linger_s, kLingerMax));
   connection->said_hello = true;
+  served = true;
   return {};
 }
 

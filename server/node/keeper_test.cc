@@ -135,6 +135,18 @@ TEST_F(KeeperTest, ends_when_nobody_comes_and_when_nothing_is_kept) {
   EXPECT_FALSE(std::filesystem::exists(socket()));
 }
 
+TEST_F(KeeperTest, strangers_neither_end_it_nor_have_it_live_on) {
+  serve(seconds(2));
+  raw();
+  EXPECT_TRUE(client()->keep("a", memory()).ok()) << "it is there after one that said nothing";
+  std::vector<Fd> silent;
+  silent.push_back(raw());
+  KeeperClient::Options short_linger = options();
+  short_linger.linger = seconds(1);
+  ASSERT_TRUE(KeeperClient::connect(short_linger).ok());
+  thread_.join();  // by itself, a second after its node
+}
+
 TEST_F(KeeperTest, hostile_packets_cost_their_sender_the_connection) {
   serve();
   const Fd file = memory();
@@ -174,6 +186,7 @@ TEST_F(KeeperTest, takes_few_clients_and_no_pipes) {
   std::vector<Fd> many;
   for (int i = 0; i < 20; ++i) many.push_back(raw());
   EXPECT_TRUE(good->keep("a", memory()).ok()) << "those before are served on";
+  EXPECT_EQ(client()->take_all()->size(), 1u) << "and silent ones make room";
 }
 
 TEST_F(KeeperTest, a_client_gives_a_keeper_up_that_is_gone) {
