@@ -16,8 +16,10 @@ namespace {
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
 }
 
-StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config) {
+StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config, SlabKeeping* keeping) {
   auto arena = std::unique_ptr<Arena>(new Arena());
+  arena->populate_ = config.populate_memory;
+  arena->lock_ = config.lock_memory;
   arena->slab_bytes_ = config.slab_size();
   arena->capacity_ = config.dram_bytes;
   arena->reserved_bytes_ = config.dram_bytes + kHugePageBytes;
@@ -33,18 +35,36 @@ StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config) {
     const uint64_t bytes = std::min(arena->slab_bytes_, config.dram_bytes - at);
     auto slab =
         std::make_unique<Slab>(arena->base_ + at, at, bytes, config.huge_pages, config.numa_node);
-    TERRACE_RETURN_IF_ERROR(slab->memory.map());
-    slab->epoch = ++arena->epoch_;
     arena->slabs_.push_back(std::move(slab));
   }
-  if (config.populate_memory) {
-    arena->worker_ =
-        std::thread([raw = arena.get(), lock = config.lock_memory] { raw->work(lock); });
-  } else {
-    arena->ready_.store(arena->slab_count(), std::memory_order_release);
-    arena->populated_.store(arena->slab_count(), std::memory_order_release);
+  if (keeping != nullptr) {
+    arena->keeper_ = keeping->keeper;
+    arena->owner_ = keeping->owner;
   }
+  TERRACE_RETURN_IF_ERROR(
+      arena->map_slabs(keeping == nullptr ? std::vector<KeptFile>() : std::move(keeping->files)));
+  if (arena->kept_count_ == 0) arena->begin_work();  // nothing to take back: no need to wait
   return arena;
+}
+
+void Arena::begin_work() {
+  for (const bool kept : {true, false}) {
+    for (uint32_t i = 0; i < slabs_.size(); ++i) {
+      if (slabs_[i]->kept == kept) order_.push_back(i);
+    }
+  }
+  for (const uint32_t slab : order_) {
+    const uint64_t before = ready_bytes_.empty() ? 0 : ready_bytes_.back();
+    ready_bytes_.push_back(before + slabs_[slab]->memory.data().size());
+  }
+  const auto kept = static_cast<uint32_t>(kept_count_);
+  ready_.store(populate_ ? std::max(1U, kept) : slab_count(), std::memory_order_release);
+  if (populate_) {
+    worker_ = std::thread([this] { work(lock_); });
+    return;
+  }
+  give_refused_back();
+  populated_.store(slab_count(), std::memory_order_release);
 }
 
 Arena::~Arena() {
@@ -128,10 +148,12 @@ std::shared_ptr<ArenaSpace> Arena::spread_with_unowned(DomainId domain, uint64_t
 
 void Arena::free(ArenaSpace* space) {
   if (space->parts_.empty()) return;
-  directory(space->extents_[0].block).commit.store(0, std::memory_order_release);
-  for (const Extent& extent : space->extents_) {
-    directory(extent.block).blocks = 0;
-    directory(extent.block).next = 0;
+  if (!leaving_) {
+    space->uncommit();
+    for (const Extent& extent : space->extents_) {
+      directory(extent.block).blocks = 0;
+      directory(extent.block).next = 0;
+    }
   }
   for (const ArenaSpace::Part& part : space->parts_) {
     Slab& slab = *slabs_[part.slab];
@@ -157,11 +179,12 @@ void Arena::free(ArenaSpace* space) {
 }
 
 SlabDirectoryEntry& Arena::directory(uint32_t block) {
-  return slabs_[uint64_t{block} * ExtentMap::kBlockBytes / slab_bytes_]->memory.entry(block);
+  return slabs_[slab_of(block)]->memory.entry(block);
 }
 
 uint64_t Arena::ready_bytes() const {
-  return std::min(capacity_, ready_.load(std::memory_order_acquire) * slab_bytes_);
+  const uint32_t ready = ready_.load(std::memory_order_acquire);
+  return ready == 0 ? 0 : ready_bytes_[ready - 1];
 }
 
 std::span<std::byte> Arena::memory_of(uint32_t slab) {
@@ -208,5 +231,17 @@ void ArenaSpace::commit(uint64_t generation) {
     entry.next = i + 1 < extents_.size() ? extents_[i + 1].block : SlabDirectoryEntry::kLast;
   }
   arena_->directory(extents_[0].block).commit.store(generation, std::memory_order_release);
+}
+
+void ArenaSpace::mark_filling() {
+  for (const Extent& extent : extents_) {
+    SlabDirectoryEntry& entry = arena_->directory(extent.block);
+    entry.next = SlabDirectoryEntry::kFilling;
+    entry.blocks = extent.blocks;
+  }
+}
+
+void ArenaSpace::uncommit() {
+  arena_->directory(extents_[0].block).commit.store(0, std::memory_order_release);
 }
 }  // namespace terrace

@@ -5,10 +5,12 @@
 // only empty and with new memory: whoever mapped its memfd before keeps the old bytes and sees no
 // new ones. Thread-confined, but for the thread that it runs itself, which populates and locks slab
 // after slab and replaces their memory. The first slab can be used at once, the others when they
-// are populated.
+// are populated. With a keeper (storage/slab_keeper.h) the memory outlives the arena, and the next
+// arena takes back what lies there.
 #pragma once
 #include <sys/uio.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -26,8 +28,11 @@
 #include "storage/domain.h"
 #include "storage/extent_map.h"
 #include "storage/slab_format.h"
+#include "storage/slab_keeper.h"
 #include "storage/slab_place.h"
+#include "storage/slab_walk.h"
 #include "storage/store_config.h"
+#include "storage/store_metrics.h"
 
 namespace terrace {
 
@@ -50,6 +55,14 @@ class ArenaSpace {
   void memory(uint64_t offset, uint64_t bytes, std::vector<iovec>* out) const;
   /// Publishes the object in the slab's directory; its bytes are complete.
   void commit(uint64_t generation);
+  /// A device is about to write here; until commit().
+  void mark_filling();
+  /// The object is gone: whoever takes the slab back must not find it. What still uses the bytes
+  /// may go on.
+  void uncommit();
+  /// False: taken back from an earlier run, and not one byte was looked at since.
+  bool verified() const { return verified_; }
+  void set_verified() { verified_ = true; }
   /// Its memory failed a checksum: not to be used again.
   void withhold() { withheld_ = true; }
   /// Index entry whose dram copy this is; kNoEntry (storage/index.h): none's.
@@ -72,14 +85,17 @@ class ArenaSpace {
   uint64_t allocated_ = 0;
   uint32_t entry_ = ~uint32_t{0};
   bool withheld_ = false;
+  bool verified_ = true;
   std::vector<Part> parts_;
   std::vector<Extent> extents_;
 };
 
 class Arena {
  public:
-  /// kResourceExhausted when the machine has not the memory.
-  static StatusOr<std::unique_ptr<Arena>> create(const StoreConfig& config);
+  /// Takes the files that fit out of `keeping`; then settle_kept() must follow. Null: nothing is
+  /// kept. kResourceExhausted when the machine has not the memory.
+  static StatusOr<std::unique_ptr<Arena>> create(const StoreConfig& config,
+                                                 SlabKeeping* keeping = nullptr);
   /// No ArenaSpace may be left, unless the arena was abandoned.
   ~Arena();
 
@@ -97,8 +113,10 @@ class Arena {
   uint64_t locked_bytes() const { return locked_.load(std::memory_order_relaxed); }
   uint32_t slab_count() const { return static_cast<uint32_t>(slabs_.size()); }
   uint64_t slab_bytes() const { return slab_bytes_; }
-  /// The populating thread is through with slabs [0, n).
+  /// The populating thread is through with so many slabs.
   uint32_t slabs_populated() const { return populated_.load(std::memory_order_acquire); }
+  /// The n-th of them, n < slabs_populated().
+  uint32_t populated_slab(uint32_t n) const { return order_[n]; }
   /// The data of a slab.
   std::span<std::byte> memory_of(uint32_t slab);
   /// Header block and directory of a slab, for those who check them.
@@ -144,6 +162,32 @@ class Arena {
   /// Attempts that failed for want of memory.
   uint64_t replace_failures() const { return failures_.load(std::memory_order_relaxed); }
 
+  // What an earlier run left. Before settle_kept() nothing else may be asked for.
+
+  /// The directories of the slabs that came back.
+  SlabDirectories kept_directories() const;
+  /// These slabs, and whether somebody may have mapped one.
+  std::vector<uint32_t> kept() const;
+  bool was_claimed(uint32_t slab) const;
+  /// The slab that came back holds this domain's objects.
+  void own_kept(uint32_t slab, DomainId domain);
+  /// The space of a committed object, not verified. Null, and the object is gone, when not all of
+  /// it lies in slabs of the domain, or some of it is another object's.
+  std::shared_ptr<ArenaSpace> take_back(DomainId domain, uint64_t bytes,
+                                        std::span<const Extent> extents);
+  /// The slab that came back gets new memory; nothing of it was taken back.
+  Status discard_kept(uint32_t slab, NotTaken why);
+  /// Directories say from here on what was taken back and nothing else, slabs can be used, and the
+  /// thread begins.
+  void settle_kept();
+  /// Slabs that came back, and those that did not, by reason.
+  uint64_t kept_count() const { return kept_count_; }
+  uint64_t not_kept(NotTaken why) const { return not_kept_[static_cast<size_t>(why)]; }
+  /// Slabs that the keeper did not take: a restart would find them empty.
+  uint64_t keep_failures() const { return keep_failures_.load(std::memory_order_relaxed); }
+  /// The store ends: the directories go on saying what lies there, whoever lets go of its space.
+  void leave_contents() { leaving_ = true; }
+
   /// As ChunkStore::export_slab.
   StatusOr<SlabDescriptor> export_slab(uint32_t slab);
   /// Somebody got a descriptor of the memory that it has now.
@@ -157,10 +201,24 @@ class Arena {
   bool spread(ArenaSpace* space, const std::vector<uint32_t>& over);
   std::shared_ptr<ArenaSpace> spread_with_unowned(DomainId domain, uint64_t bytes);
   void free(ArenaSpace* space);
+  Status map_slabs(std::vector<KeptFile> files);
+  std::unordered_map<uint32_t, std::pair<KeptFile, SlabHeader>> fitting(
+      std::vector<KeptFile> files);
+  bool adopt(uint32_t slab, KeptFile* file, const SlabHeader& header);
+  Status map_anew(uint32_t slab);
+  void refuse(KeptFile file, NotTaken why, const std::string& what);
+  void offer(uint32_t slab);
+  void clean_kept(uint32_t slab);
+  void withhold_filling(uint32_t slab, SlabDirectoryEntry* entry, uint32_t block);
+  void begin_work();
+  void give_refused_back();
   void adopt_ready();
   void claim(uint32_t slab, DomainId domain);
   void disown(uint32_t slab);
   void return_untouched(uint32_t slab);
+  uint32_t slab_of(uint32_t block) const {
+    return static_cast<uint32_t>(uint64_t{block} * ExtentMap::kBlockBytes / slab_bytes_);
+  }
   SlabDirectoryEntry& directory(uint32_t block);
   void work(bool lock);
   void work_on_replacements(bool lock, bool wait);
@@ -176,17 +234,28 @@ class Arena {
   uint64_t taken_ = 0;  // of slabs that are not unowned
   uint64_t epoch_ = 0;  // the last one given
   bool abandoned_ = false;
+  bool leaving_ = false;
+  bool populate_ = false;
+  bool lock_ = false;
+  SlabKeeper* keeper_ = nullptr;
+  std::array<std::byte, 16> owner_{};
   std::vector<std::unique_ptr<Slab>> slabs_;
-  std::deque<uint32_t> unowned_;  // ready, never held anything or were replaced
-  uint32_t adopted_ = 0;          // slabs [0, n) were seen ready
+  std::vector<uint32_t> order_;        // in which slabs become ready: those that came back first
+  std::vector<uint64_t> ready_bytes_;  // of the first n of them
+  std::deque<uint32_t> unowned_;       // ready, never held anything or were replaced
+  uint32_t adopted_ = 0;               // the first n of order_ were seen ready
+  std::vector<KeptFile> refused_;      // their memory goes back to the machine
+  uint64_t kept_count_ = 0;
+  std::array<uint64_t, kNotTakenReasons> not_kept_{};
   std::unordered_map<uint32_t, Holding> holdings_;
   std::unordered_map<uint32_t, DomainId> next_owner_;  // of slabs being replaced
 
   // Shared with the thread.
-  std::atomic<uint32_t> ready_{1};  // slabs that may be used
+  std::atomic<uint32_t> ready_{0};  // so many slabs may be used
   std::atomic<uint32_t> populated_{0};
   std::atomic<uint64_t> locked_{0};
   std::atomic<uint64_t> failures_{0};
+  std::atomic<uint64_t> keep_failures_{0};
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable wake_;

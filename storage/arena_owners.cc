@@ -16,7 +16,10 @@ constexpr seconds kReplaceAgain{1};
 
 void Arena::adopt_ready() {
   const uint32_t ready = ready_.load(std::memory_order_acquire);
-  while (adopted_ < ready) unowned_.push_back(adopted_++);
+  for (; adopted_ < ready; ++adopted_) {
+    const uint32_t slab = order_[adopted_];
+    if (slabs_[slab]->state == Slab::State::unowned) unowned_.push_back(slab);
+  }
 }
 
 const Arena::Holding& Arena::holding(DomainId domain) const {
@@ -31,6 +34,7 @@ void Arena::claim(uint32_t index, DomainId domain) {
   unowned_.pop_front();
   taken_ += slab.space.capacity_bytes();
   slab.domain = domain;
+  slab.memory.claim_word().store(1, std::memory_order_release);
   restore(index);
 }
 
@@ -89,6 +93,7 @@ void Arena::replace(uint32_t index, DomainId next) {
   TERRACE_CHECK(slabs_populated() == slab_count());  // the worker is through with it
   slab.state = Slab::State::replacing;
   slab.domain = kNobody;
+  slab.epoch = ++epoch_;
   next_owner_.emplace(index, next);
   {
     const std::lock_guard lock(mutex_);
@@ -107,8 +112,8 @@ std::vector<uint32_t> Arena::replaced() {
   }
   for (uint32_t index : over) {
     Slab& slab = *slabs_[index];
-    slab.epoch = ++epoch_;
     slab.exported = false;
+    slab.memory.claim_word().store(1, std::memory_order_release);
     slab.domain = next_owner_.extract(index).mapped();
     restore(index);
   }
@@ -118,10 +123,12 @@ std::vector<uint32_t> Arena::replaced() {
 // The worker.
 
 void Arena::work(bool lock) {
-  for (uint32_t i = 0; i < slabs_.size(); ++i) {
-    slabs_[i]->memory.populate(lock, stop_, &locked_);
+  give_refused_back();  // first: the machine may not have the memory twice
+  for (uint32_t i = 0; i < order_.size(); ++i) {
+    slabs_[order_[i]]->memory.populate(lock, stop_, &locked_);
     if (stop_.load(std::memory_order_relaxed)) return;
-    ready_.store(i + 1, std::memory_order_release);
+    ready_.store(std::max(i + 1, ready_.load(std::memory_order_relaxed)),
+                 std::memory_order_release);
     populated_.store(i + 1, std::memory_order_release);
   }
   work_on_replacements(lock, true);
@@ -150,11 +157,13 @@ void Arena::work_on_replacements(bool lock, bool wait) {
 
 bool Arena::replace_now(uint32_t index, bool populate, bool lock) {
   SlabMemory& memory = slabs_[index]->memory;
-  if (const Status mapped = memory.map(); !mapped.ok()) {
+  if (keeper_ != nullptr) keeper_->forget(memory.name());
+  if (const Status mapped = memory.map(owner_, slabs_[index]->epoch); !mapped.ok()) {
     failures_.fetch_add(1, std::memory_order_relaxed);
     spdlog::warn("event=slab_not_replaced slab={} error=\"{}\"", index, mapped.to_string());
     return false;
   }
+  offer(index);
   if (populate) memory.populate(lock, stop_, &locked_);
   return true;
 }

@@ -23,6 +23,7 @@ struct Arena::Slab {
   SlabMemory memory;
   State state = State::unowned;
   bool exported = false;
+  bool kept = false;  // came back from an earlier run
   DomainId domain = kNobody;
   uint64_t epoch = 0;
   uint64_t withheld = 0;

@@ -18,6 +18,7 @@
 
 #include "base/limits.h"
 #include "base/prng.h"
+#include "tests/sim/sim_keeper.h"
 
 namespace terrace {
 namespace {
@@ -320,6 +321,34 @@ TEST(ArenaTest, an_exported_slab_can_only_be_read) {
   if (::getuid() != 0) GTEST_SKIP() << "needs root to become another user";
   EXPECT_EQ(reopen_as_somebody_else(fd, O_RDWR), 0);
   EXPECT_EQ(reopen_as_somebody_else(fd, O_WRONLY), 0);
+}
+
+TEST(ArenaTest, memory_that_a_device_may_write_to_rests_for_some_lives) {
+  testing::SimKeeper keeper;
+  StoreConfig config = small(64 * kMiB);
+  uint64_t lives = 0;
+  uint32_t block = 0;
+  for (bool withheld = true; withheld && lives < 20; ++lives) {
+    SlabKeeping keeping;
+    keeping.keeper = &keeper;
+    keeping.files = keeper.take();
+    auto arena = Arena::create(config, &keeping);
+    ASSERT_TRUE(arena.ok());
+    if (lives > 0) (*arena)->own_kept(0, kA);
+    (*arena)->settle_kept();
+    if (lives > 0) withheld = (*arena)->has_withheld(0);
+    auto space = (*arena)->allocate(kA, 3 * kMiB);
+    ASSERT_NE(space, nullptr);
+    if (lives == 0) {
+      space->mark_filling();
+      block = space->extents()[0].block;
+    } else {
+      EXPECT_EQ(space->extents()[0].block == block, !withheld) << "life " << lives;
+      EXPECT_EQ((*arena)->withheld_bytes(), withheld ? 3 * kMiB : 0);
+    }
+    (*arena)->leave_contents();  // killed
+  }
+  EXPECT_EQ(lives, 10u) << "eight with it, one without";
 }
 
 TEST(StoreConfigTest, there_are_slabs_for_several_tenants) {

@@ -29,13 +29,20 @@ ChunkWriter::~ChunkWriter() {
 }
 
 StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config, Loop* loop,
-                                                       Device* device, MetadataStore* metadata) {
+                                                       Device* device, MetadataStore* metadata,
+                                                       SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(config.validate());
   if ((device == nullptr) != (metadata == nullptr)) {
     return error(StatusCode::kInvalidArgument, "an nvme tier needs a device and a metadata store");
   }
+  if (keeping.keeper != nullptr && metadata == nullptr) {
+    return error(StatusCode::kInvalidArgument,
+                 "dram that outlives the store needs an nvme tier: the index there says what is "
+                 "younger");
+  }
   auto core = std::make_unique<Core>(config, loop, device, metadata);
-  TERRACE_RETURN_IF_ERROR(core->open());
+  for (const auto& [ns, domain] : keeping.namespaces) core->assign_domain(ns, domain);
+  TERRACE_RETURN_IF_ERROR(core->open(std::move(keeping)));
   return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));
 }
 

@@ -25,6 +25,7 @@
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
+#include "storage/slab_keeper.h"
 #include "storage/slab_place.h"
 #include "storage/store_config.h"
 #include "storage/store_metrics.h"
@@ -128,9 +129,12 @@ class ChunkStore {
  public:
   /// `device` and `metadata` are null together: a store without an nvme tier. Both outlive the
   /// store. Recovers what they hold before it returns; `report` gets a line per quarter of the way.
+  /// With a keeper, which needs an nvme tier, the dram tier outlives the store, and what an earlier
+  /// one left there is taken back; its namespaces are assigned to their domains here.
   /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
   static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
-                                                    Device* device, MetadataStore* metadata);
+                                                    Device* device, MetadataStore* metadata,
+                                                    SlabKeeping keeping = {});
   ~ChunkStore();
   /// Stops background work and new operations, lets running ones end, writes back what memory-only
   /// objects may be kept (config.demote_on_close); `op` is done when the store can be destroyed.
@@ -216,7 +220,7 @@ class ChunkStore {
   /// fails: what was shown of them unverified must not be believed. One listener; nullptr unsets.
   void on_quarantine(std::function<void(const ChunkKey& key)> listener);
   /// Appends where the bytes of `section` lie in dram, in order; they stay there as long as the
-  /// reader lives, but are not verified here. False: the object is not in dram, or was quarantined
+  /// reader lives, but are not verified again. False: the object is not in dram, or was quarantined
   /// or erased.
   bool resident(const ChunkReader& reader, uint32_t section, std::vector<iovec>* memory) const;
 
@@ -262,6 +266,7 @@ class ChunkStore {
   friend class ReadBuffer;
   friend class ChunkReader;
   friend class ChunkWriter;
+  struct ReaderOpening;
   explicit ChunkStore(std::unique_ptr<Core> core);
   std::unique_ptr<Core> core_;
 };

@@ -30,11 +30,13 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       evictor(*this),
       mover(*this),
       scrubber(*this),
+      verifier(*this),
       puts(*this),
       registry(*this),
       balancer(*this) {}
 
 ChunkStore::Core::~Core() {
+  if (arena != nullptr) arena->leave_contents();  // the next run takes it back, when it is kept
   scrubber.stop();
   balancer.stop();
   registry.stop();
@@ -110,7 +112,9 @@ void ChunkStore::Core::drop_dram(uint32_t id) {
   IndexEntry& entry = index[id];
   if (entry.resident == kNoEntry) return;
   policy->left(Tier::dram, id);
-  residents_[entry.resident]->set_entry(kNoEntry);  // a transfer may hold it longer
+  // A transfer may hold it longer, and after a restart the entry may be another object's.
+  residents_[entry.resident]->uncommit();
+  residents_[entry.resident]->set_entry(kNoEntry);
   residents_[entry.resident].reset();
   residents_free_.push_back(entry.resident);
   entry.resident = kNoEntry;
@@ -167,6 +171,9 @@ void ChunkStore::Core::unpin(uint32_t id) {
 
 void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   IndexEntry& entry = index[id];
+  // Before anybody hears of it, and although pins may hold the bytes for long: a restarted node
+  // must not find it.
+  if (entry.resident != kNoEntry) residents_[entry.resident]->uncommit();
   Usage& used = usage[static_cast<uint32_t>(entry.ns)];
   used.bytes -= entry.logical_bytes;
   used.objects -= 1;
@@ -285,6 +292,7 @@ void ChunkStore::Core::update_gauges() {
   metrics.slabs_owned.set(arena->slab_count() - unowned);
   metrics.slab_domains.set(arena->holdings().size());
   metrics.slab_replace_failures.set(arena->replace_failures());
+  metrics.slab_keep_failures.set(arena->keep_failures());
   if (nvme == nullptr) return;
   metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());

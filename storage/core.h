@@ -1,7 +1,7 @@
 // storage/core.h - what the operations of a store share: the index, the tiers' space, and the life
 // of an entry from publish to release. Each operation has a file of its own (reader.cc, puts,
-// persister, mover, evictor, scrubber, slab_balancer, recovery.cc). Thread-confined; not seen
-// outside the room.
+// persister, mover, evictor, scrubber, verifier, slab_balancer, recovery.cc, take_back.cc).
+// Thread-confined; not seen outside the room.
 #pragma once
 #include <functional>
 #include <memory>
@@ -25,6 +25,7 @@
 #include "storage/slab_balancer.h"
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
+#include "storage/verifier.h"
 
 namespace terrace {
 
@@ -49,7 +50,7 @@ class ChunkStore::Core {
        MetadataStore* its_metadata);
   ~Core();
   /// Memory, recovery, background work. Errors: ChunkStore::open's.
-  Status open();
+  Status open(SlabKeeping keeping);
   void close(Op* op);
 
   bool has_nvme() const { return device != nullptr; }
@@ -121,6 +122,7 @@ class ChunkStore::Core {
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;
+  Verifier verifier;
   Puts puts;
   SlabRegistry registry;
   SlabBalancer balancer;
@@ -128,6 +130,7 @@ class ChunkStore::Core {
 
  private:
   friend class Recovery;
+  friend class TakeBack;
   struct Fate {
     bool withhold = false;
     std::vector<Then> gone;
@@ -135,7 +138,8 @@ class ChunkStore::Core {
   class Closing;
   void row_gone(uint32_t id, const Status& result);
   void try_release(uint32_t id);
-  Status open_memory();
+  Status open_memory(SlabKeeping* keeping);
+  Status open_media(const SlabKeeping& keeping);
 
   std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
   std::vector<uint32_t> residents_free_;

@@ -7,10 +7,13 @@
 #include "base/log.h"
 #include "storage/core.h"
 #include "storage/recovery.h"
+#include "storage/take_back.h"
 
 namespace terrace {
-Status ChunkStore::Core::open_memory() {
-  TERRACE_ASSIGN_OR_RETURN(arena, Arena::create(config));
+
+Status ChunkStore::Core::open_memory(SlabKeeping* keeping) {
+  TERRACE_ASSIGN_OR_RETURN(arena,
+                           Arena::create(config, keeping->keeper == nullptr ? nullptr : keeping));
   if (!has_nvme()) return ok_status();
   TERRACE_ASSIGN_OR_RETURN(
       BufferPool pool,
@@ -19,30 +22,32 @@ Status ChunkStore::Core::open_memory() {
   return ok_status();
 }
 
-Status ChunkStore::Core::open() {
-  TERRACE_RETURN_IF_ERROR(open_memory());
+Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
+  const uint64_t bytes = std::min(device->size_bytes(), config.nvme_bytes);
+  if (config.nvme_bytes == 0 || bytes < 2 * NvmeMap::kReservedBytes) {
+    return error(StatusCode::kInvalidArgument, "nvme_bytes=" + std::to_string(config.nvme_bytes) +
+                                                   " with a device of " +
+                                                   std::to_string(device->size_bytes()) + " bytes");
+  }
+  nvme = std::make_unique<NvmeMap>(bytes);
+  queue = std::make_unique<DeviceQueue>(device, loop, config, &metrics);
+  rows = std::make_unique<RowQueue>(metadata, loop, &calls);
+  persister = std::make_unique<Persister>(*this);
+  TERRACE_RETURN_IF_ERROR(Recovery(*this).run());
+  if (keeping.keeper != nullptr) TERRACE_RETURN_IF_ERROR(TakeBack(*this, keeping).run());
+  device->expect_memory(staging->whole());
+  return ok_status();
+}
+
+Status ChunkStore::Core::open(SlabKeeping keeping) {
+  TERRACE_RETURN_IF_ERROR(open_memory(&keeping));
+  if (has_nvme()) TERRACE_RETURN_IF_ERROR(open_media(keeping));
+  registry.start();
   if (has_nvme()) {
-    const uint64_t bytes = std::min(device->size_bytes(), config.nvme_bytes);
-    if (config.nvme_bytes == 0 || bytes < 2 * NvmeMap::kReservedBytes) {
-      return error(StatusCode::kInvalidArgument,
-                   "nvme_bytes=" + std::to_string(config.nvme_bytes) + " with a device of " +
-                       std::to_string(device->size_bytes()) + " bytes");
-    }
-    nvme = std::make_unique<NvmeMap>(bytes);
-    queue = std::make_unique<DeviceQueue>(device, loop, config, &metrics);
-    rows = std::make_unique<RowQueue>(metadata, loop, &calls);
-    persister = std::make_unique<Persister>(*this);
-    TERRACE_RETURN_IF_ERROR(Recovery(*this).run());
-    device->expect_memory(staging->whole());
-    registry.start();
     nvme->on_freed([this] { evictor.kick(); });
     evictor.kick();
-    scrubber.start();
   }
-  if (!has_nvme()) {
-    registry.start();
-    scrubber.start();
-  }
+  scrubber.start();
   update_gauges();
   return ok_status();
 }

@@ -61,6 +61,15 @@ void Mover::start_write(uint32_t id, bool durable, IoPriority priority) {
   ++writing_;
   core_.pin(id);
   entry.set(IndexEntry::persisting);
+  if (core_.dram_of(id)->verified()) return write(id, durable, priority);
+  core_.verifier.verify(id, durable, [this, id, durable, priority](const Status& result) {
+    if (!result.ok()) return write_done(id, result);
+    write(id, durable, priority);
+  });
+}
+
+void Mover::write(uint32_t id, bool durable, IoPriority priority) {
+  const IndexEntry& entry = core_.index[id];
   const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
   StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
   if (!header.ok()) {
@@ -195,6 +204,7 @@ void Mover::start_promotion(uint32_t id) {
     return;
   }
   ++promoting_;
+  promotion->space->mark_filling();
   TransferSpec transfer;
   transfer.kind = IoKind::read;
   transfer.priority = IoPriority::background;

@@ -51,6 +51,7 @@ class Mover {
   void pump_writes();
   void pump_promotions();
   void start_write(uint32_t id, bool durable, IoPriority priority);
+  void write(uint32_t id, bool durable, IoPriority priority);
   void write_done(uint32_t id, StatusOr<NvmeCopy> result);
   void start_promotion(uint32_t id);
   void check_promoted(const std::shared_ptr<Promotion>& promotion);

@@ -178,6 +178,17 @@ void Puts::pad(const Put& put, const ObjectLayout& layout, uint32_t section) {
 
 void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
   core_.touch(id);
+  const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
+  if (space != nullptr && !space->verified() && !core_.index[id].has(IndexEntry::on_nvme)) {
+    // The only copy, of an earlier run: who has the bytes in hand must not be told that they are
+    // here before that is sure.
+    core_.verifier.verify(id, true, [this, put](const Status& good) {
+      const uint32_t now = core_.find(put->spec.ns, put->spec.key);
+      if (good.ok() && now != kNoEntry) return answer_duplicate(put, now);
+      finish(put, error(StatusCode::kAborted, "put: the copy that was there is gone: again"));
+    });
+    return;
+  }
   const bool enough =
       put->spec.durability == Durability::memory || core_.index[id].has(IndexEntry::durable);
   if (enough) {

@@ -99,43 +99,63 @@ ChunkReader::~ChunkReader() {
   if (state_ != nullptr) state_->core->unpin(state_->id);
 }
 
-Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner,
-                               ChunkReader* reader, Op* op) {
-  Core& core = *core_;
-  if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  const uint32_t id = core.find(ns, key);
-  if (id == kNoEntry) return StatusCode::kNotFound;
-  TERRACE_CHECK(reader->state_ == nullptr);
-  const IndexEntry& entry = core.index[id];
-  core.pin(id);
-  reader->state_ = std::make_unique<ChunkReader::State>();
-  reader->state_->core = &core;
-  reader->state_->id = id;
-  reader->state_->owner = owner;
-  const uint64_t header_bytes = uint64_t{entry.header_blocks} * kSectorBytes;
-  if (const std::shared_ptr<ArenaSpace> space = core.dram_of(id); space != nullptr) {
-    StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
-    if (header.ok()) {
-      reader->tier_ = Tier::dram;
-      reader->layout_.emplace(header_bytes, header->sections);
-      reader->header_ = std::make_shared<const ObjectHeader>(std::move(*header));
-      core.defer(op, ok_status());
-      return ok_status();
-    }
+/// The reader's state, which nobody else sees.
+struct ChunkStore::ReaderOpening {
+  static bool try_dram(Core& core, ChunkReader* reader, Op* op, Status* why);
+  static void verify(Core& core, ChunkReader* reader, Op* op);
+  static Status try_nvme(Core& core, ChunkReader* reader, Op* op);
+  static bool on_nvme(const Core& core, uint32_t id) {
+    return core.index[id].has(IndexEntry::on_nvme) && !core.index[id].has(IndexEntry::doomed);
+  }
+};
+
+/// False: `why` the copy in dram does not serve, if there is one.
+bool ChunkStore::ReaderOpening::try_dram(Core& core, ChunkReader* reader, Op* op, Status* why) {
+  const uint32_t id = reader->state_->id;
+  const std::shared_ptr<ArenaSpace> space = core.dram_of(id);
+  if (space == nullptr) return false;
+  StatusOr<ObjectHeader> header = read_arena_header(*space, core.index[id]);
+  if (!header.ok()) {
     core.metrics.header_failures.add();
     core.quarantine(id, Tier::dram);
-    if (!core.index[id].has(IndexEntry::on_nvme) || core.index[id].has(IndexEntry::doomed)) {
-      core.defer(op, header.status());
-      return ok_status();
-    }
+    *why = header.status();
+    return false;
   }
+  reader->tier_ = Tier::dram;
+  reader->layout_.emplace(uint64_t{core.index[id].header_blocks} * kSectorBytes, header->sections);
+  reader->header_ = std::make_shared<const ObjectHeader>(std::move(*header));
+  if (space->verified()) {
+    core.defer(op, ok_status());
+  } else {
+    verify(core, reader, op);
+  }
+  return true;
+}
+
+/// An object of an earlier run: all of it is looked at before any of it is shown. When it is bad
+/// and nvme has it too, that copy serves.
+void ChunkStore::ReaderOpening::verify(Core& core, ChunkReader* reader, Op* op) {
+  TERRACE_CHECK(core.gate.enter());
+  core.verifier.verify(reader->state_->id, true, [&core, reader, op](const Status& result) {
+    Status said = result;
+    if (!said.ok() && on_nvme(core, reader->state_->id)) {
+      said = core.closing() ? error(StatusCode::kUnavailable, "the store is closing")
+                            : try_nvme(core, reader, op);
+      if (said.ok()) return core.gate.leave();  // the read from nvme ends it
+    }
+    op->done(said);
+    core.gate.leave();
+  });
+}
+
+Status ChunkStore::ReaderOpening::try_nvme(Core& core, ChunkReader* reader, Op* op) {
   reader->tier_ = Tier::nvme;
   auto read = std::make_shared<NvmeRead>();
   read->core = &core;
   read->op = op;
-  read->id = id;
-  read->owner = owner;
-  read->bytes = header_bytes;
+  read->id = reader->state_->id;
+  read->owner = reader->state_->owner;
+  read->bytes = uint64_t{core.index[read->id].header_blocks} * kSectorBytes;
   read->arrived = [reader](NvmeRead& done) -> Status {
     Core& c = *done.core;
     const IndexEntry& e = c.index[done.id];
@@ -150,7 +170,28 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
     reader->header_ = std::make_shared<const ObjectHeader>(std::move(*header));
     return ok_status();
   };
-  if (Status started = start(read); !started.ok()) {
+  return start(read);
+}
+
+Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner,
+                               ChunkReader* reader, Op* op) {
+  Core& core = *core_;
+  if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  const uint32_t id = core.find(ns, key);
+  if (id == kNoEntry) return StatusCode::kNotFound;
+  TERRACE_CHECK(reader->state_ == nullptr);
+  core.pin(id);
+  reader->state_ = std::make_unique<ChunkReader::State>();
+  reader->state_->core = &core;
+  reader->state_->id = id;
+  reader->state_->owner = owner;
+  Status why = ok_status();
+  if (ReaderOpening::try_dram(core, reader, op, &why)) return ok_status();
+  if (!why.ok() && !ReaderOpening::on_nvme(core, id)) {
+    core.defer(op, why);
+    return ok_status();
+  }
+  if (Status started = ReaderOpening::try_nvme(core, reader, op); !started.ok()) {
     reader->state_.reset();
     core.unpin(id);
     return started;
@@ -197,7 +238,8 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   into->release();
   ChunkReader::State& state = *reader->state_;
   const uint64_t offset = reader->layout().section_offset(section) + begin;
-  if (const std::shared_ptr<ArenaSpace>& space = core.dram_of(state.id); space != nullptr) {
+  const std::shared_ptr<ArenaSpace>& space = core.dram_of(state.id);
+  if (space != nullptr && space->verified()) {
     constexpr auto kDram = static_cast<size_t>(Tier::dram);
     space->memory(offset, end - begin, &into->pieces_);
     into->tier_ = Tier::dram;
@@ -254,7 +296,8 @@ bool ChunkStore::resident(const ChunkReader& reader, uint32_t section,
                           std::vector<iovec>* memory) const {
   const std::shared_ptr<ArenaSpace>& space = core_->dram_of(reader.state_->id);
   if (core_->index[reader.state_->id].has(IndexEntry::doomed)) return false;
-  if (space == nullptr || section >= reader.header().sections.size()) return false;
+  if (space == nullptr || !space->verified()) return false;
+  if (section >= reader.header().sections.size()) return false;
   space->memory(reader.layout().section_offset(section), reader.header().sections[section].bytes,
                 memory);
   return true;

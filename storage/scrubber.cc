@@ -96,11 +96,14 @@ bool Scrubber::next_object() {
 void Scrubber::check_dram_piece() {
   const Status result = work_->dram->step(kMiB, &core_.metrics);
   core_.metrics.scrubbed_bytes.add(kMiB);
+  const bool still_there = core_.dram_of(work_->id) != nullptr;  // not quarantined meanwhile
   if (!result.ok()) {
     core_.metrics.crc_failures_dram.add();
+    if (still_there) core_.verifier.looked_at(work_->id, false);
     core_.quarantine(work_->id, Tier::dram);
     end_object();
   } else if (work_->dram->over()) {
+    if (still_there) core_.verifier.looked_at(work_->id, true);
     work_->dram.reset();
     if (!core_.index[work_->id].has(IndexEntry::on_nvme)) end_object();
   }

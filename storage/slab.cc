@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "base/cpu.h"
@@ -46,6 +47,21 @@ void reserve(std::byte* at, uint64_t bytes) {
 }
 }  // namespace
 
+void give_memory_back(const Fd& file, uint64_t bytes) {
+  (void)::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                    static_cast<off_t>(bytes));
+}
+
+std::string slab_name(const std::array<std::byte, 16>& uuid) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string name = "slab-";
+  for (const std::byte byte : uuid) {
+    name += kDigits[std::to_integer<size_t>(byte >> 4)];
+    name += kDigits[std::to_integer<size_t>(byte & std::byte{15})];
+  }
+  return name;
+}
+
 /// First, so that old and new memory are never needed at once.
 void SlabMemory::let_go() {
   if (!fd_) return;
@@ -68,14 +84,9 @@ Status SlabMemory::map_from(const Fd& fd) {
   return ok_status();
 }
 
-Status SlabMemory::map() {
+Status SlabMemory::map(const std::array<std::byte, 16>& owner, uint64_t epoch) {
   const uint64_t file_bytes = slab_data_offset(bytes_) + bytes_;
-  // Whoever still maps the old file must not keep the machine's memory: they see zeros from here
-  // on.
-  if (fd_) {
-    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                      static_cast<off_t>(file_bytes));
-  }
+  if (fd_) give_memory_back(fd_, file_bytes);
   let_go();
   bool mapped = false;
   if (huge_pages_) {  // only when the administrator set huge pages aside
@@ -90,16 +101,37 @@ Status SlabMemory::map() {
     fd_ = std::move(fd);
     if (huge_pages_) ::madvise(place_, bytes_, MADV_HUGEPAGE);  // a hint
   }
-  if (numa_node_.has_value()) {
-    const Status near = prefer_numa_node(data(), *numa_node_);
-    if (!near.ok()) spdlog::warn("event=slab_anywhere error=\"{}\"", near.to_string());
-  }
+  prefer_node();
   SlabHeader header;
   secure_random(header.uuid);
   header.data_bytes = bytes_;
   header.first_block = first_block_;
+  header.owner = owner;
+  header.epoch = epoch;
   encode(header, std::span<std::byte, kSlabHeaderBytes>(meta_, kSlabHeaderBytes));
+  uuid_ = header.uuid;
   return ok_status();
+}
+
+Status SlabMemory::adopt(Fd* file, const SlabHeader& header) {
+  TERRACE_CHECK(!fd_ && header.data_bytes == bytes_ && header.first_block == first_block_);
+  TERRACE_RETURN_IF_ERROR(map_from(*file));
+  fd_ = std::move(*file);
+  uuid_ = header.uuid;
+  prefer_node();  // of pages that are not there yet
+  return ok_status();
+}
+
+void SlabMemory::prefer_node() {
+  if (!numa_node_.has_value()) return;
+  const Status near = prefer_numa_node(data(), *numa_node_);
+  if (!near.ok()) spdlog::warn("event=slab_anywhere error=\"{}\"", near.to_string());
+}
+
+Fd SlabMemory::take_file() {
+  Fd file(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  let_go();
+  return file;
 }
 
 void SlabMemory::populate(bool lock, const std::atomic<bool>& stop, std::atomic<uint64_t>* locked) {
@@ -127,8 +159,16 @@ void SlabMemory::unmap_meta() {
   meta_ = nullptr;
 }
 
-SlabDirectoryEntry& SlabMemory::entry(uint32_t block) const {
+std::atomic<uint64_t>& SlabMemory::claim_word() const {
+  return *reinterpret_cast<std::atomic<uint64_t>*>(meta_ + kSlabClaimOffset);
+}
+
+std::span<SlabDirectoryEntry> SlabMemory::directory() const {
   auto* entries = reinterpret_cast<SlabDirectoryEntry*>(meta_ + kSlabHeaderBytes);
-  return entries[block - first_block_];
+  return {entries, bytes_ / kSectorBytes};
+}
+
+SlabDirectoryEntry& SlabMemory::entry(uint32_t block) const {
+  return directory()[block - first_block_];
 }
 }  // namespace terrace

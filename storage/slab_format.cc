@@ -9,7 +9,8 @@
 namespace terrace {
 namespace {
 constexpr size_t kCrcOffset = kSlabHeaderBytes - 4;
-}
+constexpr size_t kCheckedBytes = kSlabClaimOffset;
+}  // namespace
 
 void encode(const SlabHeader& header, std::span<std::byte, kSlabHeaderBytes> into) {
   ByteWriter out;
@@ -20,11 +21,13 @@ void encode(const SlabHeader& header, std::span<std::byte, kSlabHeaderBytes> int
   out.raw(header.uuid.data(), header.uuid.size());
   out.u64(header.data_bytes);
   out.u64(header.first_block);
+  out.raw(header.owner.data(), header.owner.size());
+  out.u64(header.epoch);
   const std::string bytes = out.take();
   std::memset(into.data(), 0, into.size());
   std::memcpy(into.data(), bytes.data(), bytes.size());
   ByteWriter crc;
-  crc.u32(crc32c(into.first(kCrcOffset)));
+  crc.u32(crc32c(into.first(kCheckedBytes)));
   const std::string crc_bytes = crc.take();
   std::memcpy(into.data() + kCrcOffset, crc_bytes.data(), crc_bytes.size());
 }
@@ -34,7 +37,7 @@ StatusOr<SlabHeader> decode_slab_header(std::span<const std::byte, kSlabHeaderBy
   if (in.u64() != SlabHeader::kMagic) return error(StatusCode::kDataLoss, "slab: bad magic");
   const uint16_t version = in.u16();
   ByteReader tail({reinterpret_cast<const char*>(block.data()) + kCrcOffset, 4});
-  if (crc32c(block.first(kCrcOffset)) != tail.u32()) {
+  if (crc32c(block.first(kCheckedBytes)) != tail.u32()) {
     return error(StatusCode::kDataLoss, "slab: header checksum differs");
   }
   in.u16();
@@ -42,12 +45,14 @@ StatusOr<SlabHeader> decode_slab_header(std::span<const std::byte, kSlabHeaderBy
   if (version != SlabHeader::kVersion || entry_bytes != sizeof(SlabDirectoryEntry)) {
     return error(StatusCode::kFailedPrecondition,
                  "slab: version " + std::to_string(version) + " with directory entries of " +
-                     std::to_string(entry_bytes) + " bytes; this build knows version 1 with 16");
+                     std::to_string(entry_bytes) + " bytes; this build knows version 2 with 16");
   }
   SlabHeader header;
   in.raw(header.uuid.data(), header.uuid.size());
   header.data_bytes = in.u64();
   header.first_block = in.u64();
+  in.raw(header.owner.data(), header.owner.size());
+  header.epoch = in.u64();
   return header;
 }
 }  // namespace terrace

@@ -16,6 +16,7 @@ constexpr Nanos kStepPeriod = microseconds(200);
 SlabRegistry::SlabRegistry(ChunkStore::Core& core) : core_(core), timer_([this] { look(); }) {}
 
 void SlabRegistry::start() {
+  slabs_.resize(core_.arena->slab_count());
   look();
 }
 
@@ -55,10 +56,7 @@ void SlabRegistry::look() {
   Arena& arena = *core_.arena;
   const uint32_t populated = arena.slabs_populated();
   std::vector<uint32_t> fresh;
-  for (auto slab = static_cast<uint32_t>(slabs_.size()); slab < populated; ++slab) {
-    slabs_.emplace_back();
-    fresh.push_back(slab);
-  }
+  while (known_ < populated) fresh.push_back(arena.populated_slab(known_++));
   for (uint32_t slab : fresh) came(slab);
   for (uint32_t slab : arena.replaced()) {
     slabs_[slab] = Slab();

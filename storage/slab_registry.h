@@ -15,8 +15,8 @@ class SlabRegistry {
   /// The arena is there; `core.device` may be.
   void start();
   void stop();
-  /// Slabs [0, n) are populated and told of.
-  uint32_t known() const { return static_cast<uint32_t>(slabs_.size()); }
+  /// So many slabs were populated and told of.
+  uint32_t known() const { return known_; }
   /// As ChunkStore::on_slab_memory.
   void listen(ChunkStore::SlabListener listener);
   /// A retired, empty slab: nobody has its memory registered any longer, it is replaced, and then
@@ -38,7 +38,8 @@ class SlabRegistry {
 
   ChunkStore::Core& core_;
   ChunkStore::SlabListener listener_;
-  std::vector<Slab> slabs_;       // those populated
+  std::vector<Slab> slabs_;
+  uint32_t known_ = 0;
   std::vector<uint32_t> moving_;  // to be registered or unregistered
   Timer timer_;
 };

@@ -7,6 +7,23 @@
 
 namespace terrace {
 
+/// Why a slab, or an object in one, of an earlier run was not taken back.
+enum class NotTaken : uint8_t {
+  file,      // a slab: not a memory file of the right size and seals, or it cannot be mapped
+  format,    // a slab: its header is damaged, or of another version
+  foreign,   // a slab: of another data directory; it is left alone
+  geometry,  // a slab: the arena's slabs are of another size now, or fewer
+  twice,     // two slabs of one place, or two objects of one name
+  tenant,    // objects of two tenants in one slab, or of a namespace that is not there
+  empty,     // a slab: it was somebody's and holds nothing any more
+  extents,   // an object: its extents lead nowhere, or are another's too
+  header,    // an object: its header is damaged or not what the directory says
+  stale,     // an object: the durable index knows a younger one, or another one
+  limit,     // an object: objects_max reached
+};
+inline constexpr size_t kNotTakenReasons = 11;
+const char* name_of(NotTaken why);
+
 struct StoreMetrics {
   // Per tier, index = Tier.
   std::array<Counter, kTierCount> reads, read_bytes, writes, write_bytes, evictions, evicted_bytes;
@@ -28,6 +45,11 @@ struct StoreMetrics {
   Counter slabs_replaced, slab_moves_given_up, slab_replace_failures;
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;
+  // The dram tier of an earlier run: taken back at start, checked before their first use.
+  Counter warm_slabs, warm_objects, warm_bytes, warm_us;
+  std::array<Counter, kNotTakenReasons> warm_slabs_refused, warm_objects_refused;
+  Counter warm_verified_objects, warm_verified_bytes, warm_failed_objects;
+  Counter slab_keep_failures;
   Counter bytes_verified;
 };
 }  // namespace terrace

@@ -137,6 +137,11 @@ std::vector<Option> options_of(NodeConfig* c) {
       text("cpus", "CPUs of the data loop, as in 0-3,8; the dram tier lies near them; empty: any",
            &c->cpus),
       duration("poll-us", "how long the data loop looks for work before it sleeps", &c->poll_for),
+      text("warm-restart", "who keeps the dram tier while no node runs: off, keeper, systemd, auto",
+           &c->warm_restart),
+      text("keeper-socket", "socket of the keeper; empty: KEEPER in the data directory",
+           &c->keeper_socket),
+      duration("keeper-linger-s", "how long the keeper waits for the next node", &c->keeper_linger),
       number("sessions-max", "clients at once", &c->sessions_max),
       number("operations-in-flight-max", "operations of the node at once",
              &c->operations_in_flight_max),
@@ -211,6 +216,25 @@ std::string usage(const std::vector<Option>& options) {
 }
 }  // namespace
 
+namespace {
+
+Status validate_warm_restart(const NodeConfig& config) {
+  const std::string& who = config.warm_restart;
+  if (who != "off" && who != "keeper" && who != "systemd" && who != "auto") {
+    return bad_value("warm-restart", who, "off, keeper, systemd or auto");
+  }
+  if (who != "off" && config.store.data_directory.empty()) {
+    return bad_value("warm-restart", who,
+                     "needs --data-directory: namespaces and the index are there");
+  }
+  if (config.keeper_linger.count() < 1 || config.keeper_linger > std::chrono::days(7)) {
+    return bad_value("keeper-linger-s", std::to_string(config.keeper_linger.count()),
+                     "1 to 604800");
+  }
+  return ok_status();
+}
+}  // namespace
+
 Status NodeConfig::validate() const {
   const auto bad = [](const std::string& what) {
     return error(StatusCode::kInvalidArgument, what);
@@ -246,6 +270,7 @@ Status NodeConfig::validate() const {
   if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
     return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
   }
+  TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
   return store.validate();
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "server/node/systemd_store.h"
 #include "storage/store_config.h"
 
 namespace terrace {
@@ -38,8 +39,12 @@ struct NodeConfig {
   std::vector<TokenConfig> tokens;
   std::vector<TenantConfig> tenants;  // those with a cap
   StoreConfig store;
-  std::string cpus;                       // where the data loop runs, "0-3,8"; empty: anywhere
-  std::chrono::microseconds poll_for{0};  // it looks for work so long before it sleeps
+  std::string cpus;                         // where the data loop runs, "0-3,8"; empty: anywhere
+  std::chrono::microseconds poll_for{0};    // it looks for work so long before it sleeps
+  std::string warm_restart = "off";         // who keeps dram: off, keeper, systemd, auto
+  std::string keeper_socket;                // of the keeper; empty: KEEPER in the data directory
+  std::chrono::seconds keeper_linger{300};  // how long it waits for the next node
+  SystemdFacts systemd;                     // of this process, not an option
   uint32_t sessions_max = 1024;
   uint32_t operations_in_flight_max = 4096;         // of the node; past it: refused at once
   uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire

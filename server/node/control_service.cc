@@ -248,6 +248,11 @@ class AdminService final : public proto::Admin::Service {
     counters["evictions_dram"] = m.evictions[static_cast<size_t>(Tier::dram)].get();
     counters["evictions_nvme"] = m.evictions[static_cast<size_t>(Tier::nvme)].get();
     counters["promotions"] = m.promotions.get();
+    counters["warm_slabs"] = m.warm_slabs.get();
+    counters["warm_objects"] = m.warm_objects.get();
+    counters["warm_us"] = m.warm_us.get();
+    counters["warm_verified_objects"] = m.warm_verified_objects.get();
+    counters["warm_failed_objects"] = m.warm_failed_objects.get();
     counters["keys_looked_up"] = context_->counters->keys_looked_up.get();
     if (context_->views != nullptr) {
       const ViewMetrics& views = context_->views->metrics();

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/version.h"
+#include "server/node/keeper_process.h"
 #include "server/node/node.h"
 
 namespace {
@@ -21,10 +22,14 @@ int fail(const terrace::Status& status) {
 }
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv, char** environment) {
   if (argc == 2 && std::string(argv[1]) == "--version") {
     std::printf("terraced %s\n", terrace::kVersion);
     return 0;
+  }
+  // A node starts this for itself; see docs/operations.md, "Warm restart".
+  if (argc > 1 && std::string(argv[1]) == "--keeper") {
+    return terrace::run_keeper_program(argc - 2, argv + 2);
   }
   std::string help;
   auto config = terrace::parse_command_line(argc, argv, &help);
@@ -33,6 +38,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (!config.ok()) return fail(config.status());
+  config->systemd = terrace::systemd_facts(environment);
   if (const auto status = terrace::set_up_logging("terraced", config->log_level); !status.ok()) {
     return fail(status);
   }

@@ -171,6 +171,31 @@ void add_slabs(const StoreMetrics& m, Families* out) {
                m.slab_replace_failures);
 }
 
+/// The dram tier of the run before: what came back, what did not, and how it was found to be.
+void add_warm(const StoreMetrics& m, Families* out) {
+  out->gauge("terrace_storage_warm_slabs", "Slabs taken back at start.", m.warm_slabs);
+  out->gauge("terrace_storage_warm_objects", "Objects taken back at start.", m.warm_objects);
+  out->gauge("terrace_storage_warm_bytes", "Bytes taken back at start.", m.warm_bytes);
+  for (size_t why = 0; why < kNotTakenReasons; ++why) {
+    const Labels reason = {{"reason", name_of(static_cast<NotTaken>(why))}};
+    out->gauge("terrace_storage_warm_slabs_refused", "Slabs not taken back, by reason.",
+               m.warm_slabs_refused[why], reason);
+    out->gauge("terrace_storage_warm_objects_refused", "Objects not taken back, by reason.",
+               m.warm_objects_refused[why], reason);
+  }
+  const char* const checked = "Objects that were taken back and checked since, by result.";
+  out->counter("terrace_storage_warm_checks_total", checked, m.warm_verified_objects,
+               {{"result", "good"}});
+  out->counter("terrace_storage_warm_checks_total", checked, m.warm_failed_objects,
+               {{"result", "bad"}});
+  out->counter("terrace_storage_warm_checked_bytes_total", "Bytes of the good ones.",
+               m.warm_verified_bytes);
+  out->gauge("terrace_storage_slab_keep_failures",
+             "Slabs that no keeper has: a restart finds them empty.", m.slab_keep_failures);
+  out->add("terrace_storage_warm_seconds", "Time that taking back took.", MetricType::Gauge, {},
+           static_cast<double>(m.warm_us.get()) * 1e-6);
+}
+
 void add_store(const StoreMetrics& m, Families* out) {
   const std::vector<std::pair<const char*, const Counter*>> refusals = {
       {"space", &m.puts_refused_space},
@@ -318,6 +343,7 @@ class Collector final : public prometheus::Collectable {
     add_pacing(context_->pacer->metrics(), &out);
     add_tiers(context_->store->metrics(), &out);
     add_slabs(context_->store->metrics(), &out);
+    add_warm(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);

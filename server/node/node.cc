@@ -13,6 +13,7 @@
 #include "server/node/router.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
+#include "server/node/warm_restart.h"
 #include "storage/data_file.h"
 #include "storage/uring_device.h"
 #include "transport/rdma_transport.h"
@@ -81,12 +82,13 @@ class Node::Core {
   std::unique_ptr<UringDevice> device;
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<NamespaceTable> namespaces;
+  std::unique_ptr<WarmRestart> warm;
+  std::unique_ptr<ViewBoard> board;
   std::unique_ptr<ChunkStore> store;
   std::unique_ptr<Pacer> pacer;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> tcp;
-  std::unique_ptr<ViewBoard> board;  // null without shared memory, like the next three
-  std::unique_ptr<ViewTable> views;
+  std::unique_ptr<ViewTable> views;  // null without shared memory, like the next two
   std::unique_ptr<SlabExporter> slabs;
   std::unique_ptr<ShmTransport> shm;
   std::unique_ptr<RdmaTransport> rdma;  // null without RDMA
@@ -97,6 +99,7 @@ class Node::Core {
 
  private:
   Status open_media();
+  Status open_store();
   Status open_ports();
   TransportMetrics transport_metrics() const {
     TransportMetrics all{.tcp = &tcp->metrics()};
@@ -125,10 +128,7 @@ Status Node::Core::start() {
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
   namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
-  TERRACE_ASSIGN_OR_RETURN(
-      store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get()));
-  namespaces->never_reuse(store->highest_namespace());
-  for (const auto& ns : namespaces->all()) store->assign_domain(ns->id, ns->domain);
+  TERRACE_RETURN_IF_ERROR(open_store());
   context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
   PacerOptions pacing;
   pacing.window_bytes = config.wire_window_bytes;
@@ -160,6 +160,20 @@ Status Node::Core::open_media() {
   MetadataStore::Options rows;
   rows.path = config.store.metadata_path();
   TERRACE_ASSIGN_OR_RETURN(metadata, MetadataStore::open(rows, loop.get()));
+  return ok_status();
+}
+
+Status Node::Core::open_store() {
+  TERRACE_ASSIGN_OR_RETURN(warm,
+                           WarmRestart::open(config, lock == nullptr ? Uuid() : lock->uuid()));
+  // The time, so that no word ever has a value again that a restarted node's had.
+  constexpr unsigned kTicksPerSecondBits = 20;
+  TERRACE_ASSIGN_OR_RETURN(ViewBoard made, warm->take_board(static_cast<uint64_t>(unix_seconds())
+                                                            << kTicksPerSecondBits));
+  board = std::make_unique<ViewBoard>(std::move(made));
+  TERRACE_ASSIGN_OR_RETURN(store, ChunkStore::open(config.store, loop.get(), device.get(),
+                                                   metadata.get(), warm->take_slabs(*namespaces)));
+  namespaces->never_reuse(store->highest_namespace());
   return ok_status();
 }
 
@@ -211,11 +225,6 @@ StatusOr<std::string> Node::Core::open_shm(
     uint64_t boot_id, std::function<bool(std::span<const std::byte, 16>)> expected) {
   ShmOptions options;
   options.same_user_allowed = config.dev;
-  // The time, so that no word ever has a value again that a restarted node's had.
-  constexpr unsigned kTicksPerSecondBits = 20;
-  TERRACE_ASSIGN_OR_RETURN(ViewBoard made, ViewBoard::create(static_cast<uint64_t>(unix_seconds())
-                                                             << kTicksPerSecondBits));
-  board = std::make_unique<ViewBoard>(std::move(made));
   ViewOptions viewing;
   viewing.bytes_max =
       config.view_bytes_max != 0 ? config.view_bytes_max : config.store.dram_bytes / 4;
@@ -291,7 +300,6 @@ void Node::Core::shut_down() {
   if (store != nullptr) store->on_quarantine(nullptr);
   if (views != nullptr) views->close();
   views.reset();
-  board.reset();
   router.reset();
   pacer.reset();
   if (store != nullptr) {

@@ -18,6 +18,9 @@ class ViewBoard {
 
   /// Errors: those of make_memory_file() and ShmMapping::map().
   static StatusOr<ViewBoard> create(uint64_t first_value);
+  /// The board of an earlier run: every word grows past what it was, and to `first_value` at least,
+  /// so that no view of that run is valid any more. kInvalidArgument: the file is no board.
+  static StatusOr<ViewBoard> take_back(Fd file, uint64_t first_value);
   /// A word that nobody uses; kWords: there is none.
   uint32_t take();
   void give_back(uint32_t word) { free_.push_back(word); }
@@ -27,9 +30,11 @@ class ViewBoard {
   const std::byte* address(uint32_t word) const;
   /// All of it, and its descriptor to read from.
   std::span<const std::byte> memory() const { return mapping_.memory(); }
+  const Fd& file() const { return file_; }
   StatusOr<Fd> descriptor() const { return reopen_read_only(file_); }
 
  private:
+  Status map();
   std::span<uint64_t> words() const;
   Fd file_;
   ShmMapping mapping_;

@@ -1,11 +1,14 @@
 #include "tests/crash/crash_run.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "storage/slab_format.h"
 #include "tests/sim/store_world.h"
 
 namespace terrace::testing {
@@ -14,7 +17,7 @@ namespace {
 constexpr uint64_t kNumbers = 60;   // different objects
 constexpr uint64_t kStepsMax = 90;  // of a life, before the cut
 
-enum class Promise : uint8_t { none, kept, erased };
+enum class Promise : uint8_t { none, remembered, kept, erased };
 
 TestObject object_of(uint64_t number) {
   Prng prng(number + 99);
@@ -36,6 +39,11 @@ class CrashRun {
     world_.metadata_options.sync = options.sync_rows;
     world_.config.dram_bytes = 2 * kMiB;
     world_.config.slab_bytes = kMiB;  // one for each tenant, when both put
+    if (!options.warm) return;
+    world_.keeper = std::make_unique<SimKeeper>();
+    world_.namespaces = {{NamespaceId{1}, DomainId{1}},
+                         {NamespaceId{2}, DomainId{1}},
+                         {NamespaceId{3}, DomainId{2}}};
   }
 
   CrashResult run() {
@@ -47,28 +55,74 @@ class CrashRun {
 
  private:
   void live(uint64_t life) {
-    if (const Status started = world_.start(); !started.ok()) {
+    // A start that is cut short, then one that is not.
+    const bool cut_start = options_.warm && prng_.chance(30);
+    if (cut_start) world_.disk.cut_after(prng_.below(30));
+    Status started = world_.start();
+    if (cut_start && !world_.disk.powered()) {
+      world_.crash();
+      ++result_.starts_cut;
+      started = world_.start();
+    } else if (cut_start) {
+      world_.disk.power_on();  // it was over before the cut: there is none
+    }
+    if (!started.ok()) {
       result_.failure = "life " + std::to_string(life) + ": " + started.to_string();
       return;
     }
     for (const uint32_t ns : {1u, 2u}) world_.store->assign_domain(NamespaceId{ns}, DomainId{1});
+    // Tenants that came back have rested: their slabs may change hands.
+    if (options_.warm && prng_.chance(60)) world_.clock.advance(seconds(11));
+    result_.taken_back += world_.store->metrics().warm_objects.get();
     check(life);
     if (prng_.chance(50)) take_all_slabs();
     const bool sudden = prng_.chance(90);  // else at rest, where what was begun has ended
     if (sudden) world_.disk.cut_after(prng_.below(kStepsMax));
-    for (uint64_t left = sudden ? 300 : prng_.below(10); left > 0; --left) {
+    const uint64_t freeze_at = prng_.below(5);
+    for (uint64_t done = 0, all = sudden ? 300 : prng_.below(10); done < all; ++done) {
       if (!world_.disk.powered()) break;
+      if (options_.stale && done == freeze_at) world_.keeper->freeze();
       act();
     }
     if (!world_.disk.powered()) ++result_.cuts_under_way;
     constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+    result_.failed_checks += world_.store->metrics().warm_failed_objects.get();
+    forget_evicted();
     result_.slabs_replaced += world_.store->metrics().slabs_replaced.get();
     result_.evictions += world_.store->metrics().evictions[kNvme].get();
     if (!options_.evicting && world_.store->metrics().evictions[kNvme].get() > 0) {
       result_.failure = "the device is too small for this test";
     }
     world_.crash();
+    flip_bits();
     ++result_.cuts;
+  }
+
+  /// What was acknowledged as `memory` is promised as long as nothing had to go.
+  void forget_evicted() {
+    const StoreMetrics& metrics = world_.store->metrics();
+    uint64_t gone = metrics.slabs_replaced.get() + metrics.quarantined_objects.get();
+    for (const Counter& each : metrics.evictions) gone += each.get();
+    if (gone == 0 && options_.flips == 0 && !options_.stale) return;
+    for (auto& [number, promise] : promises_) {
+      if (promise == Promise::remembered) promise = Promise::none;
+    }
+  }
+
+  void flip_bits() {
+    for (uint32_t i = 0; i < options_.flips && !world_.keeper->files.empty(); ++i) {
+      const Fd& file = world_.keeper->files[prng_.below(world_.keeper->files.size())].file;
+      // One in the header costs a slab, so few are; more hit the directory, most the data.
+      const auto end = static_cast<uint64_t>(::lseek(file.get(), 0, SEEK_END));
+      const uint64_t data = slab_data_offset(kMiB);
+      const uint64_t at = prng_.chance(1)    ? prng_.below(4096)
+                          : prng_.chance(10) ? 4096 + prng_.below(4096)
+                                             : data + prng_.below(end - data);
+      uint8_t byte = 0;
+      if (::pread(file.get(), &byte, 1, static_cast<off_t>(at)) != 1) continue;
+      byte = static_cast<uint8_t>(byte ^ 1U << prng_.below(8));
+      EXPECT_EQ(::pwrite(file.get(), &byte, 1, static_cast<off_t>(at)), 1);
+    }
   }
 
   /// Everything that was promised is there, and everything that is there is right.
@@ -81,13 +135,17 @@ class CrashRun {
         ++result_.wrong;
         result_.failure = where;
       }
+      if (promise == Promise::remembered && !got.ok()) {
+        ++result_.lost;
+        result_.failure = "not taken back: " + where;
+      }
       if (promise == Promise::kept && !got.ok() && !options_.evicting) {
         ++result_.lost;
         if (options_.flush && options_.sync_rows) result_.failure = "lost: " + where;
       }
       if (promise == Promise::erased && got.ok()) {
         ++result_.risen;
-        if (options_.sync_rows) result_.failure = "back again: " + where;
+        if (options_.sync_rows && !options_.stale) result_.failure = "back again: " + where;
       }
       // What survived one cut survives the next; what was not promised may still come or go.
       if (!got.ok()) promise = Promise::none;
@@ -135,7 +193,7 @@ class CrashRun {
   void erase(uint64_t number) {
     promises_[number] = Promise::none;  // from its start on the object may be gone
     const Status erased = driver_for(number).erase(object_of(number));
-    if (erased.ok()) promises_[number] = Promise::erased;
+    if (erased.ok() && world_.disk.powered()) promises_[number] = Promise::erased;
   }
 
   struct Writing {
@@ -205,7 +263,16 @@ class CrashRun {
   }
 
   void acknowledged(const Writing& w) {
-    if (w.durability != Durability::nvme) return;
+    if (w.durability != Durability::nvme) {
+      // One that nvme alone has may be lost with a row that was not synced.
+      const NamespaceId ns = namespace_of(w.object.number);
+      const auto info = world_.store->find(ns, w.object.key);
+      const bool in_dram = info && (info->tiers & mask_of(Tier::dram)) != 0;
+      Promise& promise = promises_[w.object.number];
+      const bool told = options_.warm && world_.disk.powered();  // else nobody hears the dead
+      if (told && in_dram && promise == Promise::none) promise = Promise::remembered;
+      return;
+    }
     promises_[w.object.number] = Promise::kept;
     ++result_.acknowledged;
   }

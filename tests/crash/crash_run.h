@@ -1,5 +1,6 @@
-// tests/crash/crash_run.h - many short lives of one store, each ended by a power cut, with a model
-// of what was promised. See crash_test.cc.
+// tests/crash/crash_run.h - many short lives of one store, each ended by a power cut, or by a kill
+// that its memory survives, with a model of what was promised. See crash_test.cc,
+// warm_crash_test.cc.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,6 +16,9 @@ struct CrashOptions {
   bool evicting = false;  // the device is too small: acknowledged objects may be evicted
   bool flush = true;      // false: canary
   bool sync_rows = true;  // false: canary
+  bool warm = false;      // the dram tier survives the cut; memory puts are promised too
+  bool stale = false;     // canary: what survives is older than the kill
+  uint32_t flips = 0;     // of bits in what survives, per life
 };
 
 struct CrashResult {
@@ -27,6 +31,9 @@ struct CrashResult {
   uint64_t risen = 0;           // erase acknowledged, and back
   uint64_t evictions = 0;       // from nvme
   uint64_t slabs_replaced = 0;  // that went from one tenant to another
+  uint64_t taken_back = 0;      // objects that survived in dram
+  uint64_t starts_cut = 0;      // kills before a start was over
+  uint64_t failed_checks = 0;   // objects that survived and were found damaged
 };
 
 CrashResult run_lives(const CrashOptions& options);

@@ -41,7 +41,7 @@ ScratchDirectory::~ScratchDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-NodeProcess::NodeProcess(std::vector<std::string> flags) {
+NodeProcess::NodeProcess(std::vector<std::string> flags, const std::function<void()>& prepare) {
   std::vector<std::string> words = {TERRACE_NODE_PROGRAM, "--dev", "--control-port", "0",
                                     "--data-port",        "0",     "--metrics-port", "0",
                                     "--log-level",        "warn"};
@@ -55,6 +55,7 @@ NodeProcess::NodeProcess(std::vector<std::string> flags) {
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
+    if (prepare) prepare();
     ::execv(arguments[0], arguments.data());
     std::_Exit(127);
   }

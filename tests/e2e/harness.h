@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,7 +31,8 @@ class ScratchDirectory {
 class NodeProcess {
  public:
   /// Starts it with `flags` (--dev and free ports are given) and waits for its ready line.
-  explicit NodeProcess(std::vector<std::string> flags);
+  /// `prepare` runs in the new process before the program does.
+  explicit NodeProcess(std::vector<std::string> flags, const std::function<void()>& prepare = {});
   ~NodeProcess();
   std::string endpoint() const { return "127.0.0.1:" + std::to_string(control_port_); }
   uint16_t control_port() const { return control_port_; }

@@ -81,7 +81,7 @@ void try_blocks(std::vector<std::byte> bytes) {
     encode(*decoded, again);
     TERRACE_CHECK(*decode_identity(again) == *decoded);
   }
-  put_u32(std::span(bytes).last(4), crc32c(std::span(bytes).first(bytes.size() - 4)));
+  put_u32(std::span(bytes).last(4), crc32c(std::span(bytes).first(kSlabClaimOffset)));
   (void)decode_slab_header(std::span(bytes).first<kSlabHeaderBytes>());
 }
 
@@ -134,7 +134,7 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
     encode(DataFileIdentity{.device = {}, .directory = {}, .bytes = kGiB}, bytes);
   } else if (i == 5) {
     bytes.resize(kSlabHeaderBytes);
-    encode(SlabHeader{.uuid = {}, .data_bytes = 64 * kMiB, .first_block = 0},
+    encode(SlabHeader{.data_bytes = 64 * kMiB, .first_block = 0, .epoch = 1},
            std::span(bytes).first<kSlabHeaderBytes>());
   }
   TERRACE_CHECK(bytes.size() <= out_max);

@@ -11,6 +11,7 @@
 #include "storage/chunk_store.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_env.h"
+#include "tests/sim/sim_keeper.h"
 #include "tests/sim/store_driver.h"
 
 namespace terrace::testing {
@@ -104,8 +105,15 @@ class StoreWorld {
         MetadataStore::open(metadata_options, loop.get());
     if (!opened.ok()) return opened.status();
     metadata = std::move(*opened);
+    SlabKeeping keeping;
+    keeping.owner = owner;
+    keeping.namespaces = namespaces;
+    if (keeper != nullptr) {
+      keeping.keeper = keeper.get();
+      keeping.files = keeper->take();
+    }
     StatusOr<std::unique_ptr<ChunkStore>> recovered =
-        ChunkStore::open(config, loop.get(), line.get(), metadata.get());
+        ChunkStore::open(config, loop.get(), line.get(), metadata.get(), std::move(keeping));
     if (!recovered.ok()) {
       metadata.reset();
       return recovered.status();
@@ -119,9 +127,11 @@ class StoreWorld {
     EXPECT_EQ(driver->close().to_string(), ok_status().to_string());
     take_apart();
   }
-  /// The power is gone (or goes now); afterwards it is back, and the node is not started.
+  /// The power is gone (or goes now); afterwards it is back, and the node is not started. With a
+  /// keeper it is a kill: the memory that was kept survives it, as it is at this moment.
   void crash() {
     disk.cut();
+    if (keeper != nullptr) keeper->freeze();
     if (store != nullptr) {
       EXPECT_EQ(driver->close().to_string(), ok_status().to_string());
       take_apart();
@@ -133,7 +143,10 @@ class StoreWorld {
   /// Time passes, a little.
   bool turn() {
     clock.advance(microseconds(200));
-    if (!disk.powered() && line != nullptr) line->cut();
+    if (!disk.powered() && line != nullptr) {
+      if (keeper != nullptr) keeper->freeze();
+      line->cut();
+    }
     if (loop->turn(Nanos(0)) > 0 || loop->turn(microseconds(200)) > 0) return true;
     clock.advance(milliseconds(10));  // only a deadline can be waited for, or a thread
     return true;
@@ -146,6 +159,9 @@ class StoreWorld {
   sim::SimEnv env;
   StoreConfig config;
   MetadataStore::Options metadata_options;
+  std::unique_ptr<SimKeeper> keeper;  // null: the dram tier ends with each life
+  std::array<std::byte, 16> owner{std::byte{1}};
+  std::vector<std::pair<NamespaceId, DomainId>> namespaces;  // those that a start knows
   std::unique_ptr<PowerLine> line;
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<ChunkStore> store;

@@ -35,9 +35,15 @@ struct IndexBenchOptions : BenchOptions {
   uint32_t depth = 8;  // puts of 128 objects
 };
 
+struct RestartBenchOptions : BenchOptions {
+  uint64_t chunk_mib = 8;
+  uint64_t working_set_mib = 1024;
+};
+
 StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_view(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_put(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_lookup(const LookupBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_index(const IndexBenchOptions& options, const Globals& globals);
+StatusOr<BenchReport> bench_restart(const RestartBenchOptions& options, const Globals& globals);
 }  // namespace terrace

@@ -151,6 +151,24 @@ void add_index(CLI::App* bench, Invocation* invocation) {
                "  terrace bench index --objects 100000 --json\n"));
   run_when_chosen(command, invocation, options, &bench_index);
 }
+
+void add_restart(CLI::App* bench, Invocation* invocation) {
+  CLI::App* command =
+      bench->add_subcommand("restart", "DRAM hits after SIGKILL, the memory kept meanwhile");
+  auto options = std::make_shared<RestartBenchOptions>();
+  options->rounds = 3;
+  add_common(command, options.get());
+  command->add_option("--chunk-mib", options->chunk_mib, "Size of a chunk")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1024}))
+      ->capture_default_str();
+  command->add_option("--working-set-mib", options->working_set_mib, "Bytes of all chunks")
+      ->check(CLI::Range(uint64_t{1024}, uint64_t{1048576}))
+      ->capture_default_str();
+  command->footer(
+      examples("  terrace bench restart --check\n"
+               "  terrace bench restart --working-set-mib 8192 --check\n"));
+  run_when_chosen(command, invocation, options, &bench_restart);
+}
 }  // namespace
 
 void add_bench(CLI::App* app, Invocation* invocation) {
@@ -161,6 +179,7 @@ void add_bench(CLI::App* app, Invocation* invocation) {
   add_put_bench(command, invocation);
   add_lookup(command, invocation);
   add_index(command, invocation);
+  add_restart(command, invocation);
   command->footer(
       examples("  terrace bench fetch --tier dram --check\n"
                "  terrace bench put --tier nvme --json\n"

@@ -82,6 +82,16 @@ Status BenchNode::restart(bool hard) {
   return launch();
 }
 
+StatusOr<Nanos> BenchNode::kill_and_start() {
+  if (!own_) return error(StatusCode::kFailedPrecondition, "only a node of our own is restarted");
+  const SystemClock clock;
+  const Nanos begin = clock.now();
+  node_.kill();
+  TERRACE_ASSIGN_OR_RETURN(node_, LocalNode::start(options_));
+  globals_.node = node_.endpoint();
+  return clock.now() - begin;
+}
+
 std::string BenchNode::data_path() const {
   StoreConfig config;
   config.data_directory = options_.data_directory;

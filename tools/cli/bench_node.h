@@ -37,6 +37,9 @@ class BenchNode {
 
   /// Stops it (`hard`: SIGKILL) and starts it again on the same data. Only our own.
   Status restart(bool hard);
+  /// SIGKILL, and a start that is not waited for beyond its ready line: how long that took. Only
+  /// our own.
+  StatusOr<Nanos> kill_and_start();
   /// From the next restart on.
   void set_dram_bytes(uint64_t bytes) { options_.dram_bytes = bytes; }
   /// CPU time of this process and, when it is our own, the node.
