@@ -134,7 +134,7 @@ struct PutItem {
 struct PutOptions : OpOptions {
   PutOptions() { priority = Priority::store; }  // a decode that waits for it may say load
   std::span<const PoolSegment> pool{};          // for items with block_ids
-  Durability durability = Durability::memory;
+  Durability durability = Durability::memory;   // what done(OK) means
   /// False: the node reads a section only after source_ready() named it, so that an engine can
   /// save layer by layer while it computes.
   bool sources_ready = true;
@@ -144,9 +144,9 @@ struct PutOptions : OpOptions {
 struct KeyInfo {
   StatusCode code = StatusCode::kNotFound;  // kOk or kNotFound, or why it cannot be known
   TierMask tiers = 0;
-  uint32_t sections = 0;
-  uint64_t bytes = 0;    // logical
-  uint32_t load_us = 0;  // the node's estimate for the first byte, queue included
+  uint32_t sections = 0;  // 0: only the shared tier has it, and the node has not looked into it
+  uint64_t bytes = 0;     // logical
+  uint32_t load_us = 0;   // the node's estimate for the first byte, queue included
 };
 
 /// An object as `list` shows it.

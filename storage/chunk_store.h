@@ -25,6 +25,8 @@
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
+#include "storage/shared_medium.h"
+#include "storage/shared_names.h"
 #include "storage/slab_place.h"
 #include "storage/store_config.h"
 #include "storage/store_metrics.h"
@@ -95,6 +97,7 @@ class ChunkReader {
   std::optional<ObjectLayout> layout_;
   Tier tier_ = Tier::dram;
   std::unique_ptr<State> state_;
+  uint64_t waits_ = 0;  // for the shared tier: the number of its wait
 };
 
 struct PutSpec {
@@ -125,10 +128,12 @@ class ChunkWriter {
 class ChunkStore {
  public:
   /// `device` and `metadata` are null together: a store without an nvme tier. Both outlive the
-  /// store. Recovers what they hold before it returns; `report` gets a line per quarter of the way.
-  /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
+  /// store. `shared` is null for a store without a shared tier. Recovers what they hold before it
+  /// returns; `report` gets a line per quarter of the way. kInvalidArgument (config),
+  /// kResourceExhausted (memory), kDataLoss (metadata unreadable).
   static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
-                                                    Device* device, MetadataStore* metadata);
+                                                    Device* device, MetadataStore* metadata,
+                                                    std::shared_ptr<SharedMedium> shared = nullptr);
   ~ChunkStore();
   /// Stops background work and new operations, lets running ones end, writes back what memory-only
   /// objects may be kept (config.demote_on_close); `op` is done when the store can be destroyed.
@@ -141,6 +146,9 @@ class ChunkStore {
   /// there already stays in the slabs of its former domain. A namespace that was never assigned is
   /// a domain of its own.
   void assign_domain(NamespaceId ns, DomainId domain);
+  /// The name of the namespace that all nodes of a shared tier agree on (shared_namespace_digest).
+  /// What lies in a namespace without one is not shared. Nothing without a shared tier.
+  void name_namespace(NamespaceId ns, const NamespaceDigest& digest);
   /// Which slab an address of resident bytes (ReadBuffer::pieces, memory()) lies in. O(1). Holds as
   /// long as the bytes are pinned: then neither slab, epoch nor domain changes. nullopt: the
   /// address is not the arena's (a staging buffer), or the slab belongs to nobody now.
@@ -163,11 +171,12 @@ class ChunkStore {
 
   // Finding.
 
-  /// A probe: never extends a life, never logs.
+  /// A probe: never extends a life, never logs. An object that only the shared tier has (as far as
+  /// this node knows) has 0 sections, for nobody has read its header.
   std::optional<ObjectInfo> find(NamespaceId ns, const ChunkKey& key) const;
   /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it.
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
-  /// kNotFound when it is not there (or being erased).
+  /// kNotFound when it is not there (or being erased), or only in the shared tier.
   StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);
   struct Listed {
     ChunkKey key;
@@ -196,12 +205,18 @@ class ChunkStore {
 
   // Reading.
 
-  /// Pins the object and makes its header available; done(OK) then. Refused: kNotFound,
-  /// kUnavailable (closing). Done with kDataLoss: its header failed its checksum or names another
+  /// Pins the object and makes its header available; done(OK) then. One that only the shared tier
+  /// has is read into dram first. Refused: kNotFound, kUnavailable (closing, or the shared tier
+  /// hangs), kResourceExhausted (too many loads). Done with kResourceExhausted: no room in dram for
+  /// an object of the shared tier; kNotFound, kDeadlineExceeded, kUnavailable: of that tier, too;
+  /// kDataLoss: its header failed its checksum or names another
   /// object, or the medium failed; it was quarantined. `owner`: whose reads share staging buffers;
   /// one owner never has all of them.
   Status open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
                      Op* op);
+  /// An open_reader that waits for the shared tier waits no longer: done with `why`. Nothing when
+  /// it does not wait for that.
+  void cancel_open(ChunkReader* reader, StatusCode why);
   /// Reads units [first_unit, first_unit + units) of `section`, at most kFramePayloadBytesMax, from
   /// the fastest tier that has them, and verifies what did not come from resident memory. When the
   /// staging buffers are all lent, the read waits for one. Done with kDataLoss: a unit's checksum
@@ -221,7 +236,7 @@ class ChunkStore {
 
   /// Admits a put and takes its space. Refused: kResourceExhausted (space, quota, too many puts:
   /// the message says which and each is counted), kInvalidArgument (bad section table),
-  /// kUnavailable (closing, or durability nvme without a working nvme tier).
+  /// kUnavailable (closing, or durability nvme or shared without a working tier of that name).
   /// Done with OK: write; kAlreadyExists: the object is there with the durability asked for. A put
   /// of a key that another put is writing waits for it, and takes over if that one fails.
   Status open_writer(PutSpec spec, ChunkWriter* writer, Op* op);
@@ -238,7 +253,8 @@ class ChunkStore {
   /// when units are missing. Done with the device's error otherwise; the object is then absent.
   Status commit(ChunkWriter* writer, Op* op);
 
-  /// Invisible at once; done when it cannot come back after a restart. Refused: kNotFound.
+  /// Invisible at once; done when it cannot come back after a restart, and is not in the shared
+  /// tier any more. Refused: kNotFound. Other nodes may serve what they have loaded.
   Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
 
   const StoreMetrics& metrics() const;
@@ -259,6 +275,9 @@ class ChunkStore {
   friend class ReadBuffer;
   friend class ChunkReader;
   friend class ChunkWriter;
+  Status open_local(uint32_t id, uint64_t owner, ChunkReader* reader, Op* op);
+  Status open_shared(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
+                     Op* op);
   explicit ChunkStore(std::unique_ptr<Core> core);
   std::unique_ptr<Core> core_;
 };

@@ -1,6 +1,7 @@
 #include "storage/core.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -37,6 +38,9 @@ ChunkStore::Core::~Core() {
     arena->abandon();
     staging->abandon();
   }
+  demoter.reset();
+  if (shared != nullptr && shared->hanging() > 0) arena->abandon();
+  shared.reset();
   persister.reset();
   queue.reset();
   for (std::shared_ptr<ArenaSpace>& space : residents_) space.reset();
@@ -69,6 +73,35 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   used.bytes += facts.logical_bytes;
   used.objects += 1;
   if (evictor.surplus_objects() > 0) evictor.kick();
+  return id;
+}
+
+uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
+                                           const std::shared_ptr<ArenaSpace>& space) {
+  std::vector<iovec> memory;
+  space->memory(0, header_bytes, &memory);
+  if (memory.size() == 1) {
+    encode(header, {static_cast<std::byte*>(memory[0].iov_base), header_bytes});
+  } else {
+    std::vector<std::byte> encoded(header_bytes);
+    encode(header, encoded);
+    size_t at = 0;
+    for (const iovec& run : memory) {
+      std::memcpy(run.iov_base, encoded.data() + at, run.iov_len);
+      at += run.iov_len;
+    }
+  }
+  space->commit(header.generation);
+  ObjectFacts facts;
+  facts.key = header.key;
+  facts.ns = header.ns;
+  facts.generation = header.generation;
+  facts.logical_bytes = total_bytes(header.sections);
+  facts.stored_bytes = space->bytes();
+  facts.header_bytes = header_bytes;
+  facts.sections = static_cast<uint32_t>(header.sections.size());
+  const uint32_t id = publish(facts);
+  attach_dram(id, space);
   return id;
 }
 
@@ -141,6 +174,7 @@ ObjectInfo ChunkStore::Core::info_of(const IndexEntry& entry) const {
   ObjectInfo info;
   if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
   if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
+  if (shared != nullptr && shared->find(entry.ns, entry.key)) info.tiers |= mask_of(Tier::shared);
   info.sections = entry.sections;
   info.logical_bytes = entry.logical_bytes;
   info.generation = entry.generation;
@@ -245,6 +279,12 @@ void ChunkStore::Core::touch(uint32_t id) {
   nvme_policy->touched(id);
 }
 
+void ChunkStore::Core::leaves(uint32_t id) {
+  if (shared == nullptr || shared->find(index[id].ns, index[id].key)) return;
+  metrics.shared.evictions_unshared.add();
+  demoter->kick();
+}
+
 void ChunkStore::Core::update_gauges() {
   metrics.capacity_bytes[kDram].set(arena->capacity_bytes());
   metrics.used_bytes[kDram].set(arena->ready_bytes() - arena->free_bytes());
@@ -261,6 +301,7 @@ void ChunkStore::Core::update_gauges() {
 uint32_t ChunkStore::Core::load_us(TierMask tiers) const {
   if ((tiers & mask_of(Tier::dram)) != 0) return 1;
   if ((tiers & mask_of(Tier::nvme)) != 0 && queue != nullptr) return queue->read_us();
+  if ((tiers & mask_of(Tier::shared)) != 0 && shared != nullptr) return shared->load_us();
   return ~uint32_t{0};
 }
 }  // namespace terrace

@@ -22,6 +22,8 @@
 #include "storage/puts.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
+#include "storage/shared_demoter.h"
+#include "storage/shared_tier.h"
 #include "storage/slab_balancer.h"
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
@@ -68,6 +70,9 @@ class ChunkStore::Core {
   uint32_t find(NamespaceId ns, const ChunkKey& key) const { return index.find(ns, key); }
   /// Makes an object visible; it lies nowhere yet.
   uint32_t publish(const ObjectFacts& facts);
+  /// Writes `header` in front of the bytes that are in `space`, and makes the object visible.
+  uint32_t publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
+                           const std::shared_ptr<ArenaSpace>& space);
   void attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space);
   /// Null when the object is not in dram.
   const std::shared_ptr<ArenaSpace>& dram_of(uint32_t id) const;
@@ -89,6 +94,8 @@ class ChunkStore::Core {
   void quarantine(uint32_t id, Tier tier);
 
   void touch(uint32_t id);
+  /// Eviction drops the last local copy: counts what the shared tier has not got.
+  void leaves(uint32_t id);
   void update_gauges();
   uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
@@ -111,6 +118,8 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
+  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next one
+  std::unique_ptr<SharedDemoter> demoter;
   std::unique_ptr<EvictionPolicy> dram_policy;  // a list per sharing domain
   std::unique_ptr<EvictionPolicy> nvme_policy;  // kNvmeList
   Evictor evictor;

@@ -85,6 +85,7 @@ void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) 
       core_.drop_dram(id);
     } else {
       if (core_.has_nvme()) core_.metrics.evictions_undemoted.add();
+      core_.leaves(id);
       core_.doom(id, false, nullptr);
     }
   }
@@ -134,6 +135,7 @@ uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
     const uint64_t bytes = NvmeMap::bytes_of(core_.index.extents(id));
+    core_.leaves(id);
     core_.metrics.evictions[kNvme].add();
     core_.metrics.evicted_bytes[kNvme].add(bytes);
     won += bytes;

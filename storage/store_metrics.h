@@ -4,6 +4,7 @@
 
 #include "base/chunk_key.h"
 #include "base/counter.h"
+#include "storage/shared_metrics.h"
 
 namespace terrace {
 
@@ -25,5 +26,6 @@ struct StoreMetrics {
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;
   Counter bytes_verified;
+  SharedMetrics shared;
 };
 }  // namespace terrace

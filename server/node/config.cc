@@ -81,9 +81,23 @@ Option boolean(const std::string& name, const std::string& what, bool* target) {
   return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
 }
 
+std::vector<Option> shared_options(StoreConfig* s) {
+  return {
+      text("shared-directory", "shared tier: a directory that other nodes use too; empty: none",
+           &s->shared_directory),
+      number("shared-bytes-max", "what all nodes together keep in it", &s->shared_bytes_max),
+      number("shared-threads", "calls of its file system at once", &s->shared_threads),
+      duration("shared-timeout-ms", "a call that takes longer hangs: the tier is skipped",
+               &s->shared_timeout),
+      duration("shared-list-period-ms", "how often it is listed anew", &s->shared_list_period),
+      duration("shared-grace-s", "what was published or removed so short ago is left alone",
+               &s->shared_grace),
+  };
+}
+
 std::vector<Option> options_of(NodeConfig* c) {
   StoreConfig* s = &c->store;
-  return {
+  std::vector<Option> all = {
       text("node-id", "name of this node in logs and metrics", &c->node_id),
       text("listen-host", "address to listen on", &c->listen_host),
       number("control-port", "gRPC port; 0 picks one", &c->control_port),
@@ -143,6 +157,8 @@ std::vector<Option> options_of(NodeConfig* c) {
       duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
       duration("drain-timeout-ms", "how long a clean shutdown waits", &c->drain_timeout),
   };
+  for (Option& each : shared_options(s)) all.push_back(std::move(each));
+  return all;
 }
 
 std::string in_file(std::string name) {

@@ -128,7 +128,7 @@ void add_operations(const NodeCounters& c, Families* out) {
 }
 
 void add_tiers(const StoreMetrics& m, Families* out) {
-  for (Tier tier : {Tier::dram, Tier::nvme}) {
+  for (Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
     const auto t = static_cast<size_t>(tier);
     const Labels label = tier_label(t);
     out->counter("terrace_storage_reads_total", "Reads.", m.reads[t], label);
@@ -212,6 +212,33 @@ void add_store(const StoreMetrics& m, Families* out) {
   out->gauge("terrace_storage_recovered_objects", "Objects found at start.", m.recovered_objects);
   out->add("terrace_storage_recovery_seconds", "Time that recovery took.", MetricType::Gauge, {},
            static_cast<double>(m.recovery_us.get()) * 1e-6);
+}
+
+void add_shared(const SharedMetrics& m, Families* out) {
+  for (size_t i = 0; i < kSharedFailures; ++i) {
+    const Labels reason = {{"reason", name_of(static_cast<SharedFailure>(i))}};
+    out->counter("terrace_storage_shared_misses_total", "Loads that did not come, by reason.",
+                 m.misses[i], reason);
+    out->counter("terrace_storage_shared_publish_failures_total", "Not published, by reason.",
+                 m.publish_failures[i], reason);
+  }
+  const std::vector<std::tuple<const char*, const char*, const Counter*>> counters = {
+      {"hits", "Objects read from it and verified.", &m.hits},
+      {"publishes", "Objects published by this node.", &m.publishes},
+      {"publish_bytes", "Bytes of them.", &m.publish_bytes},
+      {"demotions", "Of these: before eviction took them.", &m.demotions},
+      {"evictions_unshared", "Objects dropped that were not published.", &m.evictions_unshared},
+      {"quarantined", "Damaged copies set aside.", &m.quarantined},
+      {"timeouts", "Calls that did not end in time.", &m.timeouts},
+      {"fences", "Times that it hung and was skipped.", &m.fences},
+      {"listings", "Namespaces listed.", &m.listings},
+      {"listing_failures", "Listings that failed.", &m.listing_failures}};
+  for (const auto& [name, help, count] : counters) {
+    out->counter(std::string("terrace_storage_shared_") + name + "_total", help, *count);
+  }
+  out->gauge("terrace_storage_shared_fenced", "1: it hangs and is skipped.", m.fenced);
+  out->gauge("terrace_storage_shared_hanging_calls", "Calls that hold a thread too long.",
+             m.hanging);
 }
 
 using CounterList = std::vector<std::tuple<const char*, const char*, const Counter*>>;
@@ -307,6 +334,7 @@ class Collector final : public prometheus::Collectable {
     add_tiers(context_->store->metrics(), &out);
     add_slabs(context_->store->metrics(), &out);
     add_store(context_->store->metrics(), &out);
+    add_shared(context_->store->metrics().shared, &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
     if (transports_.rdma != nullptr) add_rdma(*transports_.rdma, &out);

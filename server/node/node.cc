@@ -14,6 +14,7 @@
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
 #include "storage/data_file.h"
+#include "storage/shared_directory.h"
 #include "storage/uring_device.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
@@ -125,10 +126,18 @@ Status Node::Core::start() {
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
   namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
-  TERRACE_ASSIGN_OR_RETURN(
-      store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get()));
+  std::shared_ptr<SharedMedium> shared;
+  if (!config.store.shared_directory.empty()) {
+    TERRACE_ASSIGN_OR_RETURN(shared, SharedDirectory::open(config.store.shared_directory,
+                                                           std::make_unique<FileCalls>(), &clock));
+  }
+  TERRACE_ASSIGN_OR_RETURN(store, ChunkStore::open(config.store, loop.get(), device.get(),
+                                                   metadata.get(), std::move(shared)));
   namespaces->never_reuse(store->highest_namespace());
-  for (const auto& ns : namespaces->all()) store->assign_domain(ns->id, ns->domain);
+  for (const auto& ns : namespaces->all()) {
+    store->assign_domain(ns->id, ns->domain);
+    store->name_namespace(ns->id, ns->shared_digest);
+  }
   context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
   PacerOptions pacing;
   pacing.window_bytes = config.wire_window_bytes;

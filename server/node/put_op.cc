@@ -68,7 +68,7 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
     return bad("raw key of " + std::to_string(request.raw_key().size()) + " bytes; at most " +
                std::to_string(kRawKeyBytesMax));
   }
-  if (request.durability() > static_cast<uint32_t>(Durability::nvme)) {
+  if (request.durability() > static_cast<uint32_t>(Durability::shared)) {
     return bad("durability " + std::to_string(request.durability()) + " is unknown");
   }
   op->spec_.ns = ns->id;
