@@ -39,6 +39,7 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
   if (shared != nullptr) {
     core->shared = std::make_unique<SharedTier>(*core, std::move(shared));
     core->demoter = std::make_unique<SharedDemoter>(*core);
+    core->sweeper = std::make_unique<SharedSweeper>(*core);
   }
   TERRACE_RETURN_IF_ERROR(core->open());
   return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));

@@ -46,6 +46,7 @@ Status ChunkStore::Core::open() {
   if (shared != nullptr) {
     shared->start();
     demoter->start();
+    sweeper->start();
   }
   update_gauges();
   return ok_status();
@@ -59,6 +60,7 @@ class ChunkStore::Core::Closing {
   void begin() {
     core_->scrubber.stop();
     if (core_->shared != nullptr) {
+      core_->sweeper->stop();
       core_->demoter->stop();
       core_->shared->stop();
     }

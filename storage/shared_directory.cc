@@ -135,6 +135,10 @@ Status SharedDirectory::make_folders(const std::string& name, bool again) {
 Status SharedDirectory::write_all(int fd, std::span<const iovec> pieces, const std::string& path) {
   std::vector<iovec> left(pieces.begin(), pieces.end());
   for (size_t first = 0; first < left.size();) {
+    if (left[first].iov_len == 0) {
+      ++first;
+      continue;
+    }
     const ssize_t put = files_->write(fd, std::span(left).subspan(first));
     if (put == -EINTR) continue;
     if (put < 0) return failed(static_cast<int>(put), "write " + path);
@@ -148,7 +152,6 @@ Status SharedDirectory::write_all(int fd, std::span<const iovec> pieces, const s
       done -= piece.iov_len;
       ++first;
     }
-    while (first < left.size() && left[first].iov_len == 0) ++first;
   }
   return ok_status();
 }

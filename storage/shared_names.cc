@@ -81,6 +81,18 @@ std::string shared_aside_path(const char* folder, const SharedName& name) {
          hex_of(name.generation.number, kGenerationDigits);
 }
 
+std::string shared_lease_folder(uint32_t folder) {
+  return std::string(kSharedLeases) + "/" + hex_of(folder, kFolderDigits);
+}
+
+std::string shared_token(uint64_t token) {
+  return hex_of(token, kGenerationDigits);
+}
+
+std::optional<uint64_t> parse_shared_token(std::string_view text) {
+  return text.size() == kGenerationDigits ? number_of(text) : std::nullopt;
+}
+
 std::optional<NamespaceDigest> parse_shared_namespace(std::string_view text) {
   return key_of_hex(text);
 }

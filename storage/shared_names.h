@@ -48,6 +48,11 @@ std::string shared_folder_path(const NamespaceDigest& ns, uint32_t folder);
 std::string shared_path(const SharedName& name);
 /// trash/NAMESPACE.KEY.GENERATION, and the same in the quarantine.
 std::string shared_aside_path(const char* folder, const SharedName& name);
+/// leases/abc
+std::string shared_lease_folder(uint32_t folder);
+/// A fencing token at the end of a lease's name: 16 hex digits.
+std::string shared_token(uint64_t token);
+std::optional<uint64_t> parse_shared_token(std::string_view text);
 /// A namespace's folder in objects/. nullopt: not one of ours.
 std::optional<NamespaceDigest> parse_shared_namespace(std::string_view text);
 /// A folder of a namespace: three hex digits.

@@ -143,7 +143,8 @@ Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHea
     TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), offset, into));
     offset += into.size();
   }
-  Status bad = verify(header.header, data);
-  return bad.ok() ? bad : damaged(name, bad.message());
+  if (Status bad = verify(header.header, data); !bad.ok()) return damaged(name, bad.message());
+  (void)medium->touch(shared_path(name));  // else it may be swept a little sooner
+  return ok_status();
 }
 }  // namespace terrace

@@ -31,7 +31,8 @@ struct SharedHeader {
 /// name says: truncated, damaged, or another object. kFailedPrecondition: a later build wrote it.
 /// kNotFound, kUnavailable: the medium's.
 StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name);
-/// Reads all sections into `data` (as publish_shared has them) and verifies every unit. kDataLoss:
+/// Reads all sections into `data` (as publish_shared has them) and verifies every unit; its age
+/// becomes 0, so that the sweeper sees it is used. kDataLoss:
 /// one differs, or the copy ends early. kNotFound, kUnavailable.
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
                    std::span<const iovec> data);

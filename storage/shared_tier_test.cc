@@ -303,6 +303,34 @@ TEST_F(SharedTierTest, a_store_closes_while_calls_hang) {
   EXPECT_TRUE(one.driver->get(object).ok());
 }
 
+TEST_F(SharedTierTest, one_of_the_nodes_sweeps) {
+  config_.shared_bytes_max = kMiB;
+  config_.shared_sweep_period = milliseconds(50);
+  config_.shared_grace = seconds(1);
+  TestNode& one = node();
+  TestNode& other = node();
+  for (uint64_t n = 1; n <= 30; ++n) {
+    ASSERT_TRUE(one.driver->put(TestObject(n, {100'000}), Durability::shared).ok()) << n;
+  }
+  const auto swept = [&] {
+    return one.metrics().swept_objects.get() + other.metrics().swept_objects.get();
+  };
+  ASSERT_TRUE(one.driver->until([&] { return swept() >= 20; }));
+  EXPECT_EQ(one.metrics().sweeper.get() + other.metrics().sweeper.get(), 1u);
+  EXPECT_LE(files_in("objects"), 10u);
+  EXPECT_GE(files_in("objects"), 8u);
+  ASSERT_TRUE(one.driver->until([&] { return files_in("trash") == 0; }));
+  // It leaves, and the other one goes on.
+  const bool first = one.metrics().sweeper.get() == 1;
+  TestNode& sweeper = first ? one : other;
+  TestNode& successor = first ? other : one;
+  EXPECT_TRUE(sweeper.driver->close().ok());
+  sweeper.driver.reset();
+  sweeper.store.reset();
+  ASSERT_TRUE(successor.driver->until([&] { return successor.metrics().sweeper.get() == 1; }));
+  std::erase_if(nodes_, [](const auto& each) { return each->store == nullptr; });
+}
+
 TEST_F(SharedTierTest, what_dram_drops_is_in_the_shared_tier) {
   TestNode& one = node();
   for (uint64_t n = 1; n <= 120; ++n) {

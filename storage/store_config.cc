@@ -45,6 +45,10 @@ Status validate_shared(const StoreConfig& config) {
     return bad("shared_list_period_ms", static_cast<uint64_t>(config.shared_list_period.count()),
                "at least 10");
   }
+  if (config.shared_sweep_period.count() < 10) {
+    return bad("shared_sweep_period_ms", static_cast<uint64_t>(config.shared_sweep_period.count()),
+               "at least 10");
+  }
   if (config.shared_grace.count() < 1) return bad("shared_grace_s", 0, "at least 1");
   return ok_status();
 }

@@ -90,6 +90,8 @@ std::vector<Option> shared_options(StoreConfig* s) {
       duration("shared-timeout-ms", "a call that takes longer hangs: the tier is skipped",
                &s->shared_timeout),
       duration("shared-list-period-ms", "how often it is listed anew", &s->shared_list_period),
+      duration("shared-sweep-period-ms", "how often one node brings it below its size",
+               &s->shared_sweep_period),
       duration("shared-grace-s", "what was published or removed so short ago is left alone",
                &s->shared_grace),
   };

@@ -229,6 +229,10 @@ void add_shared(const SharedMetrics& m, Families* out) {
       {"demotions", "Of these: before eviction took them.", &m.demotions},
       {"evictions_unshared", "Objects dropped that were not published.", &m.evictions_unshared},
       {"quarantined", "Damaged copies set aside.", &m.quarantined},
+      {"sweeps", "Passes of this node as the tier's sweeper.", &m.sweeps},
+      {"sweep_failures", "Passes that failed.", &m.sweep_failures},
+      {"swept_objects", "Objects swept to keep it below its size.", &m.swept_objects},
+      {"swept_bytes", "Bytes of them.", &m.swept_bytes},
       {"timeouts", "Calls that did not end in time.", &m.timeouts},
       {"fences", "Times that it hung and was skipped.", &m.fences},
       {"listings", "Namespaces listed.", &m.listings},
@@ -237,6 +241,9 @@ void add_shared(const SharedMetrics& m, Families* out) {
     out->counter(std::string("terrace_storage_shared_") + name + "_total", help, *count);
   }
   out->gauge("terrace_storage_shared_fenced", "1: it hangs and is skipped.", m.fenced);
+  out->gauge("terrace_storage_shared_sweeper", "1: this node is its sweeper.", m.sweeper);
+  out->gauge("terrace_storage_shared_directory_bytes", "All of it, as this node's last pass found.",
+             m.directory_bytes);
   out->gauge("terrace_storage_shared_hanging_calls", "Calls that hold a thread too long.",
              m.hanging);
 }
