@@ -40,6 +40,7 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
     core->shared = std::make_unique<SharedTier>(*core, std::move(shared));
     core->demoter = std::make_unique<SharedDemoter>(*core);
     core->sweeper = std::make_unique<SharedSweeper>(*core);
+    core->generations = std::make_unique<SharedGenerations>(*core);
   }
   TERRACE_RETURN_IF_ERROR(core->open());
   return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));
@@ -193,6 +194,19 @@ Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
   if (in_shared) shared->erase(ns, key, gone);
   if (id != kNoEntry) core_->doom(id, false, gone);
   return ok_status();
+}
+
+Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience,
+                                    Nanos hold_max, GenerationRight* right, Op* op) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  if (core_->shared == nullptr) {
+    return error(StatusCode::kUnavailable, "no shared_directory: compute it");
+  }
+  return core_->generations->wait(ns, key, patience, hold_max, right, op);
+}
+
+void ChunkStore::cancel_wait(const GenerationRight* right, StatusCode why) {
+  if (core_->shared != nullptr) core_->generations->cancel(right, why);
 }
 
 const StoreMetrics& ChunkStore::metrics() const {

@@ -61,6 +61,28 @@ class Pin {
   uint32_t entry_ = 0;
 };
 
+class SharedGenerations;
+
+/// The right to compute one chunk, of all callers of all nodes; dropping it lets the next one have
+/// it. Move-only. Must not outlive the store.
+class GenerationRight {
+ public:
+  GenerationRight() = default;
+  GenerationRight(GenerationRight&& other) noexcept;
+  GenerationRight& operator=(GenerationRight&& other) noexcept;
+  ~GenerationRight();
+  explicit operator bool() const { return from_ != nullptr; }
+  /// The fencing token: higher than those of all earlier holders.
+  uint64_t token() const { return token_; }
+
+ private:
+  friend class SharedGenerations;
+  SharedGenerations* from_ = nullptr;
+  NamespaceId ns_{};
+  ChunkKey key_;
+  uint64_t token_ = 0;
+};
+
 /// Verified bytes of one read; they stay in place until release() or destruction. Move-only.
 class ReadBuffer {
  public:
@@ -256,6 +278,22 @@ class ChunkStore {
   /// Invisible at once; done when it cannot come back after a restart, and is not in the shared
   /// tier any more. Refused: kNotFound. Other nodes may serve what they have loaded.
   Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
+
+  // Single flight.
+
+  /// For a chunk that nobody has: gives the right to compute it to one of all callers of all nodes,
+  /// and lets the others wait for it, at most `patience`. Done with OK and `*right` set: compute
+  /// it, put it with durability shared, drop the right; it is lost after `hold_max`. OK without:
+  /// the chunk is there, read it (it may be gone again: ask anew). kDeadlineExceeded: still
+  /// computed by somebody; kUnavailable: the tier does not answer, or the store closes: compute it.
+  /// A holder that dies is succeeded after its lease ran out, and nobody computes what is
+  /// published; but a right is a promise of the others, not a lock: a holder that was late may
+  /// compute beside its successor, which costs time and harms nothing. `right` stays in place until
+  /// done. Refused: kUnavailable (no shared tier, or it hangs), kResourceExhausted.
+  Status generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience, Nanos hold_max,
+                          GenerationRight* right, Op* op);
+  /// A caller of generate_or_wait that waits, waits no longer: done with `why`.
+  void cancel_wait(const GenerationRight* right, StatusCode why);
 
   const StoreMetrics& metrics() const;
   /// Capacity and use of a tier, in bytes.

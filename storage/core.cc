@@ -38,6 +38,7 @@ ChunkStore::Core::~Core() {
     arena->abandon();
     staging->abandon();
   }
+  generations.reset();
   sweeper.reset();
   demoter.reset();
   if (shared != nullptr && shared->hanging() > 0) arena->abandon();

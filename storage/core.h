@@ -23,6 +23,7 @@
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
 #include "storage/shared_demoter.h"
+#include "storage/shared_generations.h"
 #include "storage/shared_sweeper.h"
 #include "storage/shared_tier.h"
 #include "storage/slab_balancer.h"
@@ -119,9 +120,10 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
-  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next two
+  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next three
   std::unique_ptr<SharedDemoter> demoter;
   std::unique_ptr<SharedSweeper> sweeper;
+  std::unique_ptr<SharedGenerations> generations;
   std::unique_ptr<EvictionPolicy> dram_policy;  // a list per sharing domain
   std::unique_ptr<EvictionPolicy> nvme_policy;  // kNvmeList
   Evictor evictor;

@@ -60,6 +60,7 @@ class ChunkStore::Core::Closing {
   void begin() {
     core_->scrubber.stop();
     if (core_->shared != nullptr) {
+      core_->generations->stop();
       core_->sweeper->stop();
       core_->demoter->stop();
       core_->shared->stop();

@@ -133,6 +133,7 @@ void SharedTier::published(const Name& name, SharedGeneration generation, uint64
     fresh_.erase(fresh_order_.front());
     fresh_order_.pop_front();
   }
+  core_.generations->published(name.ns, name.key);
   update_gauges();
   tell();
 }

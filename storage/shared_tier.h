@@ -59,6 +59,11 @@ class SharedTier {
   /// kDataLoss (the source is rotten), kResourceExhausted (the medium is full), kUnavailable,
   /// kDeadlineExceeded.
   Status publish(SharedSource source, SharedLane lane, Then then);
+  /// It was seen to be there.
+  void listed(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
+    set_.add(ns, key, generation);
+  }
+  const NamespaceDigest* digest_of(NamespaceId ns) const { return set_.digest_of(ns); }
   /// As publish(), an object of this store from its fastest tier; always ends. kDataLoss: that copy
   /// was rotten, it is quarantined.
   void share(uint32_t id, SharedLane lane, Then then);

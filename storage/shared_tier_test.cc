@@ -303,6 +303,60 @@ TEST_F(SharedTierTest, a_store_closes_while_calls_hang) {
   EXPECT_TRUE(one.driver->get(object).ok());
 }
 
+TEST_F(SharedTierTest, a_right_to_compute_lasts_as_long_as_it_is_held) {
+  config_.shared_generate_lease = milliseconds(150);
+  TestNode& one = node();
+  TestNode& other = node();
+  const NamespaceId ns{1};
+  const ChunkKey key = TestObject(1).key;
+  GenerationRight held;
+  Waiting granted;
+  ASSERT_TRUE(one.store->generate_or_wait(ns, key, seconds(5), seconds(60), &held, &granted).ok());
+  ASSERT_TRUE(one.driver->wait(&granted).ok());
+  ASSERT_TRUE(held);
+  // Three times the lease, on its own node and on the other one.
+  for (TestNode* each : {&one, &other}) {
+    GenerationRight none;
+    Waiting late;
+    ASSERT_TRUE(
+        each->store->generate_or_wait(ns, key, milliseconds(450), seconds(1), &none, &late).ok());
+    EXPECT_EQ(each->driver->wait(&late).code(), StatusCode::kDeadlineExceeded);
+    EXPECT_FALSE(none);
+  }
+  GenerationRight cancelled;
+  Waiting gone;
+  ASSERT_TRUE(
+      other.store->generate_or_wait(ns, key, seconds(9), seconds(1), &cancelled, &gone).ok());
+  other.store->cancel_wait(&cancelled, StatusCode::kCancelled);
+  EXPECT_EQ(other.driver->wait(&gone).code(), StatusCode::kCancelled);
+  // Dropped without a chunk: the next one, who holds it too long, and the next.
+  const uint64_t first = held.token();
+  held = GenerationRight();
+  GenerationRight second;
+  Waiting second_granted;
+  ASSERT_TRUE(
+      other.store
+          ->generate_or_wait(ns, key, seconds(5), milliseconds(200), &second, &second_granted)
+          .ok());
+  ASSERT_TRUE(other.driver->wait(&second_granted).ok());
+  ASSERT_TRUE(second);
+  EXPECT_GT(second.token(), first);
+  Waiting third_granted;
+  ASSERT_TRUE(
+      one.store->generate_or_wait(ns, key, seconds(5), seconds(5), &held, &third_granted).ok());
+  ASSERT_TRUE(one.driver->wait(&third_granted).ok());
+  EXPECT_GT(held.token(), second.token());
+  // Published: whoever waits or comes later reads it.
+  GenerationRight none;
+  Waiting published;
+  ASSERT_TRUE(
+      other.store->generate_or_wait(ns, key, seconds(5), seconds(5), &none, &published).ok());
+  ASSERT_TRUE(one.driver->put(TestObject(1), Durability::shared).ok());
+  ASSERT_TRUE(other.driver->wait(&published).ok());
+  EXPECT_FALSE(none);
+  EXPECT_TRUE(other.driver->get(TestObject(1)).ok());
+}
+
 TEST_F(SharedTierTest, one_of_the_nodes_sweeps) {
   config_.shared_bytes_max = kMiB;
   config_.shared_sweep_period = milliseconds(50);

@@ -49,6 +49,10 @@ Status validate_shared(const StoreConfig& config) {
     return bad("shared_sweep_period_ms", static_cast<uint64_t>(config.shared_sweep_period.count()),
                "at least 10");
   }
+  if (config.shared_generate_lease.count() < 100) {
+    return bad("shared_generate_lease_ms",
+               static_cast<uint64_t>(config.shared_generate_lease.count()), "at least 100");
+  }
   if (config.shared_grace.count() < 1) return bad("shared_grace_s", 0, "at least 1");
   return ok_status();
 }

@@ -28,6 +28,7 @@ struct StoreConfig {
   std::chrono::milliseconds shared_timeout{5'000};  // one that takes longer hangs
   std::chrono::milliseconds shared_list_period{10'000};   // how old what is known of it may be
   std::chrono::milliseconds shared_sweep_period{60'000};  // between passes of its one sweeper
+  std::chrono::milliseconds shared_generate_lease{10'000};  // of who computes and does not renew
   std::chrono::seconds shared_grace{3600};  // published or removed so short ago: left alone
   uint32_t watermark_permille = 10;         // of each tier, kept free by eviction; <= 20
   uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never

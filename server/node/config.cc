@@ -92,6 +92,9 @@ std::vector<Option> shared_options(StoreConfig* s) {
       duration("shared-list-period-ms", "how often it is listed anew", &s->shared_list_period),
       duration("shared-sweep-period-ms", "how often one node brings it below its size",
                &s->shared_sweep_period),
+      duration("shared-generate-lease-ms",
+               "after which a dead node's right to compute is another's",
+               &s->shared_generate_lease),
       duration("shared-grace-s", "what was published or removed so short ago is left alone",
                &s->shared_grace),
   };
