@@ -7,6 +7,7 @@
 #include "proto/field_count.h"
 #include "server/node/erase_op.h"
 #include "server/node/fetch_op.h"
+#include "server/node/generate_op.h"
 #include "server/node/list_op.h"
 #include "server/node/lookup.h"
 #include "server/node/put_op.h"
@@ -187,6 +188,9 @@ Status Router::dispatch(Session* session, const Message& message) {
     case MessageKind::view_request:
       return start_operation<proto::ViewRequest, proto::ViewReply>(
           session, message, MessageKind::view_reply, ViewOp::create);
+    case MessageKind::generate_request:
+      return start_operation<proto::GenerateRequest, proto::GenerateReply>(
+          session, message, MessageKind::generate_reply, GenerateOp::create);
     case MessageKind::list_request:
       return start_operation<proto::ListRequest, proto::ListReply>(
           session, message, MessageKind::list_reply, ListOp::create);
@@ -236,6 +240,12 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
       proto::ReleaseLease request;
       TERRACE_RETURN_IF_ERROR(parse(message, &request));
       session->leases().release(request.lease());
+      return ok_status();
+    }
+    case MessageKind::release_right: {
+      proto::ReleaseRight request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      session->release_right(request.right());
       return ok_status();
     }
     case MessageKind::release_views: {

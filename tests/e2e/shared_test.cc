@@ -4,14 +4,19 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "base/clock.h"
 #include "tests/e2e/harness.h"
 
 namespace terrace::e2e {
 namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
 
 constexpr uint64_t kBytes = 1'500'000;
 
@@ -143,10 +148,74 @@ TEST_F(SharedTest, WhatWasAcknowledgedOutlivesKillsUnderLoad) {
   }
 }
 
+/// Ends with the right, or without because the chunk is there.
+StatusOr<ComputeRight> generate(TestClient* client, const std::string& name,
+                                std::chrono::milliseconds deadline) {
+  GenerateOptions options;
+  options.deadline = deadline;
+  TERRACE_ASSIGN_OR_RETURN(
+      const OpId op, client->sdk().generate_or_wait(client->ns(), client->key(name), options));
+  TERRACE_ASSIGN_OR_RETURN(const Completion done, client->sdk().wait(op, seconds(30)));
+  if (!done.status.ok()) return done.status;
+  return done.right;
+}
+
+TEST_F(SharedTest, OneClientComputesWhatAllMiss) {
+  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "500"};
+  std::vector<std::unique_ptr<NodeProcess>> nodes;
+  std::vector<std::unique_ptr<TestClient>> clients;
+  for (int i = 0; i < 3; ++i) {
+    nodes.push_back(start(lease));
+    clients.push_back(std::make_unique<TestClient>(nodes.back()->endpoint()));
+  }
+  std::atomic<int> computed{0};
+  std::vector<std::thread> threads;
+  for (auto& client : clients) {
+    threads.emplace_back([&computed, mine = client.get()] {
+      for (int i = 0; i < 12; ++i) {
+        const std::string name = "g" + std::to_string(i);
+        const auto right = generate(mine, name, seconds(20));
+        ASSERT_TRUE(right.ok()) << right.status().to_string();
+        if (*right) {
+          ++computed;
+          ASSERT_EQ(mine->put(name, kBytes, Durability::shared), StatusCode::kOk);
+          mine->sdk().release_right(*right);
+        } else {
+          EXPECT_EQ(mine->fetch(name, kBytes), StatusCode::kOk);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(computed.load(), 12);
+}
+
+TEST_F(SharedTest, ARightEndsWithItsClientAndWithItsNode) {
+  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "500"};
+  const auto one = start(lease);
+  const auto two = start(lease);
+  auto holder = std::make_unique<TestClient>(one->endpoint());
+  TestClient other(two->endpoint());
+  const auto first = generate(holder.get(), "x", seconds(5));
+  ASSERT_TRUE(first.ok() && *first);
+  EXPECT_EQ(generate(&other, "x", milliseconds(1200)).status().code(),
+            StatusCode::kDeadlineExceeded);
+  holder.reset();  // its session goes
+  const auto second = generate(&other, "x", seconds(5));
+  ASSERT_TRUE(second.ok() && *second) << second.status().to_string();
+  EXPECT_GT(second->token, first->token);
+  two->signal(SIGKILL);
+  TestClient third(one->endpoint());
+  const auto taken = generate(&third, "x", seconds(5));
+  ASSERT_TRUE(taken.ok() && *taken) << taken.status().to_string();
+  EXPECT_GT(taken->token, second->token);
+}
+
 TEST_F(SharedTest, WithoutADirectoryTheDurabilityIsRefused) {
   NodeProcess node({});
   TestClient client(node.endpoint());
   EXPECT_EQ(client.put("x", kBytes, Durability::shared), StatusCode::kUnavailable);
+  EXPECT_EQ(generate(&client, "x", seconds(2)).status().code(), StatusCode::kUnavailable);
 }
 }  // namespace
 }  // namespace terrace::e2e
