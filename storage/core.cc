@@ -176,7 +176,7 @@ ObjectInfo ChunkStore::Core::info_of(const IndexEntry& entry) const {
   ObjectInfo info;
   if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
   if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
-  if (shared != nullptr && shared->find(entry.ns, entry.key)) info.tiers |= mask_of(Tier::shared);
+  if (in_shared(entry)) info.tiers |= mask_of(Tier::shared);
   info.sections = entry.sections;
   info.logical_bytes = entry.logical_bytes;
   info.generation = entry.generation;
@@ -282,7 +282,7 @@ void ChunkStore::Core::touch(uint32_t id) {
 }
 
 void ChunkStore::Core::leaves(uint32_t id) {
-  if (shared == nullptr || shared->find(index[id].ns, index[id].key)) return;
+  if (shared == nullptr || in_shared(index[id])) return;
   metrics.shared.evictions_unshared.add();
   demoter->kick();
 }
@@ -295,6 +295,7 @@ void ChunkStore::Core::update_gauges() {
   metrics.slabs_owned.set(arena->slab_count() - unowned);
   metrics.slab_domains.set(arena->holdings().size());
   metrics.slab_replace_failures.set(arena->replace_failures());
+  if (shared != nullptr) shared->update_gauges();
   if (nvme == nullptr) return;
   metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());

@@ -87,6 +87,10 @@ class ChunkStore::Core {
 
   void pin(uint32_t id) { ++index[id].pins; }
   void unpin(uint32_t id);
+  /// The shared tier has it too, as far as this node knows.
+  bool in_shared(const IndexEntry& entry) const {
+    return shared != nullptr && shared->find(entry.ns, entry.key).has_value();
+  }
   /// Invisible at once. The row is deleted, and when that is durable and the last pin is gone, the
   /// space is free; or, with `withhold`, is not used again. `gone` runs when it cannot come back.
   void doom(uint32_t id, bool withhold, Then gone);

@@ -31,7 +31,7 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, bool may_demote) const {
   candidate.id = id;
   candidate.pinned = entry.pins > 0;
   candidate.bytes = core_.dram_of(id)->allocated_bytes();
-  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme);
+  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || core_.in_shared(entry);
   candidate.may_demote = may_demote && !entry.has(IndexEntry::write_failed);
   return candidate;
 }
@@ -84,7 +84,9 @@ void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) 
     if (core_.index[id].has(IndexEntry::on_nvme)) {
       core_.drop_dram(id);
     } else {
-      if (core_.has_nvme()) core_.metrics.evictions_undemoted.add();
+      if (core_.has_nvme() && !core_.in_shared(core_.index[id])) {
+        core_.metrics.evictions_undemoted.add();
+      }
       core_.leaves(id);
       core_.doom(id, false, nullptr);
     }

@@ -126,7 +126,8 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   if (!there) {
     ObjectHeader& header = load->header->header;
     header.generation = core_.next_generation();
-    core_.publish_in_dram(header, load->header_bytes, load->space);
+    const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space);
+    if (core_.config.write_through) core_.mover.write_back(id, false);  // nearer for the next time
     core_.metrics.promotions.add();
   }
   end(load, ok_status());

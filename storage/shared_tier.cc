@@ -92,12 +92,20 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   call.lane = lane;
   for (const iovec& run : source.data) call.bytes += run.iov_len;
   const uint64_t bytes = call.bytes;
+  const Nanos since = core_.loop->now();
   call.holds = std::move(source.holds);
   call.work = [medium = medium_, target, header = std::move(source.header),
                data = std::move(source.data)] {
     return publish_shared(medium.get(), target, header, data);
   };
-  call.then = [this, name, generation = target.generation, bytes](const Status& result) {
+  call.then = [this, name, generation = target.generation, bytes, since](const Status& result) {
+    constexpr auto kShared = static_cast<size_t>(Tier::shared);
+    const auto us = std::chrono::duration_cast<microseconds>(core_.loop->now() - since).count();
+    if (result.ok()) {
+      core_.metrics.writes[kShared].add();
+      core_.metrics.write_bytes[kShared].add(generation.logical_bytes());
+      core_.metrics.write_latency[kShared].record_us(static_cast<uint64_t>(us));
+    }
     published(name, generation, bytes, result);
   };
   if (Status started = calls_.start(std::move(call)); !started.ok()) {

@@ -246,6 +246,7 @@ class AdminService final : public proto::Admin::Service {
     counters["shared_hits"] = m.shared.hits.get();
     counters["shared_publishes"] = m.shared.publishes.get();
     counters["shared_demotions"] = m.shared.demotions.get();
+    counters["shared_evictions_unshared"] = m.shared.evictions_unshared.get();
     counters["shared_quarantined"] = m.shared.quarantined.get();
     counters["shared_listings"] = m.shared.listings.get();
     counters["shared_fenced"] = m.shared.fenced.get();

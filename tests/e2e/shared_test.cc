@@ -148,6 +148,41 @@ TEST_F(SharedTest, WhatWasAcknowledgedOutlivesKillsUnderLoad) {
   }
 }
 
+TEST_F(SharedTest, WhatNvmeDropsIsInTheSharedTier) {
+  ScratchDirectory scratch;
+  const auto one = start({"--data-directory", scratch.path(), "--nvme-bytes", "80MiB",
+                          "--dram-bytes", "16MiB", "--slab-bytes", "16MiB"});
+  TestClient writer(one->endpoint());
+  constexpr int kObjects = 90;
+  for (int i = 0; i < kObjects; ++i) {
+    ASSERT_EQ(writer.put("n" + std::to_string(i), kBytes, Durability::nvme, 3), StatusCode::kOk);
+  }
+  EXPECT_GT(one->counter("evictions_nvme"), 30u);
+  EXPECT_GT(one->counter("shared_demotions"), 20u);
+  const uint64_t lost = one->counter("shared_evictions_unshared");
+  uint64_t found = 0;
+  for (int i = 0; i < kObjects; ++i) {
+    const StatusCode code = writer.fetch("n" + std::to_string(i), kBytes);
+    EXPECT_TRUE(code == StatusCode::kOk || code == StatusCode::kNotFound)
+        << i << " " << name_of(code);
+    found += code == StatusCode::kOk ? 1 : 0;
+  }
+  EXPECT_EQ(found + lost, static_cast<uint64_t>(kObjects));
+  EXPECT_GT(one->counter("shared_hits"), 0u);
+  const auto two = start();
+  TestClient reader(two->endpoint());
+  const uint64_t listed = two->counter("shared_listings");  // of the namespace, once it is known
+  SystemClock clock;
+  const Nanos until = clock.now() + seconds(10);
+  while (two->counter("shared_listings") < listed + 2 && clock.now() < until) {
+  }
+  for (int i = 0; i < kObjects; ++i) {
+    const StatusCode code = reader.fetch("n" + std::to_string(i), kBytes);
+    EXPECT_TRUE(code == StatusCode::kOk || code == StatusCode::kNotFound) << name_of(code);
+  }
+  EXPECT_GT(two->counter("shared_hits"), 20u);
+}
+
 /// Ends with the right, or without because the chunk is there.
 StatusOr<ComputeRight> generate(TestClient* client, const std::string& name,
                                 std::chrono::milliseconds deadline) {
