@@ -132,7 +132,7 @@ void SharedCalls::expire() {
     metrics_->timeouts.add();
     end(each.get(), error(StatusCode::kDeadlineExceeded, "the shared tier did not answer in time"));
   }
-  if (fenced_ && !probing_ && now >= next_probe_) probe();
+  if (fenced_ && !probing_ && !stopping_ && now >= next_probe_) probe();
   update_gauges();
   arm();
 }

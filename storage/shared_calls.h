@@ -51,6 +51,8 @@ class SharedCalls {
 
   /// Refused: kUnavailable (fenced), kResourceExhausted (too many wait).
   Status start(SharedCall call);
+  /// What was started still ends; a tier that is fenced stays so.
+  void stop() { stopping_ = true; }
   bool fenced() const { return fenced_; }
   bool has_room(SharedLane lane) const;
   /// No `then` is to come, and nothing runs but what is late.
@@ -83,6 +85,7 @@ class SharedCalls {
   size_t hanging_ = 0;
   bool fenced_ = false;
   bool probing_ = false;
+  bool stopping_ = false;
   Nanos next_probe_{0};
   Timer expiry_;
   Workers workers_;

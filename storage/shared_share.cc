@@ -30,7 +30,7 @@ void SharedTier::share(uint32_t id, SharedLane lane, Then then) {
   const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
   if (space == nullptr) return read_source(sharing);
   StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
-  if (!header.ok()) return shared_over(sharing, header.status());
+  if (!header.ok()) return over_later(sharing, header.status());
   const uint64_t header_bytes = uint64_t{entry.header_blocks} * kSectorBytes;
   space->memory(header_bytes, space->bytes() - header_bytes, &sharing->source.data);
   sharing->source.header = std::move(*header);
@@ -41,7 +41,7 @@ void SharedTier::share(uint32_t id, SharedLane lane, Then then) {
 void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
   const IndexEntry& entry = core_.index[sharing->id];
   if (!entry.has(IndexEntry::on_nvme) || !core_.nvme_works()) {
-    return shared_over(sharing, error(StatusCode::kUnavailable, "nothing to publish it from"));
+    return over_later(sharing, error(StatusCode::kUnavailable, "nothing to publish it from"));
   }
   sharing->from = Tier::nvme;
   sharing->memory = std::make_shared<SectorMemory>(entry.stored_bytes());
@@ -73,9 +73,11 @@ void SharedTier::publish_source(const std::shared_ptr<Sharing>& sharing) {
   const Status started =
       publish(std::move(sharing->source), sharing->lane,
               [this, sharing](const Status& result) { shared_over(sharing, result); });
-  if (!started.ok()) {
-    core_.later([this, sharing, started] { shared_over(sharing, started); });
-  }
+  if (!started.ok()) over_later(sharing, started);
+}
+
+void SharedTier::over_later(const std::shared_ptr<Sharing>& sharing, const Status& result) {
+  core_.later([this, sharing, result] { shared_over(sharing, result); });
 }
 
 void SharedTier::shared_over(const std::shared_ptr<Sharing>& sharing, const Status& result) {

@@ -62,6 +62,7 @@ void SharedTier::start() {
 void SharedTier::stop() {
   stopped_ = true;
   core_.loop->disarm(&next_pass_);
+  calls_.stop();
 }
 
 void SharedTier::know(NamespaceId ns, const NamespaceDigest& digest) {
@@ -83,6 +84,10 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   }
   const Name name{source.ns, source.header.key};
   if (const auto it = publishing_.find(name); it != publishing_.end()) {
+    if (it->second.erased) {
+      return refuse(SharedFailure::busy,
+                    error(StatusCode::kAborted, "put: the key is being erased: try again"));
+    }
     it->second.waiting.push_back(std::move(then));
     return ok_status();
   }

@@ -55,7 +55,8 @@ class SharedTier {
   void cancel(uint64_t waiter, StatusCode why);
 
   /// Publishes a new generation. `then(OK)`: it survives the loss of this node. Refused:
-  /// kUnavailable, kResourceExhausted. One that is being published is not published twice. Errors:
+  /// kUnavailable, kResourceExhausted. One that is being published is not published twice;
+  /// kAborted: it was erased meanwhile, try again. Errors:
   /// kDataLoss (the source is rotten), kResourceExhausted (the medium is full), kUnavailable,
   /// kDeadlineExceeded.
   Status publish(SharedSource source, SharedLane lane, Then then);
@@ -119,6 +120,7 @@ class SharedTier {
   // shared_share.cc
   void read_source(const std::shared_ptr<Sharing>& sharing);
   void publish_source(const std::shared_ptr<Sharing>& sharing);
+  void over_later(const std::shared_ptr<Sharing>& sharing, const Status& result);
   void shared_over(const std::shared_ptr<Sharing>& sharing, const Status& result);
 
   // shared_listing.cc

@@ -6,100 +6,19 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include "base/limits.h"
-#include "storage/shared_directory.h"
-#include "tests/sim/faulty_files.h"
-#include "tests/sim/store_driver.h"
+#include "tests/sim/shared_nodes.h"
 
 namespace terrace {
 namespace {
-using testing::FaultyFiles;
-using testing::FileFaults;
-using testing::StoreDriver;
+using testing::TestNode;
 using testing::TestObject;
 using testing::Waiting;
 
-/// One node: a store of its own over the shared directory.
-struct TestNode {
-  TestNode(const std::string& path, Loop* loop, const Clock* clock, StoreConfig config,
-           const std::vector<NamespaceDigest>& digests) {
-    config.shared_directory = path;
-    auto medium = *SharedDirectory::open(path, std::make_unique<FaultyFiles>(faults), clock);
-    store = *ChunkStore::open(config, loop, nullptr, nullptr, std::move(medium));
-    for (size_t i = 0; i < digests.size(); ++i) {
-      store->name_namespace(NamespaceId{static_cast<uint32_t>(i + 1)}, digests[i]);
-    }
-    driver = std::make_unique<StoreDriver>(store.get(), [loop] {
-      loop->turn(milliseconds(1));
-      return true;
-    });
-  }
-  const SharedMetrics& metrics() const { return store->metrics().shared; }
-  uint64_t misses(SharedFailure why) const {
-    return metrics().misses[static_cast<size_t>(why)].get();
-  }
-  std::shared_ptr<FileFaults> faults = std::make_shared<FileFaults>();
-  std::unique_ptr<ChunkStore> store;
-  std::unique_ptr<StoreDriver> driver;
-};
-
-class SharedTierTest : public ::testing::Test {
- protected:
-  SharedTierTest() {
-    std::string pattern = std::filesystem::temp_directory_path() / "terrace-tier-XXXXXX";
-    path_ = ::mkdtemp(pattern.data());
-    config_.dram_bytes = 16 * kMiB;
-    config_.slab_bytes = 16 * kMiB;
-    config_.populate_memory = false;
-    config_.shared_bytes_max = kGiB;
-    config_.shared_list_period = milliseconds(20);
-    config_.shared_timeout = milliseconds(400);
-  }
-  ~SharedTierTest() override {
-    for (const auto& node : nodes_) {
-      node->faults->set_hang(false);
-      EXPECT_TRUE(node->driver->close().ok());
-      node->driver.reset();
-      node->store.reset();
-    }
-    std::filesystem::remove_all(path_);
-  }
-  TestNode& node() {
-    nodes_.push_back(std::make_unique<TestNode>(
-        path_, loop_.get(), &clock_, config_,
-        std::vector{ChunkKey{{std::byte{1}}}, ChunkKey{{std::byte{2}}}}));
-    return *nodes_.back();
-  }
-  static bool knows(TestNode& node, const TestObject& object) {
-    return node.driver->until(
-        [&] { return node.store->find(node.driver->ns, object.key).has_value(); });
-  }
-  /// The only published file.
-  std::string file() const {
-    for (const auto& each : std::filesystem::recursive_directory_iterator(path_ + "/objects")) {
-      if (each.is_regular_file()) return each.path();
-    }
-    return "";
-  }
-  size_t files_in(const std::string& folder) const {
-    size_t count = 0;
-    if (!std::filesystem::exists(path_ + "/" + folder)) return 0;
-    for (const auto& each : std::filesystem::recursive_directory_iterator(path_ + "/" + folder)) {
-      count += each.is_regular_file() ? 1 : 0;
-    }
-    return count;
-  }
-
-  SystemClock clock_;
-  std::string path_;
-  StoreConfig config_;
-  std::unique_ptr<Loop> loop_ = *Loop::create({.ring_entries = 64}, &clock_);
-  std::vector<std::unique_ptr<TestNode>> nodes_;
-};
+class SharedTierTest : public testing::SharedNodesTest {};
 
 TEST_F(SharedTierTest, what_one_node_publishes_the_other_serves) {
   TestNode& one = node();
@@ -220,9 +139,8 @@ TEST_F(SharedTierTest, a_full_or_failing_medium_refuses_and_counts) {
   ASSERT_TRUE(one.driver->put(TestObject(1), Durability::shared).ok());
   ASSERT_TRUE(knows(other, TestObject(1)));
   for (const int error : {ENOSPC, EIO}) {
-    one.faults->error = other.faults->error = error;
-    one.faults->fail_at = other.faults->fail_at = 0;
-    one.faults->for_ever = other.faults->for_ever = true;
+    one.faults->fail(0, error, true);
+    other.faults->fail(0, error, true);
     EXPECT_FALSE(one.driver->put(TestObject(2), Durability::shared).ok());
     EXPECT_FALSE(one.store->find(one.driver->ns, TestObject(2).key));
     EXPECT_TRUE(one.driver->put(TestObject(3), Durability::memory).ok() || error == EIO);

@@ -26,8 +26,8 @@ struct StoreConfig {
   uint64_t shared_bytes_max = 0;                    // of all nodes together
   uint32_t shared_threads = 4;                      // for calls of its file system, which block
   std::chrono::milliseconds shared_timeout{5'000};  // one that takes longer hangs
-  std::chrono::milliseconds shared_list_period{10'000};   // how old what is known of it may be
-  std::chrono::milliseconds shared_sweep_period{60'000};  // between passes of its one sweeper
+  std::chrono::milliseconds shared_list_period{10'000};     // how old what is known of it may be
+  std::chrono::milliseconds shared_sweep_period{60'000};    // between passes of its one sweeper
   std::chrono::milliseconds shared_generate_lease{10'000};  // of who computes and does not renew
   std::chrono::seconds shared_grace{3600};  // published or removed so short ago: left alone
   uint32_t watermark_permille = 10;         // of each tier, kept free by eviction; <= 20

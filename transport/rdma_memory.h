@@ -17,10 +17,10 @@
 #include "base/limits.h"
 #include "base/op.h"
 #include "base/region.h"
+#include "base/workers.h"
 #include "transport/rdma_card.h"
 #include "transport/rdma_options.h"
 #include "transport/rdma_wire.h"
-#include "base/workers.h"
 
 namespace terrace {
 

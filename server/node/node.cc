@@ -130,6 +130,10 @@ Status Node::Core::start() {
   if (!config.store.shared_directory.empty()) {
     TERRACE_ASSIGN_OR_RETURN(shared, SharedDirectory::open(config.store.shared_directory,
                                                            std::make_unique<FileCalls>(), &clock));
+    // One that cannot be written to is a tier that fails, not a node that does not start.
+    if (const Status usable = shared->probe(); !usable.ok()) {
+      spdlog::warn("event=shared_directory_unusable error=\"{}\"", usable.to_string());
+    }
   }
   TERRACE_ASSIGN_OR_RETURN(store, ChunkStore::open(config.store, loop.get(), device.get(),
                                                    metadata.get(), std::move(shared)));

@@ -43,6 +43,10 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message("tenant = [1]").find("table"), std::string::npos);
   EXPECT_NE(message("cpus = \"3-1\"").find("cpus: cpu list \"3-1\""), std::string::npos);
   EXPECT_NE(message("poll_us = 1000001").find("poll-us=1000001"), std::string::npos);
+  EXPECT_NE(message("shared_directory = \"/x\"").find("shared_bytes_max"), std::string::npos);
+  EXPECT_NE(message("shared_directory = \"/x\"\nshared_bytes_max = 2000000\nshared_threads = 0")
+                .find("shared_threads"),
+            std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
   EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
 }

@@ -33,6 +33,14 @@ struct FileFaults {
     for_ever = false;
     write_max = ~size_t{0};
   }
+  /// The n-th call from now on.
+  void fail(uint64_t n, int with, bool also_later) {
+    const std::lock_guard lock(mutex);
+    calls = 0;
+    fail_at = n;
+    error = with;
+    for_ever = also_later;
+  }
   void set_hang(bool on) {
     const std::lock_guard lock(mutex);
     hang = on;
@@ -52,10 +60,11 @@ class FaultyFiles final : public FileCalls {
     return failed != 0 ? failed : FileCalls::open(path, flags, mode);
   }
   ssize_t write(int fd, std::span<const iovec> pieces) override {
-    if (const int failed = enter(); failed != 0) return failed;
+    size_t max = 0;
+    if (const int failed = enter(&max); failed != 0) return failed;
     iovec first = pieces[0];
-    if (first.iov_len <= faults_->write_max) return FileCalls::write(fd, pieces);
-    first.iov_len = faults_->write_max;
+    if (first.iov_len <= max) return FileCalls::write(fd, pieces);
+    first.iov_len = max;
     return FileCalls::write(fd, {&first, 1});
   }
   ssize_t read(int fd, std::span<std::byte> into, uint64_t offset) override {
@@ -88,8 +97,9 @@ class FaultyFiles final : public FileCalls {
   }
 
  private:
-  int enter() {
+  int enter(size_t* write_max = nullptr) {
     std::unique_lock lock(faults_->mutex);
+    if (write_max != nullptr) *write_max = faults_->write_max;
     if (faults_->hang) {
       ++faults_->hanging;
       faults_->changed.wait(lock, [this] { return !faults_->hang; });
