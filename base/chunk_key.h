@@ -43,6 +43,7 @@ constexpr TierMask mask_of(Tier tier) {
 enum class Durability : uint8_t {
   memory = 0,  // survives nothing but is verified and visible
   nvme = 1,    // survives a power cut of the node
+  shared = 2,  // survives the loss of the node: it is in the shared tier
 };
 
 /// A node's short name for an opened namespace; means nothing outside that node's data directory.

@@ -33,6 +33,8 @@ inline constexpr uint32_t kDeliveriesPerFrameMax = 64;
 inline constexpr uint32_t kRegionsPerSessionMax = 4096;
 inline constexpr uint32_t kOperationsPerSessionMax = 1024;
 inline constexpr uint32_t kLeasesPerSessionMax = 4096;
+inline constexpr uint32_t kRightsPerSessionMax = 1024;  // to compute a chunk
+inline constexpr std::chrono::milliseconds kRightHoldLongest{600'000};
 inline constexpr uint32_t kConnectionsPerSessionMax = 16;
 inline constexpr uint32_t kNamespacesMax = 65536;
 

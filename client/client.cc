@@ -90,6 +90,13 @@ StatusOr<OpId> Client::put(NamespaceId ns, std::span<const PutItem> items,
 Status Client::source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count) {
   return core_->source_ready(put, item, first, count);
 }
+StatusOr<OpId> Client::generate_or_wait(NamespaceId ns, const ChunkKey& key,
+                                        const GenerateOptions& options) {
+  return core_->generate_or_wait(ns, key, options);
+}
+void Client::release_right(const ComputeRight& right) {
+  core_->release_right(right);
+}
 StatusOr<OpId> Client::erase(NamespaceId ns, std::span<const ChunkKey> keys,
                              const OpOptions& options) {
   return core_->erase(ns, keys, options);

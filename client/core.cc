@@ -228,6 +228,11 @@ void Client::Core::release(LeaseId lease) {
   if (!posted.ok()) return;  // it ends by its own time
 }
 
+void Client::Core::release_right(const ComputeRight& right) {
+  if (!right || !check_usable().ok()) return;
+  (void)loop_->post([this, right] { operations_->release_right(right); });  // else it runs out
+}
+
 void Client::Core::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
   if (keys.empty() || !check_usable().ok()) return;
   const auto some = keys.first(std::min<size_t>(keys.size(), kKeysPerRequestMax));

@@ -48,6 +48,9 @@ class Client::Core {
   StatusOr<OpId> fetch(NamespaceId ns, std::span<const FetchItem> items,
                        const FetchOptions& options);
   StatusOr<OpId> put(NamespaceId ns, std::span<const PutItem> items, const PutOptions& options);
+  StatusOr<OpId> generate_or_wait(NamespaceId ns, const ChunkKey& key,
+                                  const GenerateOptions& options);
+  void release_right(const ComputeRight& right);
   StatusOr<OpId> erase(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
   StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                       const OpOptions& options);

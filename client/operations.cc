@@ -293,6 +293,9 @@ void Operations::nobody_waits_for(uint32_t node, const Message& message) {
   if (message.kind == static_cast<uint16_t>(MessageKind::view_reply)) {
     send_release(node, view_ids_of(message));
   }
+  if (message.kind == static_cast<uint16_t>(MessageKind::generate_reply) && grants_right(message)) {
+    release_right({message.tag, 0, node});
+  }
 }
 
 bool Operations::accept_write(PeerId peer, const IncomingWrite& write,

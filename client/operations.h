@@ -46,6 +46,7 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   void cancel(OpId op);
   void source_ready(OpId op, uint32_t item, uint32_t first, uint32_t count);
   void release(LeaseId lease);
+  void release_right(const ComputeRight& right);
   void touch(NamespaceId ns, uint32_t node, std::span<const ChunkKey> keys);
   /// Tells the node, when it is the one that granted it.
   void release_view(const Views::Held& view);

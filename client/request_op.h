@@ -51,6 +51,10 @@ struct ListPlace {
 };
 std::unique_ptr<ClientOp> make_list(const ListPlace& place, uint32_t limit);
 std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys);
+std::unique_ptr<ClientOp> make_generate(const ChunkKey& key, uint32_t deadline_ms,
+                                        uint32_t hold_ms);
+/// A reply that nobody waits for gives a right to compute.
+bool grants_right(const Message& message);
 /// The node's ids of the views that a reply nobody waits for has granted.
 std::vector<uint64_t> view_ids_of(const Message& message);
 

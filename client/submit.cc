@@ -302,6 +302,24 @@ StatusOr<std::unique_ptr<ClientOp>> Client::Core::make_put(const Info& info,
       ClientPut::Parts{std::move(made), places.take_memory(), options.sources_ready}));
 }
 
+StatusOr<OpId> Client::Core::generate_or_wait(NamespaceId ns, const ChunkKey& key,
+                                              const GenerateOptions& options) {
+  TERRACE_RETURN_IF_ERROR(check_submit(options));
+  if (options.hold.count() <= 0 || options.hold > kRightHoldLongest) {
+    return bad("hold of " + std::to_string(options.hold.count()) + " ms; 1 to " +
+               std::to_string(kRightHoldLongest.count()));
+  }
+  TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
+  const auto deadline = options.deadline.count() > 0 ? options.deadline : config_.default_deadline;
+  // The node says that nobody was done in time before we do: silence would count against it.
+  const auto patience = std::max<int64_t>(1, deadline.count() * 9 / 10 - 20);
+  const auto make = [&](std::span<const ChunkKey>) {
+    return make_generate(key, static_cast<uint32_t>(patience),
+                         static_cast<uint32_t>(options.hold.count()));
+  };
+  return submit_keys(ns, {&key, 1}, options, make);
+}
+
 StatusOr<OpId> Client::Core::erase(NamespaceId ns, std::span<const ChunkKey> keys,
                                    const OpOptions& options) {
   TERRACE_RETURN_IF_ERROR(check_submit(options));

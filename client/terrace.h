@@ -139,19 +139,32 @@ struct PutItem {
 struct PutOptions : OpOptions {
   PutOptions() { priority = Priority::store; }  // a decode that waits for it may say load
   std::span<const PoolSegment> pool{};          // for items with block_ids
-  Durability durability = Durability::memory;
+  Durability durability = Durability::memory;   // what done(OK) means
   /// False: the node reads a section only after source_ready() named it, so that an engine can
   /// save layer by layer while it computes.
   bool sources_ready = true;
+};
+
+struct GenerateOptions : OpOptions {
+  /// A right is lost after that; longer than the chunk takes to compute and to put. <= 10 minutes.
+  std::chrono::milliseconds hold{60'000};
+};
+
+/// The right to compute one chunk, of all clients of all nodes that share a tier.
+struct ComputeRight {
+  uint64_t id = 0;     // 0: none
+  uint64_t token = 0;  // higher than that of every earlier holder
+  uint32_t node = 0;
+  explicit operator bool() const { return id != 0; }
 };
 
 /// What a lookup says of one key.
 struct KeyInfo {
   StatusCode code = StatusCode::kNotFound;  // kOk or kNotFound, or why it cannot be known
   TierMask tiers = 0;
-  uint32_t sections = 0;
-  uint64_t bytes = 0;    // logical
-  uint32_t load_us = 0;  // the node's estimate for the first byte, queue included
+  uint32_t sections = 0;  // 0: only the shared tier has it, and the node has not looked into it
+  uint64_t bytes = 0;     // logical
+  uint32_t load_us = 0;   // the node's estimate for the first byte, queue included
 };
 
 /// An object as `list` shows it.
@@ -191,6 +204,7 @@ struct Completion {
   uint32_t longest = 0;               // match_prefix: chunks from the start
   std::vector<bool> restorable;       // match_prefix: [i]: a prefix of i + 1 chunks can be had
   LeaseId lease = kNoLease;           // lookup, match_prefix
+  ComputeRight right;                 // generate_or_wait; none: the chunk is there
   uint64_t bytes = 0;                 // delivered and verified, or stored
   std::array<uint64_t, kTierCount> tier_bytes{};  // of those, by the tier they came from
   std::chrono::nanoseconds elapsed{0};            // from submit to completion
@@ -270,6 +284,18 @@ class Client {
   /// Sections [first, first + count) of item `item` of a put with sources_ready = false now hold
   /// their bytes. kNotFound when the put has ended.
   Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
+  /// For a chunk that nobody has: gives the right to compute it to one of all clients of all nodes
+  /// that share a tier; the others wait for it within their deadline. OK with a right: compute the
+  /// chunk, put it with Durability::shared, then release_right(). OK without: it is there, fetch
+  /// it. kDeadlineExceeded: somebody still computes it; kUnavailable: no shared tier, or it does
+  /// not answer: compute it yourself, which is never wrong. A right ends after options.hold, and
+  /// with the session: then another client gets one. When a node is killed that takes its lease's
+  /// time.
+  StatusOr<OpId> generate_or_wait(NamespaceId ns, const ChunkKey& key,
+                                  const GenerateOptions& options);
+  /// The chunk was put, or will not be: the next one may have the right. Never fails for the
+  /// caller.
+  void release_right(const ComputeRight& right);
   StatusOr<OpId> erase(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
   /// At most `limit` (<= 512) objects after `cursor`, node after node, in each node's order. A page
   /// may be short or empty while the cursor is not. When a node fails, the status says so and the

@@ -39,6 +39,9 @@ enum class MessageKind : uint16_t {
   view_request = 18,
   view_reply = 19,
   release_views = 20,
+  generate_request = 21,
+  generate_reply = 22,
+  release_right = 23,
 };
 
 /// Whether an engine's step waits for the answer to it, or it is such an answer.

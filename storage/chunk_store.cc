@@ -30,6 +30,7 @@ ChunkWriter::~ChunkWriter() {
 
 StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config, Loop* loop,
                                                        Device* device, MetadataStore* metadata,
+                                                       std::shared_ptr<SharedMedium> shared,
                                                        SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(config.validate());
   if ((device == nullptr) != (metadata == nullptr)) {
@@ -42,6 +43,12 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
   }
   auto core = std::make_unique<Core>(config, loop, device, metadata);
   for (const auto& [ns, domain] : keeping.namespaces) core->assign_domain(ns, domain);
+  if (shared != nullptr) {
+    core->shared = std::make_unique<SharedTier>(*core, std::move(shared));
+    core->demoter = std::make_unique<SharedDemoter>(*core);
+    core->sweeper = std::make_unique<SharedSweeper>(*core);
+    core->generations = std::make_unique<SharedGenerations>(*core);
+  }
   TERRACE_RETURN_IF_ERROR(core->open(std::move(keeping)));
   return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));
 }
@@ -55,6 +62,10 @@ void ChunkStore::close(Op* op) {
 
 void ChunkStore::assign_domain(NamespaceId ns, DomainId domain) {
   core_->assign_domain(ns, domain);
+}
+
+void ChunkStore::name_namespace(NamespaceId ns, const NamespaceDigest& digest) {
+  if (core_->shared != nullptr) core_->shared->know(ns, digest);
 }
 
 std::optional<SlabPlace> ChunkStore::place_of(const std::byte* address) const {
@@ -75,8 +86,16 @@ std::span<std::byte> ChunkStore::staging_memory() {
 
 std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) const {
   const uint32_t id = core_->find(ns, key);
-  if (id == kNoEntry) return std::nullopt;
-  return core_->info_of(core_->index[id]);
+  if (id != kNoEntry) return core_->info_of(core_->index[id]);
+  if (core_->shared == nullptr || !core_->shared->works(ns)) return std::nullopt;
+  const std::optional<SharedGeneration> there = core_->shared->find(ns, key);
+  if (!there) return std::nullopt;
+  ObjectInfo info;
+  info.tiers = mask_of(Tier::shared);
+  info.logical_bytes = there->logical_bytes();
+  info.generation = there->number;
+  info.durability = Durability::shared;
+  return info;
 }
 
 void ChunkStore::touch(NamespaceId ns, std::span<const ChunkKey> keys) {
@@ -167,10 +186,37 @@ Status ChunkStore::commit(ChunkWriter* writer, Op* op) {
 Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
   const uint32_t id = core_->find(ns, key);
-  if (id == kNoEntry) return StatusCode::kNotFound;
+  SharedTier* const shared = core_->shared.get();
+  const bool in_shared =
+      shared != nullptr && (shared->find(ns, key) || shared->publishing(ns, key));
+  if (id == kNoEntry && !in_shared) return StatusCode::kNotFound;
   core_->metrics.erases.add();
-  core_->doom(id, false, [op](const Status& result) { op->done(result); });
+  struct Both {
+    int left = 0;
+    Status status;
+  };
+  const auto both = std::make_shared<Both>();
+  const auto gone = [op, both](const Status& result) {
+    both->status.update(result);
+    if (--both->left == 0) op->done(both->status);
+  };
+  both->left = (id != kNoEntry ? 1 : 0) + (in_shared ? 1 : 0);
+  if (in_shared) shared->erase(ns, key, gone);
+  if (id != kNoEntry) core_->doom(id, false, gone);
   return ok_status();
+}
+
+Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience,
+                                    Nanos hold_max, GenerationRight* right, Op* op) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  if (core_->shared == nullptr) {
+    return error(StatusCode::kUnavailable, "no shared_directory: compute it");
+  }
+  return core_->generations->wait(ns, key, patience, hold_max, right, op);
+}
+
+void ChunkStore::cancel_wait(const GenerationRight* right, StatusCode why) {
+  if (core_->shared != nullptr) core_->generations->cancel(right, why);
 }
 
 const StoreMetrics& ChunkStore::metrics() const {

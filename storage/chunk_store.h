@@ -25,6 +25,8 @@
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
+#include "storage/shared_medium.h"
+#include "storage/shared_names.h"
 #include "storage/slab_keeper.h"
 #include "storage/slab_place.h"
 #include "storage/store_config.h"
@@ -58,6 +60,28 @@ class Pin {
   Pin(ChunkStore* store, uint32_t entry) : store_(store), entry_(entry) {}
   ChunkStore* store_ = nullptr;
   uint32_t entry_ = 0;
+};
+
+class SharedGenerations;
+
+/// The right to compute one chunk, of all callers of all nodes; dropping it lets the next one have
+/// it. Move-only. Must not outlive the store.
+class GenerationRight {
+ public:
+  GenerationRight() = default;
+  GenerationRight(GenerationRight&& other) noexcept;
+  GenerationRight& operator=(GenerationRight&& other) noexcept;
+  ~GenerationRight();
+  explicit operator bool() const { return from_ != nullptr; }
+  /// The fencing token: higher than those of all earlier holders.
+  uint64_t token() const { return token_; }
+
+ private:
+  friend class SharedGenerations;
+  SharedGenerations* from_ = nullptr;
+  NamespaceId ns_{};
+  ChunkKey key_;
+  uint64_t token_ = 0;
 };
 
 /// Verified bytes of one read; they stay in place until release() or destruction. Move-only.
@@ -96,6 +120,13 @@ class ChunkReader {
   std::optional<ObjectLayout> layout_;
   Tier tier_ = Tier::dram;
   std::unique_ptr<State> state_;
+  uint64_t waits_ = 0;  // for the shared tier: the number of its wait
+};
+
+/// What whoever puts an object says it is worth.
+struct WorthHint {
+  uint64_t recompute_us = 0;  // to compute it again; 0: unknown, a guess by its size
+  float importance = 1;       // 0 to 1: what its loss would cost, as a share of that
 };
 
 struct PutSpec {
@@ -106,8 +137,7 @@ struct PutSpec {
   std::vector<SectionSpec> sections;
   Durability durability = Durability::memory;
   uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
-  uint64_t recompute_us = 0;         // to compute it again; 0: unknown, a guess by its size
-  float importance = 1;              // 0 to 1: what its loss would cost, as a share of that
+  WorthHint worth;
 };
 
 /// An object being written; invisible until its commit is done. The caller owns it and keeps it in
@@ -128,12 +158,14 @@ class ChunkWriter {
 class ChunkStore {
  public:
   /// `device` and `metadata` are null together: a store without an nvme tier. Both outlive the
-  /// store. Recovers what they hold before it returns; `report` gets a line per quarter of the way.
-  /// With a keeper, which needs an nvme tier, the dram tier outlives the store, and what an earlier
-  /// one left there is taken back; its namespaces are assigned to their domains here.
+  /// store. `shared` is null for a store without a shared tier. Recovers what they hold before it
+  /// returns; `report` gets a line per quarter of the way. With a keeper, which needs an nvme tier,
+  /// the dram tier outlives the store, and what an earlier one left there is taken back; its
+  /// namespaces are assigned to their domains here.
   /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
   static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
                                                     Device* device, MetadataStore* metadata,
+                                                    std::shared_ptr<SharedMedium> shared = nullptr,
                                                     SlabKeeping keeping = {});
   ~ChunkStore();
   /// Stops background work and new operations, lets running ones end, writes back what memory-only
@@ -147,6 +179,9 @@ class ChunkStore {
   /// there already stays in the slabs of its former domain. A namespace that was never assigned is
   /// a domain of its own.
   void assign_domain(NamespaceId ns, DomainId domain);
+  /// The name of the namespace that all nodes of a shared tier agree on (shared_namespace_digest).
+  /// What lies in a namespace without one is not shared. Nothing without a shared tier.
+  void name_namespace(NamespaceId ns, const NamespaceDigest& digest);
   /// Which slab an address of resident bytes (ReadBuffer::pieces, memory()) lies in. O(1). Holds as
   /// long as the bytes are pinned: then neither slab, epoch nor domain changes. nullopt: the
   /// address is not the arena's (a staging buffer), or the slab belongs to nobody now.
@@ -169,12 +204,13 @@ class ChunkStore {
 
   // Finding.
 
-  /// A probe: never extends a life, never logs.
+  /// A probe: never extends a life, never logs. An object that only the shared tier has (as far as
+  /// this node knows) has 0 sections, for nobody has read its header.
   std::optional<ObjectInfo> find(NamespaceId ns, const ChunkKey& key) const;
   /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it,
   /// and each is taken to follow the one before it.
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
-  /// kNotFound when it is not there (or being erased).
+  /// kNotFound when it is not there (or being erased), or only in the shared tier.
   StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);
   struct Listed {
     ChunkKey key;
@@ -203,12 +239,18 @@ class ChunkStore {
 
   // Reading.
 
-  /// Pins the object and makes its header available; done(OK) then. Refused: kNotFound,
-  /// kUnavailable (closing). Done with kDataLoss: its header failed its checksum or names another
+  /// Pins the object and makes its header available; done(OK) then. One that only the shared tier
+  /// has is read into dram first. Refused: kNotFound, kUnavailable (closing, or the shared tier
+  /// hangs), kResourceExhausted (too many loads). Done with kResourceExhausted: no room in dram for
+  /// an object of the shared tier; kNotFound, kDeadlineExceeded, kUnavailable: of that tier, too;
+  /// kDataLoss: its header failed its checksum or names another
   /// object, or the medium failed; it was quarantined. `owner`: whose reads share staging buffers;
   /// one owner never has all of them.
   Status open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
                      Op* op);
+  /// An open_reader that waits for the shared tier waits no longer: done with `why`. Nothing when
+  /// it does not wait for that.
+  void cancel_open(ChunkReader* reader, StatusCode why);
   /// Reads units [first_unit, first_unit + units) of `section`, at most kFramePayloadBytesMax, from
   /// the fastest tier that has them, and verifies what did not come from resident memory. When the
   /// staging buffers are all lent, the read waits for one. Done with kDataLoss: a unit's checksum
@@ -228,7 +270,7 @@ class ChunkStore {
 
   /// Admits a put and takes its space. Refused: kResourceExhausted (space, quota, too many puts:
   /// the message says which and each is counted), kInvalidArgument (bad section table),
-  /// kUnavailable (closing, or durability nvme without a working nvme tier).
+  /// kUnavailable (closing, or durability nvme or shared without a working tier of that name).
   /// Done with OK: write; kAlreadyExists: the object is there with the durability asked for. A put
   /// of a key that another put is writing waits for it, and takes over if that one fails.
   Status open_writer(PutSpec spec, ChunkWriter* writer, Op* op);
@@ -245,8 +287,25 @@ class ChunkStore {
   /// when units are missing. Done with the device's error otherwise; the object is then absent.
   Status commit(ChunkWriter* writer, Op* op);
 
-  /// Invisible at once; done when it cannot come back after a restart. Refused: kNotFound.
+  /// Invisible at once; done when it cannot come back after a restart, and is not in the shared
+  /// tier any more. Refused: kNotFound. Other nodes may serve what they have loaded.
   Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
+
+  // Single flight.
+
+  /// For a chunk that nobody has: gives the right to compute it to one of all callers of all nodes,
+  /// and lets the others wait for it, at most `patience`. Done with OK and `*right` set: compute
+  /// it, put it with durability shared, drop the right; it is lost after `hold_max`. OK without:
+  /// the chunk is there, read it (it may be gone again: ask anew). kDeadlineExceeded: still
+  /// computed by somebody; kUnavailable: the tier does not answer, or the store closes: compute it.
+  /// A holder that dies is succeeded after its lease ran out, and nobody computes what is
+  /// published; but a right is a promise of the others, not a lock: a holder that was late may
+  /// compute beside its successor, which costs time and harms nothing. `right` stays in place until
+  /// done. Refused: kUnavailable (no shared tier, or it hangs), kResourceExhausted.
+  Status generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience, Nanos hold_max,
+                          GenerationRight* right, Op* op);
+  /// A caller of generate_or_wait that waits, waits no longer: done with `why`.
+  void cancel_wait(const GenerationRight* right, StatusCode why);
 
   const StoreMetrics& metrics() const;
   /// Capacity and use of a tier, in bytes.
@@ -267,6 +326,9 @@ class ChunkStore {
   friend class ChunkReader;
   friend class ChunkWriter;
   struct ReaderOpening;
+  Status open_local(uint32_t id, uint64_t owner, ChunkReader* reader, Op* op);
+  Status open_shared(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
+                     Op* op);
   explicit ChunkStore(std::unique_ptr<Core> core);
   std::unique_ptr<Core> core_;
 };

@@ -1,6 +1,7 @@
 #include "storage/core.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -44,6 +45,11 @@ ChunkStore::Core::~Core() {
     arena->abandon();
     staging->abandon();
   }
+  generations.reset();
+  sweeper.reset();
+  demoter.reset();
+  if (shared != nullptr && shared->hanging() > 0) arena->abandon();
+  shared.reset();
   persister.reset();
   queue.reset();
   for (std::shared_ptr<ArenaSpace>& space : residents_) space.reset();
@@ -78,10 +84,41 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   ObjectWorth worth;
   worth.name = ChunkKeyHash()(facts.key) ^ static_cast<uint64_t>(facts.ns);
   worth.bytes = facts.stored_bytes;
-  worth.recompute_s = static_cast<double>(facts.recompute_us) * 1e-6;
-  worth.importance = facts.importance;
+  worth.recompute_s = static_cast<double>(facts.worth.recompute_us) * 1e-6;
+  worth.importance = facts.worth.importance;
   policy->known(id, worth, loop->now());
   if (evictor.surplus_objects() > 0) evictor.kick();
+  return id;
+}
+
+uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
+                                           const std::shared_ptr<ArenaSpace>& space,
+                                           const WorthHint& worth) {
+  std::vector<iovec> memory;
+  space->memory(0, header_bytes, &memory);
+  if (memory.size() == 1) {
+    encode(header, {static_cast<std::byte*>(memory[0].iov_base), header_bytes});
+  } else {
+    std::vector<std::byte> encoded(header_bytes);
+    encode(header, encoded);
+    size_t at = 0;
+    for (const iovec& run : memory) {
+      std::memcpy(run.iov_base, encoded.data() + at, run.iov_len);
+      at += run.iov_len;
+    }
+  }
+  space->commit(header.generation);
+  ObjectFacts facts;
+  facts.key = header.key;
+  facts.ns = header.ns;
+  facts.generation = header.generation;
+  facts.logical_bytes = total_bytes(header.sections);
+  facts.stored_bytes = space->bytes();
+  facts.header_bytes = header_bytes;
+  facts.sections = static_cast<uint32_t>(header.sections.size());
+  facts.worth = worth;
+  const uint32_t id = publish(facts);
+  attach_dram(id, space);
   return id;
 }
 
@@ -156,6 +193,7 @@ ObjectInfo ChunkStore::Core::info_of(const IndexEntry& entry) const {
   ObjectInfo info;
   if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
   if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
+  if (in_shared(entry)) info.tiers |= mask_of(Tier::shared);
   info.sections = entry.sections;
   info.logical_bytes = entry.logical_bytes;
   info.generation = entry.generation;
@@ -284,6 +322,12 @@ bool ChunkStore::Core::worth(uint32_t id, Tier tier, double price_there) const {
   return policy->needed(tier, id) || policy->value(id, loop->now()) > price_there;
 }
 
+void ChunkStore::Core::leaves(uint32_t id) {
+  if (shared == nullptr || in_shared(index[id])) return;
+  metrics.shared.evictions_unshared.add();
+  demoter->kick();
+}
+
 void ChunkStore::Core::update_gauges() {
   metrics.capacity_bytes[kDram].set(arena->capacity_bytes());
   metrics.used_bytes[kDram].set(arena->ready_bytes() - arena->free_bytes());
@@ -293,6 +337,7 @@ void ChunkStore::Core::update_gauges() {
   metrics.slab_domains.set(arena->holdings().size());
   metrics.slab_replace_failures.set(arena->replace_failures());
   metrics.slab_keep_failures.set(arena->keep_failures());
+  if (shared != nullptr) shared->update_gauges();
   if (nvme == nullptr) return;
   metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());
@@ -301,6 +346,7 @@ void ChunkStore::Core::update_gauges() {
 uint32_t ChunkStore::Core::load_us(TierMask tiers) const {
   if ((tiers & mask_of(Tier::dram)) != 0) return 1;
   if ((tiers & mask_of(Tier::nvme)) != 0 && queue != nullptr) return queue->read_us();
+  if ((tiers & mask_of(Tier::shared)) != 0 && shared != nullptr) return shared->load_us();
   return ~uint32_t{0};
 }
 }  // namespace terrace

@@ -22,6 +22,10 @@
 #include "storage/puts.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
+#include "storage/shared_demoter.h"
+#include "storage/shared_generations.h"
+#include "storage/shared_sweeper.h"
+#include "storage/shared_tier.h"
 #include "storage/slab_balancer.h"
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
@@ -38,8 +42,7 @@ struct ObjectFacts {
   uint64_t stored_bytes = 0;
   uint64_t header_bytes = 0;
   uint32_t sections = 0;
-  uint64_t recompute_us = 0;  // as PutSpec
-  float importance = 1;
+  WorthHint worth;
 };
 
 class ChunkStore::Core {
@@ -71,6 +74,9 @@ class ChunkStore::Core {
   uint32_t find(NamespaceId ns, const ChunkKey& key) const { return index.find(ns, key); }
   /// Makes an object visible; it lies nowhere yet.
   uint32_t publish(const ObjectFacts& facts);
+  /// Writes `header` in front of the bytes that are in `space`, and makes the object visible.
+  uint32_t publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
+                           const std::shared_ptr<ArenaSpace>& space, const WorthHint& worth);
   void attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space);
   /// Null when the object is not in dram.
   const std::shared_ptr<ArenaSpace>& dram_of(uint32_t id) const;
@@ -83,6 +89,10 @@ class ChunkStore::Core {
 
   void pin(uint32_t id) { ++index[id].pins; }
   void unpin(uint32_t id);
+  /// The shared tier has it too, as far as this node knows.
+  bool in_shared(const IndexEntry& entry) const {
+    return shared != nullptr && shared->find(entry.ns, entry.key).has_value();
+  }
   /// Invisible at once. The row is deleted, and when that is durable and the last pin is gone, the
   /// space is free; or, with `withhold`, is not used again. `gone` runs when it cannot come back.
   void doom(uint32_t id, bool withhold, Then gone);
@@ -96,6 +106,8 @@ class ChunkStore::Core {
   double price(Tier tier, uint32_t list) const;
   /// Whether an object should get a copy in a tier at this price.
   bool worth(uint32_t id, Tier tier, double price_there) const;
+  /// Eviction drops the last local copy: counts what the shared tier has not got.
+  void leaves(uint32_t id);
   void update_gauges();
   uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
@@ -118,6 +130,10 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
+  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next three
+  std::unique_ptr<SharedDemoter> demoter;
+  std::unique_ptr<SharedSweeper> sweeper;
+  std::unique_ptr<SharedGenerations> generations;
   std::unique_ptr<PlacementPolicy> policy;  // lists: of dram, sharing domains; of nvme, kNvmeList
   Evictor evictor;
   Mover mover;

@@ -54,8 +54,7 @@ TEST_F(DramStoreTest, what_costs_little_to_compute_goes_first) {
   open(8 * kMiB);
   const auto put = [&](uint64_t n, uint64_t recompute_us, float importance) {
     PutSpec spec = driver_->spec_of(TestObject(n, {kMiB - 8192}), Durability::memory);
-    spec.recompute_us = recompute_us;
-    spec.importance = importance;
+    spec.worth = {.recompute_us = recompute_us, .importance = importance};
     return driver_->put(TestObject(n, {kMiB - 8192}), std::move(spec));
   };
   ASSERT_TRUE(put(1, 50'000, 1).ok());

@@ -51,7 +51,7 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   candidate.id = id;
   candidate.pinned = entry.pins > 0;
   candidate.bytes = core_.dram_of(id)->allocated_bytes();
-  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme);
+  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || core_.in_shared(entry);
   candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed) &&
                          core_.worth(id, Tier::nvme, nvme_price);
   return candidate;
@@ -104,7 +104,10 @@ void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) 
     if (core_.index[id].has(IndexEntry::on_nvme)) {
       core_.drop_dram(id);
     } else {
-      if (core_.has_nvme()) core_.metrics.evictions_undemoted.add();
+      if (core_.has_nvme() && !core_.in_shared(core_.index[id])) {
+        core_.metrics.evictions_undemoted.add();
+      }
+      core_.leaves(id);
       core_.doom(id, false, nullptr);
     }
   }
@@ -154,6 +157,7 @@ uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
     const uint64_t bytes = NvmeMap::bytes_of(core_.index.extents(id));
+    core_.leaves(id);
     core_.metrics.evictions[kNvme].add();
     core_.metrics.evicted_bytes[kNvme].add(bytes);
     won += bytes;

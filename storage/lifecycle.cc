@@ -48,6 +48,11 @@ Status ChunkStore::Core::open(SlabKeeping keeping) {
     evictor.kick();
   }
   scrubber.start();
+  if (shared != nullptr) {
+    shared->start();
+    demoter->start();
+    sweeper->start();
+  }
   update_gauges();
   return ok_status();
 }
@@ -59,6 +64,12 @@ class ChunkStore::Core::Closing {
   ~Closing() { core_->loop->disarm(&timer_); }
   void begin() {
     core_->scrubber.stop();
+    if (core_->shared != nullptr) {
+      core_->generations->stop();
+      core_->sweeper->stop();
+      core_->demoter->stop();
+      core_->shared->stop();
+    }
     core_->mover.stop_promotions();
     const bool keep = core_->config.demote_on_close && core_->nvme_works();
     if (keep) core_->mover.write_back_all();
@@ -70,7 +81,9 @@ class ChunkStore::Core::Closing {
     const Core& core = *core_;
     const bool media = core.queue == nullptr ||
                        (core.queue->idle() && core.rows->idle() && core.persister->idle());
-    if (media && core.mover.idle() && core.scrubber.idle() && core.calls.outstanding() == 0) {
+    const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
+    if (media && far && core.mover.idle() && core.scrubber.idle() &&
+        core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());
       return;

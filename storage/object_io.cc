@@ -27,6 +27,19 @@ void add_pieces(std::span<const Extent> extents, uint64_t offset, std::span<cons
   }
 }
 
+StoredSizes stored_sizes(const ObjectHeader& header) {
+  uint64_t padded = 0;
+  for (const SectionSpec& section : header.sections) {
+    padded += (section.bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  }
+  uint64_t bytes = kSectorBytes;
+  for (uint64_t last = 0; last != bytes;) {
+    last = bytes;
+    bytes = std::max(bytes, header_bytes(header, extents_max_of(padded + bytes)));
+  }
+  return {bytes, padded + bytes};
+}
+
 void set_extents(MetadataRow* row, std::span<const Extent> extents) {
   const size_t kept = std::min(extents.size(), kRowExtentsMax);
   row->extents.assign(extents.begin(), extents.begin() + static_cast<ptrdiff_t>(kept));

@@ -34,6 +34,14 @@ void set_extents(MetadataRow* row, std::span<const Extent> extents);
 /// The row of an object on the device. `extents` are all of its extents.
 MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents);
 
+/// Bytes of an object in the arena and on the device. They depend on each other: the header holds
+/// the extents, whose number depends on the size.
+struct StoredSizes {
+  uint64_t header_bytes = 0;
+  uint64_t stored_bytes = 0;  // header included
+};
+StoredSizes stored_sizes(const ObjectHeader& header);
+
 /// kDataLoss: the header is of another object, or of another put of this one.
 Status check_identity(const ObjectHeader& header, const IndexEntry& entry);
 /// The header in front of an object in the arena. kDataLoss: damaged, or of another object.

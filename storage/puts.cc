@@ -7,27 +7,13 @@
 
 #include "storage/core.h"
 #include "storage/object_io.h"
+#include "storage/shared_tier.h"
 
 namespace terrace {
 namespace {
 
 Status invalid(const std::string& what) {
   return error(StatusCode::kInvalidArgument, "put: " + what);
-}
-
-/// Sizes that depend on each other: the header holds the extents, whose number depends on the size.
-void set_sizes(Put* put) {
-  uint64_t padded = 0;
-  for (const SectionSpec& section : put->header.sections) {
-    padded += (section.bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
-  }
-  uint64_t bytes = kSectorBytes;
-  for (uint64_t last = 0; last != bytes;) {
-    last = bytes;
-    bytes = std::max(bytes, header_bytes(put->header, extents_max_of(padded + bytes)));
-  }
-  put->header_bytes = bytes;
-  put->stored_bytes = padded + bytes;
 }
 }  // namespace
 
@@ -54,17 +40,33 @@ Status Puts::validate(const PutSpec& spec) const {
   return ok_status();
 }
 
+Status Puts::check_durability(const PutSpec& spec) const {
+  if (spec.durability == Durability::nvme && !core_.nvme_works()) {
+    return error(StatusCode::kUnavailable, core_.has_nvme()
+                                               ? "put: the nvme device hangs"
+                                               : "put: durability nvme on a node without nvme");
+  }
+  if (spec.durability == Durability::shared) {
+    if (core_.shared == nullptr) {
+      return error(StatusCode::kUnavailable,
+                   "put: durability shared on a node without a shared_directory");
+    }
+    if (!core_.shared->works(spec.ns)) {
+      return error(StatusCode::kUnavailable, "put: the shared tier does not answer");
+    }
+  }
+  return ok_status();
+}
+
 StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   StoreMetrics& metrics = core_.metrics;
   if (const Status valid = validate(spec); !valid.ok()) {
     metrics.puts_refused_invalid.add();
     return valid;
   }
-  if (spec.durability == Durability::nvme && !core_.nvme_works()) {
+  if (const Status possible = check_durability(spec); !possible.ok()) {
     metrics.puts_refused_device.add();
-    return error(StatusCode::kUnavailable, core_.has_nvme()
-                                               ? "put: the nvme device hangs"
-                                               : "put: durability nvme on a node without nvme");
+    return possible;
   }
   if (in_flight_ >= core_.config.puts_in_flight_max) {
     metrics.puts_refused_in_flight.add();
@@ -85,7 +87,9 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   put->header.unit_crcs.resize(units);
   put->landed.resize(units);
   put->missing = units;
-  set_sizes(put.get());
+  const StoredSizes sizes = stored_sizes(put->header);
+  put->header_bytes = sizes.header_bytes;
+  put->stored_bytes = sizes.stored_bytes;
 
   if (const uint32_t id = core_.find(put->spec.ns, put->spec.key); id != kNoEntry) {
     answer_duplicate(put, id);
@@ -189,14 +193,17 @@ void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
     });
     return;
   }
-  const bool enough =
-      put->spec.durability == Durability::memory || core_.index[id].has(IndexEntry::durable);
+  bool enough = true;
+  if (put->spec.durability == Durability::nvme) enough = core_.index[id].has(IndexEntry::durable);
+  if (put->spec.durability == Durability::shared) {
+    enough = core_.shared->fresh(put->spec.ns, put->spec.key);
+  }
   if (enough) {
     core_.metrics.puts_deduplicated.add();
     core_.later([this, put] { finish(put, StatusCode::kAlreadyExists); });
     return;
   }
-  core_.mover.make_durable(id, [this, put](const Status& result) {
+  const auto done = [this, put](const Status& result) {
     if (result.ok()) {
       core_.metrics.puts_deduplicated.add();
     } else {
@@ -205,7 +212,9 @@ void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
     const bool evicted = result.code() == StatusCode::kNotFound;  // while it was being written
     if (result.ok()) return finish(put, StatusCode::kAlreadyExists);
     finish(put, evicted ? error(StatusCode::kAborted, "put: the copy was evicted: again") : result);
-  });
+  };
+  if (put->spec.durability == Durability::nvme) return core_.mover.make_durable(id, done);
+  core_.shared->share(id, SharedLane::foreground, done);
 }
 
 Status Puts::landed(Put& put, uint32_t section, uint32_t first_unit,
@@ -259,6 +268,10 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
     core_.later([this, put] { finish(put, ok_status()); });
     return ok_status();
   }
+  if (put->spec.durability == Durability::shared) {
+    commit_shared(put);
+    return ok_status();
+  }
   PersistSpec spec;
   spec.header = put->header;
   spec.header_bytes = put->header_bytes;
@@ -281,35 +294,31 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   return ok_status();
 }
 
+/// Visible here once it is in the shared tier.
+void Puts::commit_shared(const std::shared_ptr<Put>& put) {
+  SharedSource source;
+  source.ns = put->spec.ns;
+  source.header = put->header;
+  put->space->memory(put->header_bytes, put->stored_bytes - put->header_bytes, &source.data);
+  source.holds = {put->space};
+  const auto done = [this, put](const Status& result) {
+    if (result.ok()) {
+      publish(put, nullptr);
+      finish(put, ok_status());
+      return;
+    }
+    core_.metrics.puts_failed_device.add();
+    finish(put, result);
+    over(put);
+  };
+  const Status started = core_.shared->publish(std::move(source), SharedLane::foreground, done);
+  if (!started.ok()) core_.later([done, started] { done(started); });
+}
+
 void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
   put->header.extents.clear();  // they are of nvme only
-  const auto bytes = static_cast<size_t>(put->header_bytes);
-  std::vector<iovec> memory;
-  put->space->memory(0, bytes, &memory);
-  if (memory.size() == 1) {
-    encode(put->header, {static_cast<std::byte*>(memory[0].iov_base), bytes});
-  } else {
-    std::vector<std::byte> encoded(bytes);
-    encode(put->header, encoded);
-    size_t at = 0;
-    for (const iovec& run : memory) {
-      std::memcpy(run.iov_base, encoded.data() + at, run.iov_len);
-      at += run.iov_len;
-    }
-  }
-  put->space->commit(put->header.generation);
-  ObjectFacts facts;
-  facts.key = put->spec.key;
-  facts.ns = put->spec.ns;
-  facts.generation = put->header.generation;
-  facts.logical_bytes = put->logical_bytes;
-  facts.stored_bytes = put->stored_bytes;
-  facts.header_bytes = put->header_bytes;
-  facts.sections = static_cast<uint32_t>(put->spec.sections.size());
-  facts.recompute_us = put->spec.recompute_us;
-  facts.importance = put->spec.importance;
-  const uint32_t id = core_.publish(facts);
-  core_.attach_dram(id, put->space);
+  const uint32_t id =
+      core_.publish_in_dram(put->header, put->header_bytes, put->space, put->spec.worth);
   if (copy != nullptr) core_.attach_nvme(id, *copy);
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
   core_.metrics.writes[kDram].add();

@@ -58,6 +58,7 @@ class Puts {
     std::deque<std::shared_ptr<Put>> waiting;
   };
   Status validate(const PutSpec& spec) const;
+  Status check_durability(const PutSpec& spec) const;
   Status check_quota(const Put& put) const;
   Status take_space(Put& put);
   Status no_room(const Put& put) const;
@@ -65,6 +66,7 @@ class Puts {
   static void pad(const Put& put, const ObjectLayout& layout, uint32_t section);
   /// The object is visible: what does that mean for this put?
   void answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id);
+  void commit_shared(const std::shared_ptr<Put>& put);
   void publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy);
   /// The first of a line is over: those behind it are answered, or the next takes over.
   void over(const std::shared_ptr<Put>& put);

@@ -177,9 +177,32 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
                                ChunkReader* reader, Op* op) {
   Core& core = *core_;
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  const uint32_t id = core.find(ns, key);
-  if (id == kNoEntry) return StatusCode::kNotFound;
   TERRACE_CHECK(reader->state_ == nullptr);
+  const uint32_t id = core.find(ns, key);
+  if (id != kNoEntry) return open_local(id, owner, reader, op);
+  if (core.shared == nullptr) return StatusCode::kNotFound;
+  return open_shared(ns, key, owner, reader, op);
+}
+
+Status ChunkStore::open_shared(NamespaceId ns, const ChunkKey& key, uint64_t owner,
+                               ChunkReader* reader, Op* op) {
+  const auto loaded = [this, ns, key, owner, reader, op](const Status& result) {
+    reader->waits_ = 0;
+    if (!result.ok()) return op->done(result);
+    const Status opened = open_local(core_->find(ns, key), owner, reader, op);
+    if (!opened.ok()) return op->done(opened);
+    reader->state_->loaded_from = Tier::shared;
+  };
+  TERRACE_ASSIGN_OR_RETURN(reader->waits_, core_->shared->load(ns, key, loaded));
+  return ok_status();
+}
+
+void ChunkStore::cancel_open(ChunkReader* reader, StatusCode why) {
+  if (reader->waits_ != 0) core_->shared->cancel(reader->waits_, why);
+}
+
+Status ChunkStore::open_local(uint32_t id, uint64_t owner, ChunkReader* reader, Op* op) {
+  Core& core = *core_;
   core.pin(id);
   reader->state_ = std::make_unique<ChunkReader::State>();
   reader->state_->core = &core;
@@ -242,7 +265,7 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   if (space != nullptr && space->verified()) {
     constexpr auto kDram = static_cast<size_t>(Tier::dram);
     space->memory(offset, end - begin, &into->pieces_);
-    into->tier_ = Tier::dram;
+    into->tier_ = state.loaded_from;
     core.metrics.reads[kDram].add();
     core.metrics.read_bytes[kDram].add(end - begin);
     core.defer(op, ok_status());

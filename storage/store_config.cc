@@ -27,6 +27,35 @@ Status validate_memory(const StoreConfig& config) {
   }
   return ok_status();
 }
+
+Status validate_shared(const StoreConfig& config) {
+  if (config.shared_directory.empty()) return ok_status();
+  if (config.shared_bytes_max < kMiB) {
+    return bad("shared_bytes_max", config.shared_bytes_max,
+               "at least 1 MiB with a shared_directory: what all nodes together may keep there");
+  }
+  if (config.shared_threads == 0 || config.shared_threads > 64) {
+    return bad("shared_threads", config.shared_threads, "1 to 64");
+  }
+  if (config.shared_timeout.count() < 10 || config.shared_timeout > std::chrono::minutes(10)) {
+    return bad("shared_timeout_ms", static_cast<uint64_t>(config.shared_timeout.count()),
+               "10 to 600000");
+  }
+  if (config.shared_list_period.count() < 10) {
+    return bad("shared_list_period_ms", static_cast<uint64_t>(config.shared_list_period.count()),
+               "at least 10");
+  }
+  if (config.shared_sweep_period.count() < 10) {
+    return bad("shared_sweep_period_ms", static_cast<uint64_t>(config.shared_sweep_period.count()),
+               "at least 10");
+  }
+  if (config.shared_generate_lease.count() < 100) {
+    return bad("shared_generate_lease_ms",
+               static_cast<uint64_t>(config.shared_generate_lease.count()), "at least 100");
+  }
+  if (config.shared_grace.count() < 1) return bad("shared_grace_s", 0, "at least 1");
+  return ok_status();
+}
 }  // namespace
 
 uint64_t StoreConfig::slab_size() const {
@@ -42,6 +71,7 @@ uint64_t StoreConfig::slab_size() const {
 
 Status StoreConfig::validate() const {
   TERRACE_RETURN_IF_ERROR(validate_memory(*this));
+  TERRACE_RETURN_IF_ERROR(validate_shared(*this));
   if (nvme_bytes > 0 && nvme_bytes < 2 * kMiB) {
     return bad("nvme_bytes", nvme_bytes, "at least 2 MiB, or 0 for no nvme tier");
   }

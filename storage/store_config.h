@@ -27,11 +27,19 @@ struct StoreConfig {
   uint64_t nvme_bytes = 0;                  // data file; 0: no nvme tier
   std::string data_file;                    // a file or block device; empty: in the data directory
   bool format_block_device = false;         // a device without identity is taken over
-  uint64_t staging_bytes = uint64_t{64} << 20;  // buffers for reads from nvme
+  uint64_t staging_bytes = uint64_t{64} << 20;      // buffers for reads from nvme
+  std::string shared_directory;                     // shared tier; empty: none
+  uint64_t shared_bytes_max = 0;                    // of all nodes together
+  uint32_t shared_threads = 4;                      // for calls of its file system, which block
+  std::chrono::milliseconds shared_timeout{5'000};  // one that takes longer hangs
+  std::chrono::milliseconds shared_list_period{10'000};     // how old what is known of it may be
+  std::chrono::milliseconds shared_sweep_period{60'000};    // between passes of its one sweeper
+  std::chrono::milliseconds shared_generate_lease{10'000};  // of who computes and does not renew
+  std::chrono::seconds shared_grace{3600};  // published or removed so short ago: left alone
   PolicyKind policy = PolicyKind::value;
-  uint32_t watermark_permille = 10;             // of each tier, kept free by eviction; <= 20
-  uint32_t promote_hits = 2;  // nvme reads of an object before it is promoted; 0: never
-  bool write_through = true;  // memory puts reach nvme in the background
+  uint32_t watermark_permille = 10;  // of each tier, kept free by eviction; <= 20
+  uint32_t promote_hits = 2;         // nvme reads of an object before it is promoted; 0: never
+  bool write_through = true;         // memory puts reach nvme in the background
   uint32_t puts_in_flight_max = 4096;
   uint32_t device_reads_in_flight_max = 64;
   uint32_t device_writes_in_flight_max = 32;

@@ -4,6 +4,7 @@
 
 #include "base/chunk_key.h"
 #include "base/counter.h"
+#include "storage/shared_metrics.h"
 
 namespace terrace {
 
@@ -51,5 +52,6 @@ struct StoreMetrics {
   Counter warm_verified_objects, warm_verified_bytes, warm_failed_objects;
   Counter slab_keep_failures;
   Counter bytes_verified;
+  SharedMetrics shared;
 };
 }  // namespace terrace

@@ -17,10 +17,10 @@
 #include "base/limits.h"
 #include "base/op.h"
 #include "base/region.h"
+#include "base/workers.h"
 #include "transport/rdma_card.h"
 #include "transport/rdma_options.h"
 #include "transport/rdma_wire.h"
-#include "transport/rdma_workers.h"
 
 namespace terrace {
 
@@ -131,6 +131,6 @@ class RdmaMemory {
   uint64_t next_serial_ = 0;
   size_t expected_ = 0;
   bool closing_ = false;
-  RdmaWorkers workers_;  // last: its threads use the rest
+  Workers workers_;  // last: its threads use the rest
 };
 }  // namespace terrace

@@ -91,9 +91,38 @@ Option policy(PolicyKind* target) {
           set, [target] { return *target == PolicyKind::lru ? "\"lru\"" : "\"value\""; }};
 }
 
+std::vector<Option> shared_options(StoreConfig* s) {
+  return {
+      text("shared-directory", "shared tier: a directory that other nodes use too; empty: none",
+           &s->shared_directory),
+      number("shared-bytes-max", "what all nodes together keep in it", &s->shared_bytes_max),
+      number("shared-threads", "calls of its file system at once", &s->shared_threads),
+      duration("shared-timeout-ms", "a call that takes longer hangs: the tier is skipped",
+               &s->shared_timeout),
+      duration("shared-list-period-ms", "how often it is listed anew", &s->shared_list_period),
+      duration("shared-sweep-period-ms", "how often one node brings it below its size",
+               &s->shared_sweep_period),
+      duration("shared-generate-lease-ms",
+               "after which a dead node's right to compute is another's",
+               &s->shared_generate_lease),
+      duration("shared-grace-s", "what was published or removed so short ago is left alone",
+               &s->shared_grace),
+  };
+}
+
+std::vector<Option> warm_options(NodeConfig* c) {
+  return {
+      text("warm-restart", "who keeps the dram tier while no node runs: off, keeper, systemd, auto",
+           &c->warm_restart),
+      text("keeper-socket", "socket of the keeper; empty: KEEPER in the data directory",
+           &c->keeper_socket),
+      duration("keeper-linger-s", "how long the keeper waits for the next node", &c->keeper_linger),
+  };
+}
+
 std::vector<Option> options_of(NodeConfig* c) {
   StoreConfig* s = &c->store;
-  return {
+  std::vector<Option> all = {
       text("node-id", "name of this node in logs and metrics", &c->node_id),
       text("listen-host", "address to listen on", &c->listen_host),
       number("control-port", "gRPC port; 0 picks one", &c->control_port),
@@ -137,11 +166,6 @@ std::vector<Option> options_of(NodeConfig* c) {
       text("cpus", "CPUs of the data loop, as in 0-3,8; the dram tier lies near them; empty: any",
            &c->cpus),
       duration("poll-us", "how long the data loop looks for work before it sleeps", &c->poll_for),
-      text("warm-restart", "who keeps the dram tier while no node runs: off, keeper, systemd, auto",
-           &c->warm_restart),
-      text("keeper-socket", "socket of the keeper; empty: KEEPER in the data directory",
-           &c->keeper_socket),
-      duration("keeper-linger-s", "how long the keeper waits for the next node", &c->keeper_linger),
       number("sessions-max", "clients at once", &c->sessions_max),
       number("operations-in-flight-max", "operations of the node at once",
              &c->operations_in_flight_max),
@@ -159,6 +183,9 @@ std::vector<Option> options_of(NodeConfig* c) {
       duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
       duration("drain-timeout-ms", "how long a clean shutdown waits", &c->drain_timeout),
   };
+  for (Option& each : warm_options(c)) all.push_back(std::move(each));
+  for (Option& each : shared_options(s)) all.push_back(std::move(each));
+  return all;
 }
 
 std::string in_file(std::string name) {

@@ -172,6 +172,7 @@ class ControlService final : public proto::Control::Service {
       Session* session =
           router_->find_session(std::as_bytes(std::span(secret.data(), secret.size())));
       context_->store->assign_domain(ns->id, ns->domain);  // before anybody can put into it
+      context_->store->name_namespace(ns->id, ns->shared_digest);
       if (session != nullptr) session->opened(ns);
       return session != nullptr;
     });
@@ -223,7 +224,7 @@ class AdminService final : public proto::Admin::Service {
     out.set_boot_id(facts_.boot_id);
     out.set_uptime_ms(static_cast<uint64_t>(
         std::chrono::duration_cast<milliseconds>(context_->loop->now() - facts_.started).count()));
-    for (Tier tier : {Tier::dram, Tier::nvme}) {
+    for (Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
       const ChunkStore::TierUse use = context_->store->tier_use(tier);
       if (use.capacity == 0) continue;
       proto::NodeStatusReply::TierStatus* t = out.add_tiers();
@@ -242,6 +243,18 @@ class AdminService final : public proto::Admin::Service {
     counters["puts_committed"] = m.puts_committed.get();
     counters["puts_deduplicated"] = m.puts_deduplicated.get();
     counters["crc_failures_dram"] = m.crc_failures_dram.get();
+    counters["shared_hits"] = m.shared.hits.get();
+    counters["shared_publishes"] = m.shared.publishes.get();
+    counters["shared_demotions"] = m.shared.demotions.get();
+    counters["shared_evictions_unshared"] = m.shared.evictions_unshared.get();
+    counters["shared_quarantined"] = m.shared.quarantined.get();
+    counters["shared_listings"] = m.shared.listings.get();
+    counters["shared_fenced"] = m.shared.fenced.get();
+    for (size_t i = 0; i < kSharedFailures; ++i) {
+      const std::string reason = name_of(static_cast<SharedFailure>(i));
+      counters["shared_misses_" + reason] = m.shared.misses[i].get();
+      counters["shared_publish_failures_" + reason] = m.shared.publish_failures[i].get();
+    }
     counters["crc_failures_nvme"] = m.crc_failures_nvme.get();
     counters["quarantined_objects"] = m.quarantined_objects.get();
     counters["device_errors"] = m.device_errors.get();

@@ -10,8 +10,8 @@
 
 namespace terrace {
 
-enum class OpKind : uint8_t { lookup, match, fetch, put, erase, list, view };
-inline constexpr size_t kOpKinds = 7;
+enum class OpKind : uint8_t { lookup, match, fetch, put, erase, list, view, generate };
+inline constexpr size_t kOpKinds = 8;
 const char* name_of(OpKind kind);
 
 struct NodeCounters {

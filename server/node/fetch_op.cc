@@ -17,10 +17,16 @@ bool fits(const LayerSend::Item& item) {
 }  // namespace
 
 FetchOp::FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag)
-    : Operation(context, session, OpKind::fetch, lane, tag), sent_(this) {}
+    : Operation(context, session, OpKind::fetch, lane, tag),
+      patience_([this] {
+        late_ = true;
+        cancel_opening(StatusCode::kDeadlineExceeded);
+      }),
+      sent_(this) {}
 
 FetchOp::~FetchOp() {
   TERRACE_CHECK(opening_ == 0);
+  context_->loop->disarm(&patience_);
 }
 
 StatusOr<std::unique_ptr<FetchOp>> FetchOp::create(NodeContext* context, Session* session,
@@ -65,8 +71,18 @@ void FetchOp::start() {
   for (uint32_t i = 0; i < items_.size(); ++i) {
     openings_.push_back(std::make_unique<Opening>(this, i));
   }
+  if (deadline_ms_ > 0) {
+    context_->loop->arm(&patience_, context_->loop->now() + milliseconds(deadline_ms_) / 2);
+  }
   open_more();
   send_when_opened();
+}
+
+/// What waits for the shared tier is late; the rest goes on without it.
+void FetchOp::cancel_opening(StatusCode why) {
+  for (uint32_t i = 0; i < opening_next_; ++i) {
+    context_->store->cancel_open(&items_[i]->reader, why);
+  }
 }
 
 void FetchOp::open_more() {
@@ -78,6 +94,7 @@ void FetchOp::open_more() {
         &item.reader, openings_[opening_next_].get());
     if (started.ok()) {
       ++opening_;
+      if (late_) context_->store->cancel_open(&item.reader, StatusCode::kDeadlineExceeded);
     } else {
       item.code = started.code() == StatusCode::kNotFound && lease_lost_ ? StatusCode::kAborted
                                                                          : started.code();
@@ -110,6 +127,7 @@ void FetchOp::cancel(StatusCode why) {
   if (send_ != nullptr) {
     send_->cancel();
   } else {
+    cancel_opening(why);
     send_when_opened();
   }
 }

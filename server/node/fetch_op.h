@@ -35,6 +35,7 @@ class FetchOp final : public Operation {
   FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag);
   void open_more();
   void opened(uint32_t item, StatusCode code);
+  void cancel_opening(StatusCode why);
   void send_when_opened();
   void sent();
 
@@ -45,6 +46,8 @@ class FetchOp final : public Operation {
   std::vector<std::unique_ptr<Opening>> openings_;
   uint32_t opening_next_ = 0;
   uint32_t opening_ = 0;
+  bool late_ = false;
+  Timer patience_;  // with the shared tier: what is here by then need not wait for the rest
   std::unique_ptr<LayerSend> send_;
   Sent sent_;
   StatusCode cancelled_ = StatusCode::kOk;

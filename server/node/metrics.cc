@@ -7,6 +7,8 @@
 #include <exception>
 
 #include "base/version.h"
+#include "server/node/metric_sink.h"
+#include "server/node/storage_metrics.h"
 
 namespace terrace {
 namespace {
@@ -14,35 +16,26 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
+using Labels = MetricSink::Labels;
 
 /// Collects families; a metric goes to the family of its name.
-class Families {
+class Families final : public MetricSink {
  public:
-  void add(const std::string& name, const std::string& help, MetricType type, Labels labels,
-           double value) {
-    ClientMetric metric;
-    metric.label = std::move(labels);
-    if (type == MetricType::Counter) metric.counter.value = value;
-    if (type == MetricType::Gauge) metric.gauge.value = value;
-    family(name, help, type).metric.push_back(std::move(metric));
+  void add_counter(const std::string& name, const std::string& help, double value,
+                   const Labels& labels) override {
+    ClientMetric metric = labelled(labels);
+    metric.counter.value = value;
+    family(name, help, MetricType::Counter).metric.push_back(std::move(metric));
   }
-  void counter(const std::string& name, const std::string& help, const Counter& value,
-               Labels labels = {}) {
-    add(name, help, MetricType::Counter, std::move(labels), static_cast<double>(value.get()));
-  }
-  void gauge(const std::string& name, const std::string& help, const Counter& value,
-             Labels labels = {}) {
-    add(name, help, MetricType::Gauge, std::move(labels), static_cast<double>(value.get()));
-  }
-  void scaled_gauge(const std::string& name, const std::string& help, const Counter& value,
-                    double scale, Labels labels) {
-    add(name, help, MetricType::Gauge, std::move(labels), scale * static_cast<double>(value.get()));
+  void add_gauge(const std::string& name, const std::string& help, double value,
+                 const Labels& labels) override {
+    ClientMetric metric = labelled(labels);
+    metric.gauge.value = value;
+    family(name, help, MetricType::Gauge).metric.push_back(std::move(metric));
   }
   void histogram(const std::string& name, const std::string& help, const LatencyHistogram& from,
-                 Labels labels) {
-    ClientMetric metric;
-    metric.label = std::move(labels);
+                 const Labels& labels) override {
+    ClientMetric metric = labelled(labels);
     uint64_t count = 0;
     for (size_t i = 0; i < LatencyHistogram::kBuckets; ++i) {
       count += from.buckets[i].get();
@@ -56,6 +49,11 @@ class Families {
   std::vector<MetricFamily> take() { return std::move(families_); }
 
  private:
+  static ClientMetric labelled(const Labels& labels) {
+    ClientMetric metric;
+    for (const auto& [name, value] : labels) metric.label.push_back({name, value});
+    return metric;
+  }
   MetricFamily& family(const std::string& name, const std::string& help, MetricType type) {
     for (MetricFamily& f : families_) {
       if (f.name == name) return f;
@@ -66,15 +64,11 @@ class Families {
   std::vector<MetricFamily> families_;
 };
 
-Labels tier_label(size_t tier) {
-  return {{"tier", name_of(static_cast<Tier>(tier))}};
-}
-
 Labels lane_label(size_t lane) {
   return {{"lane", name_of(static_cast<Lane>(lane))}};
 }
 
-void add_pacing(const Pacer::Metrics& m, Families* out) {
+void add_pacing(const Pacer::Metrics& m, MetricSink* out) {
   for (size_t l = 0; l < kLanes; ++l) {
     out->counter("terrace_server_paced_bytes_total", "Bytes let onto the wire, by lane.",
                  m.granted_bytes[l], lane_label(l));
@@ -86,7 +80,7 @@ void add_pacing(const Pacer::Metrics& m, Families* out) {
              m.slow_peers);
 }
 
-void add_operations(const NodeCounters& c, Families* out) {
+void add_operations(const NodeCounters& c, MetricSink* out) {
   for (size_t k = 0; k < kOpKinds; ++k) {
     const std::string op = name_of(static_cast<OpKind>(k));
     for (size_t code = 0; code < NodeCounters::kCodes; ++code) {
@@ -112,7 +106,7 @@ void add_operations(const NodeCounters& c, Families* out) {
   out->counter("terrace_server_lookup_keys_found_total", "Keys looked up and there.", c.keys_found);
   for (size_t t = 0; t < kTierCount; ++t) {
     out->counter("terrace_server_fetch_bytes_total", "Bytes sent to clients, by tier.",
-                 c.fetch_bytes_by_tier[t], tier_label(t));
+                 c.fetch_bytes_by_tier[t], {{"tier", name_of(static_cast<Tier>(t))}});
   }
   out->counter("terrace_server_put_bytes_total", "Bytes received and verified.", c.put_bytes);
   out->counter("terrace_server_leases_granted_total", "Leases given by lookups.", c.leases_granted);
@@ -131,131 +125,10 @@ void add_operations(const NodeCounters& c, Families* out) {
                c.protocol_errors);
 }
 
-void add_tiers(const StoreMetrics& m, Families* out) {
-  for (Tier tier : {Tier::dram, Tier::nvme}) {
-    const auto t = static_cast<size_t>(tier);
-    const Labels label = tier_label(t);
-    out->counter("terrace_storage_reads_total", "Reads.", m.reads[t], label);
-    out->counter("terrace_storage_read_bytes_total", "Bytes read.", m.read_bytes[t], label);
-    out->counter("terrace_storage_writes_total", "Writes.", m.writes[t], label);
-    out->counter("terrace_storage_write_bytes_total", "Bytes written.", m.write_bytes[t], label);
-    out->counter("terrace_storage_evictions_total", "Objects evicted.", m.evictions[t], label);
-    out->counter("terrace_storage_evicted_bytes_total", "Bytes evicted.", m.evicted_bytes[t],
-                 label);
-    out->gauge("terrace_storage_used_bytes", "Bytes in use.", m.used_bytes[t], label);
-    out->gauge("terrace_storage_capacity_bytes", "Size of the tier.", m.capacity_bytes[t], label);
-    out->gauge("terrace_storage_objects", "Objects.", m.objects[t], label);
-    out->scaled_gauge("terrace_storage_price",
-                      "Value of what leaves next: seconds of recomputing saved per byte and second "
-                      "(policy lru: no unit); 0 while there is room.",
-                      m.price_e18[t], 1e-18, label);
-    out->histogram("terrace_storage_read_latency_seconds", "One read.", m.read_latency[t], label);
-    out->histogram("terrace_storage_write_latency_seconds", "One write.", m.write_latency[t],
-                   label);
-  }
-}
-
-void add_slabs(const StoreMetrics& m, Families* out) {
-  out->gauge("terrace_storage_slabs", "Slabs of the dram tier, by state.", m.slabs_unowned,
-             {{"state", "unowned"}});
-  out->gauge("terrace_storage_slabs", "Slabs of the dram tier, by state.", m.slabs_owned,
-             {{"state", "owned"}});
-  out->gauge("terrace_storage_slab_domains", "Tenants that have slabs.", m.slab_domains);
-  out->counter("terrace_storage_slabs_replaced_total",
-               "Slabs that went to another tenant, with new memory.", m.slabs_replaced);
-  out->counter("terrace_storage_slab_moves_given_up_total",
-               "Slabs that should have gone, but their objects stayed in use.",
-               m.slab_moves_given_up);
-  out->counter("terrace_storage_slab_replace_failures_total",
-               "Attempts to replace a slab's memory for which the machine had none.",
-               m.slab_replace_failures);
-}
-
-/// The dram tier of the run before: what came back, what did not, and how it was found to be.
-void add_warm(const StoreMetrics& m, Families* out) {
-  out->gauge("terrace_storage_warm_slabs", "Slabs taken back at start.", m.warm_slabs);
-  out->gauge("terrace_storage_warm_objects", "Objects taken back at start.", m.warm_objects);
-  out->gauge("terrace_storage_warm_bytes", "Bytes taken back at start.", m.warm_bytes);
-  for (size_t why = 0; why < kNotTakenReasons; ++why) {
-    const Labels reason = {{"reason", name_of(static_cast<NotTaken>(why))}};
-    out->gauge("terrace_storage_warm_slabs_refused", "Slabs not taken back, by reason.",
-               m.warm_slabs_refused[why], reason);
-    out->gauge("terrace_storage_warm_objects_refused", "Objects not taken back, by reason.",
-               m.warm_objects_refused[why], reason);
-  }
-  const char* const checked = "Objects that were taken back and checked since, by result.";
-  out->counter("terrace_storage_warm_checks_total", checked, m.warm_verified_objects,
-               {{"result", "good"}});
-  out->counter("terrace_storage_warm_checks_total", checked, m.warm_failed_objects,
-               {{"result", "bad"}});
-  out->counter("terrace_storage_warm_checked_bytes_total", "Bytes of the good ones.",
-               m.warm_verified_bytes);
-  out->gauge("terrace_storage_slab_keep_failures",
-             "Slabs that no keeper has: a restart finds them empty.", m.slab_keep_failures);
-  out->add("terrace_storage_warm_seconds", "Time that taking back took.", MetricType::Gauge, {},
-           static_cast<double>(m.warm_us.get()) * 1e-6);
-}
-
-void add_store(const StoreMetrics& m, Families* out) {
-  const std::vector<std::pair<const char*, const Counter*>> refusals = {
-      {"space", &m.puts_refused_space},
-      {"quota", &m.puts_refused_quota},
-      {"in_flight", &m.puts_refused_in_flight},
-      {"device", &m.puts_refused_device},
-      {"invalid", &m.puts_refused_invalid},
-      {"abandoned", &m.puts_abandoned},
-      {"crc", &m.puts_failed_crc},
-      {"device_failed", &m.puts_failed_device}};
-  for (const auto& [reason, count] : refusals) {
-    out->counter("terrace_storage_puts_refused_total", "Puts not stored, by reason.", *count,
-                 {{"reason", reason}});
-  }
-  const std::vector<std::tuple<const char*, const char*, const Counter*>> counters = {
-      {"puts_committed", "Puts that became visible.", &m.puts_committed},
-      {"puts_deduplicated", "Puts of objects that were there.", &m.puts_deduplicated},
-      {"header_failures", "Object headers that failed their check.", &m.header_failures},
-      {"quarantined_objects", "Objects taken out for a failed check.", &m.quarantined_objects},
-      {"device_errors", "I/O errors.", &m.device_errors},
-      {"device_timeouts", "I/Os later than the device timeout.", &m.device_timeouts},
-      {"staging_waits", "Reads that waited for a buffer.", &m.staging_waits},
-      {"promotions", "Objects copied to dram.", &m.promotions},
-      {"evictions_undemoted", "Of the evictions from dram: nvme had not got them yet.",
-       &m.evictions_undemoted},
-      {"demotions", "Objects written to nvme before they left dram.", &m.demotions},
-      {"promotions_unworthy", "Not copied to dram: worth less than what would have to leave.",
-       &m.promotions_unworthy},
-      {"demotions_unworthy", "Not written to nvme: worth less than what would have to leave.",
-       &m.demotions_unworthy},
-      {"erases", "Objects erased on request.", &m.erases},
-      {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},
-      {"scrub_passes", "Passes of the scrubber.", &m.scrub_passes},
-      {"recovery_dropped_rows", "Index rows that recovery had to drop.", &m.recovery_dropped_rows},
-      {"bytes_verified", "Bytes checked against their CRC.", &m.bytes_verified},
-  };
-  for (const auto& [name, help, count] : counters) {
-    out->counter(std::string("terrace_storage_") + name + "_total", help, *count);
-  }
-  for (size_t kind = 0; kind < m.device_waiting.size(); ++kind) {
-    const char* const name = kind == 0 ? "read" : "write";
-    out->gauge("terrace_storage_device_requests", "Requests of the device now (queue depth).",
-               m.device_in_flight[kind], {{"kind", name}, {"state", "in_flight"}});
-    out->gauge("terrace_storage_device_requests", "Requests of the device now (queue depth).",
-               m.device_waiting[kind], {{"kind", name}, {"state", "waiting"}});
-  }
-  out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
-               m.crc_failures_dram, tier_label(static_cast<size_t>(Tier::dram)));
-  out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
-               m.crc_failures_nvme, tier_label(static_cast<size_t>(Tier::nvme)));
-  out->gauge("terrace_storage_recovered_objects", "Objects found at start.", m.recovered_objects);
-  out->add("terrace_storage_recovery_seconds", "Time that recovery took.", MetricType::Gauge, {},
-           static_cast<double>(m.recovery_us.get()) * 1e-6);
-}
-
 using CounterList = std::vector<std::tuple<const char*, const char*, const Counter*>>;
 
-/// What all transports count, told apart by a label.
 void add_transport(const std::string& name, const CounterList& counters, const CounterList& gauges,
-                   const std::array<Counter, kCloseReasons>& closes, Families* out) {
+                   const std::array<Counter, kCloseReasons>& closes, MetricSink* out) {
   for (const auto& [what, help, count] : counters) {
     out->counter(std::string("terrace_transport_") + what + "_total", help, *count,
                  {{"transport", name}});
@@ -271,7 +144,7 @@ void add_transport(const std::string& name, const CounterList& counters, const C
   }
 }
 
-void add_tcp(const TcpMetrics& m, Families* out) {
+void add_tcp(const TcpMetrics& m, MetricSink* out) {
   add_transport(
       "tcp",
       {{"received_bytes", "Bytes received.", &m.bytes_in},
@@ -288,7 +161,7 @@ void add_tcp(const TcpMetrics& m, Families* out) {
       m.closes, out);
 }
 
-void add_shm(const ShmMetrics& m, Families* out) {
+void add_shm(const ShmMetrics& m, MetricSink* out) {
   add_transport(
       "shm",
       {{"received_bytes", "Bytes received.", &m.bytes_in},
@@ -303,7 +176,7 @@ void add_shm(const ShmMetrics& m, Families* out) {
       m.closes, out);
 }
 
-void add_rdma(const RdmaMetrics& m, Families* out) {
+void add_rdma(const RdmaMetrics& m, MetricSink* out) {
   add_transport(
       "rdma",
       {{"received_bytes", "Bytes received.", &m.bytes_in},
@@ -325,7 +198,7 @@ void add_rdma(const RdmaMetrics& m, Families* out) {
       m.closes, out);
 }
 
-void add_views(const ViewMetrics& m, Families* out) {
+void add_views(const ViewMetrics& m, MetricSink* out) {
   out->gauge("terrace_server_views", "Objects that clients have in view now.", m.views);
   out->gauge("terrace_server_view_bytes", "Bytes pinned for views now.", m.bytes);
   out->counter("terrace_server_views_granted_total", "Views since the start.", m.granted);
@@ -341,19 +214,16 @@ class Collector final : public prometheus::Collectable {
     Families out;
     add_operations(*context_->counters, &out);
     add_pacing(context_->pacer->metrics(), &out);
-    add_tiers(context_->store->metrics(), &out);
-    add_slabs(context_->store->metrics(), &out);
-    add_warm(context_->store->metrics(), &out);
-    add_store(context_->store->metrics(), &out);
+    add_storage(context_->store->metrics(), &out);
     add_tcp(*transports_.tcp, &out);
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
     if (transports_.rdma != nullptr) add_rdma(*transports_.rdma, &out);
     if (transports_.views != nullptr) add_views(*transports_.views, &out);
     const Nanos up = context_->loop->now() - started_;
-    out.add("terrace_server_uptime_seconds", "Since the start.", MetricType::Gauge, {},
-            static_cast<double>(up.count()) * 1e-9);
-    out.add("terrace_server_build_info", "Which build runs.", MetricType::Gauge,
-            {{"version", kVersion}, {"node", context_->config->node_id}}, 1);
+    out.add_gauge("terrace_server_uptime_seconds", "Since the start.",
+                  static_cast<double>(up.count()) * 1e-9, {});
+    out.add_gauge("terrace_server_build_info", "Which build runs.", 1,
+                  {{"version", kVersion}, {"node", context_->config->node_id}});
     return out.take();
   }
 

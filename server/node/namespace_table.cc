@@ -28,6 +28,7 @@ std::shared_ptr<const Namespace> make(NamespaceId id, DomainId domain, std::stri
   if (!fingerprint.raw()) {
     ns->sections = sections_of(fingerprint.geometry, fingerprint.geometry.tokens_per_chunk);
   }
+  ns->shared_digest = shared_namespace_digest(ns->tenant, ns->name, digest_of(fingerprint));
   ns->fingerprint = std::move(fingerprint);
   return ns;
 }

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
+#include "storage/shared_names.h"
 
 namespace terrace {
 
@@ -23,6 +24,7 @@ struct Namespace {
   std::string tenant;
   std::string name;
   Fingerprint fingerprint;
+  NamespaceDigest shared_digest;      // its name in a shared tier
   std::vector<SectionSpec> sections;  // of a full chunk; empty for raw namespaces
 };
 

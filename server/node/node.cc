@@ -15,6 +15,7 @@
 #include "server/node/view_table.h"
 #include "server/node/warm_restart.h"
 #include "storage/data_file.h"
+#include "storage/shared_directory.h"
 #include "storage/uring_device.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
@@ -100,6 +101,7 @@ class Node::Core {
  private:
   Status open_media();
   Status open_store();
+  StatusOr<std::shared_ptr<SharedMedium>> open_shared();
   Status open_ports();
   TransportMetrics transport_metrics() const {
     TransportMetrics all{.tcp = &tcp->metrics()};
@@ -171,10 +173,26 @@ Status Node::Core::open_store() {
   TERRACE_ASSIGN_OR_RETURN(ViewBoard made, warm->take_board(static_cast<uint64_t>(unix_seconds())
                                                             << kTicksPerSecondBits));
   board = std::make_unique<ViewBoard>(std::move(made));
-  TERRACE_ASSIGN_OR_RETURN(store, ChunkStore::open(config.store, loop.get(), device.get(),
-                                                   metadata.get(), warm->take_slabs(*namespaces)));
+  TERRACE_ASSIGN_OR_RETURN(const std::shared_ptr<SharedMedium> shared, open_shared());
+  TERRACE_ASSIGN_OR_RETURN(
+      store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get(), shared,
+                              warm->take_slabs(*namespaces)));
   namespaces->never_reuse(store->highest_namespace());
+  for (const auto& ns : namespaces->all()) store->name_namespace(ns->id, ns->shared_digest);
   return ok_status();
+}
+
+/// Null: the node has no shared tier.
+StatusOr<std::shared_ptr<SharedMedium>> Node::Core::open_shared() {
+  std::shared_ptr<SharedMedium> shared;
+  if (config.store.shared_directory.empty()) return shared;
+  TERRACE_ASSIGN_OR_RETURN(shared, SharedDirectory::open(config.store.shared_directory,
+                                                         std::make_unique<FileCalls>(), &clock));
+  // One that cannot be written to is a tier that fails, not a node that does not start.
+  if (const Status usable = shared->probe(); !usable.ok()) {
+    spdlog::warn("event=shared_directory_unusable error=\"{}\"", usable.to_string());
+  }
+  return shared;
 }
 
 Status Node::Core::open_ports() {

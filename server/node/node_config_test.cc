@@ -46,6 +46,10 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message("warm_restart = \"sometimes\"").find("off, keeper"), std::string::npos);
   EXPECT_NE(message("warm_restart = \"keeper\"").find("data-directory"), std::string::npos);
   EXPECT_NE(message("keeper_linger_s = 0").find("keeper-linger-s"), std::string::npos);
+  EXPECT_NE(message("shared_directory = \"/x\"").find("shared_bytes_max"), std::string::npos);
+  EXPECT_NE(message("shared_directory = \"/x\"\nshared_bytes_max = 2000000\nshared_threads = 0")
+                .find("shared_threads"),
+            std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
   EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
 }

@@ -68,7 +68,7 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
     return bad("raw key of " + std::to_string(request.raw_key().size()) + " bytes; at most " +
                std::to_string(kRawKeyBytesMax));
   }
-  if (request.durability() > static_cast<uint32_t>(Durability::nvme)) {
+  if (request.durability() > static_cast<uint32_t>(Durability::shared)) {
     return bad("durability " + std::to_string(request.durability()) + " is unknown");
   }
   op->spec_.ns = ns->id;
@@ -76,10 +76,11 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
   op->spec_.raw_key = request.raw_key();
   op->spec_.durability = static_cast<Durability>(request.durability());
   op->spec_.namespace_bytes_max = context->config->namespace_bytes_max;
-  op->spec_.recompute_us = request.recompute_us();
-  if (request.has_importance()) op->spec_.importance = request.importance();
-  if (!(op->spec_.importance >= 0 && op->spec_.importance <= 1)) {
-    return bad("importance " + std::to_string(op->spec_.importance) + "; 0 to 1");
+  WorthHint* const worth = &op->spec_.worth;
+  worth->recompute_us = request.recompute_us();
+  if (request.has_importance()) worth->importance = request.importance();
+  if (!(worth->importance >= 0 && worth->importance <= 1)) {
+    return bad("importance " + std::to_string(worth->importance) + "; 0 to 1");
   }
   TERRACE_ASSIGN_OR_RETURN(op->spec_.sections, sections_for(*ns, request.sections()));
   TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));

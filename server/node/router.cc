@@ -7,6 +7,7 @@
 #include "proto/field_count.h"
 #include "server/node/erase_op.h"
 #include "server/node/fetch_op.h"
+#include "server/node/generate_op.h"
 #include "server/node/list_op.h"
 #include "server/node/lookup.h"
 #include "server/node/put_op.h"
@@ -187,11 +188,42 @@ Status Router::dispatch(Session* session, const Message& message) {
     case MessageKind::view_request:
       return start_operation<proto::ViewRequest, proto::ViewReply>(
           session, message, MessageKind::view_reply, ViewOp::create);
+    case MessageKind::generate_request:
+      return start_operation<proto::GenerateRequest, proto::GenerateReply>(
+          session, message, MessageKind::generate_reply, GenerateOp::create);
     case MessageKind::list_request:
       return start_operation<proto::ListRequest, proto::ListReply>(
           session, message, MessageKind::list_reply, ListOp::create);
     default:
       return dispatch_quick(session, message);
+  }
+}
+
+/// What a client gives back; it has no answer.
+Status Router::dispatch_release(Session* session, const Message& message) {
+  switch (static_cast<MessageKind>(message.kind)) {
+    case MessageKind::release_lease: {
+      proto::ReleaseLease request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      session->leases().release(request.lease());
+      return ok_status();
+    }
+    case MessageKind::release_right: {
+      proto::ReleaseRight request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      session->release_right(request.right());
+      return ok_status();
+    }
+    case MessageKind::release_views: {
+      proto::ReleaseViews request;
+      TERRACE_RETURN_IF_ERROR(parse(message, &request));
+      TERRACE_ASSIGN_OR_RETURN(const auto ids, unpack_ids(request.ids(), kKeysPerRequestMax));
+      if (context_->views == nullptr) return ok_status();
+      for (const uint64_t id : ids) context_->views->release(session->peer(), id);
+      return ok_status();
+    }
+    default:
+      return ok_status();
   }
 }
 
@@ -232,20 +264,6 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
       if (put != nullptr) put->source_ready(source);
       return ok_status();
     }
-    case MessageKind::release_lease: {
-      proto::ReleaseLease request;
-      TERRACE_RETURN_IF_ERROR(parse(message, &request));
-      session->leases().release(request.lease());
-      return ok_status();
-    }
-    case MessageKind::release_views: {
-      proto::ReleaseViews request;
-      TERRACE_RETURN_IF_ERROR(parse(message, &request));
-      TERRACE_ASSIGN_OR_RETURN(const auto ids, unpack_ids(request.ids(), kKeysPerRequestMax));
-      if (context_->views == nullptr) return ok_status();
-      for (const uint64_t id : ids) context_->views->release(session->peer(), id);
-      return ok_status();
-    }
     case MessageKind::touch_keys: {
       proto::TouchKeys request;
       TERRACE_RETURN_IF_ERROR(parse(message, &request));
@@ -260,6 +278,10 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
         operation->cancel(StatusCode::kCancelled);
       }
       return ok_status();
+    case MessageKind::release_lease:
+    case MessageKind::release_right:
+    case MessageKind::release_views:
+      return dispatch_release(session, message);
     default:
       return error(StatusCode::kInvalidArgument,
                    "message kind " + std::to_string(message.kind) + " is no request");

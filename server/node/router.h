@@ -43,6 +43,7 @@ class Router final : public TransportHandler {
                          Create create);
   Status dispatch(Session* session, const Message& message);
   Status dispatch_quick(Session* session, const Message& message);
+  Status dispatch_release(Session* session, const Message& message);
   void remove(const Key& key);
 
   NodeContext* const context_;

@@ -33,6 +33,8 @@ const char* name_of(OpKind kind) {
       return "list";
     case OpKind::view:
       return "view";
+    case OpKind::generate:
+      return "generate";
   }
   return "unknown";
 }

@@ -96,6 +96,11 @@ class Session {
   bool take_queue_pairs() { return !std::exchange(queue_pairs_taken_, true); }
   LeaseTable& leases() { return leases_; }
 
+  /// Rights to compute, by the tag of the operation that got them; they end with the session.
+  void keep_right(uint64_t tag, GenerationRight right) { rights_[tag] = std::move(right); }
+  void release_right(uint64_t tag) { rights_.erase(tag); }
+  size_t rights() const { return rights_.size(); }
+
   /// The namespace when this session opened it, else null.
   const Namespace* find_namespace(uint32_t id) const;
   void opened(std::shared_ptr<const Namespace> ns);
@@ -126,6 +131,7 @@ class Session {
   bool was_connected_ = false;
   bool queue_pairs_taken_ = false;
   LeaseTable leases_;
+  std::unordered_map<uint64_t, GenerationRight> rights_;
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;
   DomainId domain_ = kNobody;

@@ -75,6 +75,9 @@ void ViewOp::opened(uint32_t index, StatusCode code) {
 void ViewOp::cancel(StatusCode why) {
   if (cancelled_ != StatusCode::kOk) return;
   cancelled_ = why;
+  for (uint32_t i = 0; i < next_; ++i) {
+    if (items_[i].reader != nullptr) context_->store->cancel_open(items_[i].reader.get(), why);
+  }
   reply_when_opened();
 }
 

@@ -112,8 +112,8 @@ class StoreWorld {
       keeping.keeper = keeper.get();
       keeping.files = keeper->take();
     }
-    StatusOr<std::unique_ptr<ChunkStore>> recovered =
-        ChunkStore::open(config, loop.get(), line.get(), metadata.get(), std::move(keeping));
+    StatusOr<std::unique_ptr<ChunkStore>> recovered = ChunkStore::open(
+        config, loop.get(), line.get(), metadata.get(), nullptr, std::move(keeping));
     if (!recovered.ok()) {
       metadata.reset();
       return recovered.status();

@@ -97,13 +97,14 @@ void add_put(CLI::App* app, Invocation* invocation) {
       ->required();
   command->add_option("--key", arguments->key, "Key of a single file, instead of its path");
   command->add_option("--namespace", arguments->ns, "Where to store")->capture_default_str();
-  const std::map<std::string, Durability> durabilities = {{"memory", Durability::memory},
-                                                          {"nvme", Durability::nvme}};
+  const std::map<std::string, Durability> durabilities = {
+      {"memory", Durability::memory}, {"nvme", Durability::nvme}, {"shared", Durability::shared}};
   command
       ->add_option("--durability", arguments->durability,
-                   "What done means: memory, or nvme (survives a power cut; default)")
+                   "What done means: memory, nvme (survives a power cut; default), or shared "
+                   "(survives the loss of the node)")
       ->transform(CLI::CheckedTransformer(durabilities))
-      ->type_name("memory|nvme");
+      ->type_name("memory|nvme|shared");
   command->add_flag("--replace", arguments->replace, "Replace a key that holds other bytes");
   command->footer(
       examples("  terrace put report.pdf\n"

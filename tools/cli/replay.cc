@@ -110,11 +110,11 @@ void add_options(CLI::App* command, ReplayArguments* arguments) {
   command->add_option("--in-flight", driver->requests_in_flight, "Requests at once, at most")
       ->check(CLI::Range(1u, 256u))
       ->capture_default_str();
-  const std::map<std::string, Durability> durabilities = {{"memory", Durability::memory},
-                                                          {"nvme", Durability::nvme}};
+  const std::map<std::string, Durability> durabilities = {
+      {"memory", Durability::memory}, {"nvme", Durability::nvme}, {"shared", Durability::shared}};
   command->add_option("--durability", driver->durability, "Of what is stored (default memory)")
       ->transform(CLI::CheckedTransformer(durabilities).description(""))
-      ->type_name("memory|nvme");
+      ->type_name("memory|nvme|shared");
   command->add_option("--seed", driver->seed, "Of the contents and keys")->capture_default_str();
   command->add_option("--connections", arguments->connections, "Data connections")
       ->check(CLI::Range(1u, 15u))

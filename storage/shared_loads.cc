@@ -1,0 +1,166 @@
+// Loading from the shared tier: the header first, which says how much room it takes; then the
+// bytes, straight into the arena; then it is an object of dram like any other.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/core.h"
+#include "storage/object_io.h"
+#include "storage/shared_load.h"
+
+namespace terrace {
+namespace {
+
+constexpr auto kShared = static_cast<size_t>(Tier::shared);
+}  // namespace
+
+void SharedTier::miss(const Status& why) {
+  core_.metrics.shared.misses[static_cast<size_t>(failure_of(why))].add();
+}
+
+StatusOr<uint64_t> SharedTier::load(NamespaceId ns, const ChunkKey& key, Then then) {
+  const std::optional<SharedGeneration> there = set_.find(ns, key);
+  if (!there) return StatusCode::kNotFound;
+  SharedMetrics& metrics = core_.metrics.shared;
+  const Name name{ns, key};
+  auto it = loads_.find(name);
+  if (it == loads_.end()) {
+    if (calls_.fenced()) {
+      metrics.misses[static_cast<size_t>(SharedFailure::fenced)].add();
+      return error(StatusCode::kUnavailable, "the shared tier does not answer");
+    }
+    const auto load = std::make_shared<Load>();
+    load->name = name;
+    load->copy = {*set_.digest_of(ns), key, *there};
+    load->since = core_.loop->now();
+    Status started = loads_.size() < kLoadsMax
+                         ? read_header(load)
+                         : error(StatusCode::kResourceExhausted,
+                                 std::to_string(kLoadsMax) + " loads from the shared tier run");
+    if (!started.ok()) {
+      metrics.misses[static_cast<size_t>(SharedFailure::busy)].add();
+      return started;
+    }
+    it = loads_.emplace(name, load).first;
+  }
+  it->second->waiters.push_back({next_waiter_, std::move(then)});
+  return next_waiter_++;
+}
+
+void SharedTier::cancel(uint64_t waiter, StatusCode why) {
+  for (auto& [name, load] : loads_) {
+    for (auto it = load->waiters.begin(); it != load->waiters.end(); ++it) {
+      if (it->number != waiter) continue;
+      core_.later([then = std::move(it->then), why] { then(why); });
+      load->waiters.erase(it);
+      return;
+    }
+  }
+}
+
+Status SharedTier::read_header(const std::shared_ptr<Load>& load) {
+  load->header = std::make_shared<SharedHeader>();
+  SharedCall call;
+  call.bytes = kHeaderBytesMax;
+  call.work = [medium = medium_, copy = load->copy, into = load->header]() -> Status {
+    TERRACE_ASSIGN_OR_RETURN(*into, read_shared_header(medium.get(), copy));
+    return ok_status();
+  };
+  call.then = [this, load](const Status& result) {
+    if (!result.ok()) return failed(load, result);
+    header_read(load);
+  };
+  return calls_.start(std::move(call));
+}
+
+void SharedTier::header_read(const std::shared_ptr<Load>& load) {
+  ObjectHeader& local = load->header->header;
+  local.ns = load->name.ns;
+  local.optional_features = 0;  // what made it a shared one
+  local.optional_fields.clear();
+  const StoredSizes sizes = stored_sizes(local);
+  load->header_bytes = sizes.header_bytes;
+  const bool fits = core_.index.count() < core_.config.objects_max &&
+                    sizes.stored_bytes <= core_.arena->capacity_bytes();
+  if (fits) {
+    load->space =
+        core_.evictor.dram_space(core_.domain_of(load->name.ns), sizes.stored_bytes, true);
+  }
+  if (load->space == nullptr) {
+    return failed(load, error(StatusCode::kResourceExhausted,
+                              "no room in dram for " + std::to_string(sizes.stored_bytes) +
+                                  " bytes from the shared tier"));
+  }
+  SharedCall call;
+  call.bytes = sizes.stored_bytes;
+  std::vector<iovec> data;
+  load->space->memory(sizes.header_bytes, sizes.stored_bytes - sizes.header_bytes, &data);
+  call.work = [medium = medium_, copy = load->copy, header = load->header, data] {
+    return load_shared(medium.get(), copy, *header, data);
+  };
+  call.holds = {load->space};
+  call.then = [this, load](const Status& result) {
+    if (!result.ok()) return failed(load, result);
+    bytes_read(load);
+  };
+  if (const Status started = calls_.start(std::move(call)); !started.ok()) failed(load, started);
+}
+
+void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
+  const NamespaceId ns = load->name.ns;
+  const uint64_t bytes = load->copy.generation.logical_bytes();
+  const auto us = static_cast<double>((core_.loop->now() - load->since).count()) / 1000;
+  load_us_ += (us - load_us_) / 16;
+  core_.metrics.bytes_verified.add(bytes);
+  core_.metrics.shared.hits.add();
+  core_.metrics.reads[kShared].add();
+  core_.metrics.read_bytes[kShared].add(bytes);
+  core_.metrics.read_latency[kShared].record_us(static_cast<uint64_t>(std::max(0.0, us)));
+  // A put of the key may have been faster, an erase may have come in between.
+  const bool there = core_.find(ns, load->name.key) != kNoEntry;
+  if (!there && !set_.find(ns, load->name.key)) {
+    return end(load, error(StatusCode::kNotFound, "it was erased meanwhile"));
+  }
+  if (!there) {
+    ObjectHeader& header = load->header->header;
+    header.generation = core_.next_generation();
+    const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space, {});
+    if (core_.config.write_through) core_.mover.write_through(id);  // nearer for the next time
+    core_.metrics.promotions.add();
+  }
+  end(load, ok_status());
+}
+
+void SharedTier::failed(const std::shared_ptr<Load>& load, const Status& why) {
+  miss(why);
+  const Name& name = load->name;
+  if (why.code() == StatusCode::kDataLoss) quarantine(load->copy);
+  const bool gone = why.code() == StatusCode::kNotFound || why.code() == StatusCode::kDataLoss;
+  if (gone) set_.remove(name.ns, name.key, load->copy.generation);
+  end(load, why);
+}
+
+void SharedTier::end(const std::shared_ptr<Load>& load, const Status& result) {
+  loads_.erase(load->name);
+  load->space.reset();
+  for (const Waiter& waiter : std::exchange(load->waiters, {})) waiter.then(result);
+  update_gauges();
+}
+
+/// Out of everybody's sight, but kept for whoever wants to know what happened to it.
+void SharedTier::quarantine(const SharedName& name) {
+  SharedMetrics& metrics = core_.metrics.shared;
+  spdlog::warn("quarantine key={} generation={} tier=shared", name.key.hex(),
+               name.generation.number);
+  SharedCall call;
+  call.work = [medium = medium_, name] {
+    return medium->move(shared_path(name), shared_aside_path(kSharedQuarantine, name));
+  };
+  call.then = [&metrics](const Status& result) {
+    (result.ok() ? metrics.quarantined : metrics.quarantine_failures).add();
+  };
+  if (!calls_.start(std::move(call)).ok()) metrics.quarantine_failures.add();
+}
+}  // namespace terrace

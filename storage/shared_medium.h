@@ -1,0 +1,65 @@
+// storage/shared_medium.h - the seam of the shared tier: a place that many nodes read and write at
+// once. It knows names and bytes, not chunks.
+//
+// Implementations: SharedDirectory (a POSIX file system). A bucket with conditional puts fits as
+// well: every call here is one or two of its requests. Each passes
+// tests/contract/shared_medium_contract. All calls block, from any thread, several at once, and may
+// take as long as the medium likes: who calls has deadlines (storage/shared_calls.h).
+#pragma once
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+
+namespace terrace {
+
+/// An object opened for reading; its bytes stay readable, whatever becomes of its name.
+class SharedBytes {
+ public:
+  virtual ~SharedBytes() = default;
+  virtual uint64_t size() const = 0;
+  /// All of `into`, or an error. kOutOfRange: past the end, the object is too short. kUnavailable:
+  /// the medium failed.
+  virtual Status read(uint64_t offset, std::span<std::byte> into) = 0;
+};
+
+/// Names are relative paths of letters, digits, '.', '-' and '_', at most four deep; folders come
+/// into being with what is put in them. Errors of every call: kUnavailable (the medium failed, try
+/// later), kResourceExhausted (no space, no quota), kPermissionDenied.
+class SharedMedium {
+ public:
+  struct Facts {
+    uint64_t bytes = 0;
+    Nanos age{0};  // since it was published, created or touched, by the medium's own clock
+  };
+  virtual ~SharedMedium() = default;
+  /// Whether it can be used now: writes, reads and removes something small.
+  virtual Status probe() = 0;
+  /// Makes `pieces` the object `name`, whole or not at all, whoever dies meanwhile; when done OK it
+  /// survives a power cut of everybody. What had the name is replaced.
+  virtual Status publish(const std::string& name, std::span<const iovec> pieces) = 0;
+  /// Creates a small object; of several who try, one succeeds. Others: kAlreadyExists. It has its
+  /// bytes at once or shortly after (a reader may see it empty).
+  virtual Status create(const std::string& name, std::string_view bytes) = 0;
+  /// kNotFound.
+  virtual StatusOr<std::unique_ptr<SharedBytes>> open(const std::string& name) = 0;
+  virtual StatusOr<Facts> facts(const std::string& name) = 0;
+  /// Its age becomes 0. kNotFound.
+  virtual Status touch(const std::string& name) = 0;
+  /// Exactly this object gets another name; what had that one is replaced. kNotFound.
+  virtual Status move(const std::string& from, const std::string& to) = 0;
+  /// kNotFound.
+  virtual Status remove(const std::string& name) = 0;
+  /// What lies in a folder, objects and folders alike, in no order, at most `max`. A folder that
+  /// does not exist is empty.
+  virtual StatusOr<std::vector<std::string>> list(const std::string& folder, size_t max) = 0;
+};
+}  // namespace terrace

@@ -1,0 +1,150 @@
+#include "storage/shared_object.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/crc32c.h"
+#include "base/limits.h"
+
+namespace terrace {
+namespace {
+
+std::string_view text_of(const ChunkKey& digest) {
+  return {reinterpret_cast<const char*>(digest.digest.data()), digest.digest.size()};
+}
+
+Status damaged(const SharedName& name, const std::string& what) {
+  return error(StatusCode::kDataLoss, "shared object " + shared_path(name) + ": " + what);
+}
+
+/// A copy that ends early is damaged; a medium that fails is not.
+Status read_whole(const SharedName& name, SharedBytes* from, uint64_t offset,
+                  std::span<std::byte> into) {
+  Status read = from->read(offset, into);
+  return read.code() == StatusCode::kOutOfRange ? damaged(name, read.message()) : read;
+}
+
+/// Hands out gathered memory in order.
+class Gathered {
+ public:
+  explicit Gathered(std::span<const iovec> pieces) : pieces_(pieces) {}
+  /// Up to `max` contiguous bytes; empty at the end.
+  std::span<std::byte> next(uint64_t max) {
+    while (index_ < pieces_.size() && at_ == pieces_[index_].iov_len) {
+      ++index_;
+      at_ = 0;
+    }
+    if (index_ == pieces_.size()) return {};
+    const iovec& piece = pieces_[index_];
+    const size_t bytes = std::min<size_t>(max, piece.iov_len - at_);
+    std::byte* const begin = static_cast<std::byte*>(piece.iov_base) + at_;
+    at_ += bytes;
+    return {begin, bytes};
+  }
+
+ private:
+  const std::span<const iovec> pieces_;
+  size_t index_ = 0;
+  size_t at_ = 0;
+};
+
+Status verify(const ObjectHeader& header, std::span<const iovec> data) {
+  Gathered memory(data);
+  size_t index = 0;
+  for (uint32_t s = 0; s < header.sections.size(); ++s) {
+    uint64_t left = header.sections[s].bytes;
+    for (uint32_t unit = 0; left > 0; ++unit) {
+      uint64_t of_unit = std::min<uint64_t>(left, kCrcUnitBytes);
+      left -= of_unit;
+      uint32_t crc = unit_crc_seed(header.key, s, unit);
+      while (of_unit > 0) {
+        const std::span<const std::byte> run = memory.next(of_unit);
+        if (run.empty()) return error(StatusCode::kDataLoss, "too few bytes");
+        crc = crc32c(run, crc);
+        of_unit -= run.size();
+      }
+      if (crc != header.unit_crcs[index++]) {
+        return error(StatusCode::kDataLoss, "section " + std::to_string(s) + " unit " +
+                                                std::to_string(unit) + ": checksum differs");
+      }
+    }
+    uint64_t padding = (kSectorBytes - header.sections[s].bytes % kSectorBytes) % kSectorBytes;
+    while (padding > 0) {
+      const size_t skipped = memory.next(padding).size();
+      if (skipped == 0) return error(StatusCode::kDataLoss, "too few bytes");
+      padding -= skipped;
+    }
+  }
+  return ok_status();
+}
+}  // namespace
+
+Status publish_shared(SharedMedium* medium, const SharedName& name, const ObjectHeader& header,
+                      std::span<const iovec> data) {
+  if (Status bad = verify(header, data); !bad.ok()) return damaged(name, bad.message());
+  ObjectHeader shared = header;
+  shared.ns = NamespaceId{0};
+  shared.generation = name.generation.number;
+  shared.extents.clear();
+  shared.optional_features = kFeatureNamespaceDigest;
+  shared.optional_fields = text_of(name.ns);
+  std::vector<std::byte> head(header_bytes(shared, 0));
+  encode(shared, head);
+  std::vector<iovec> pieces{{head.data(), head.size()}};
+  pieces.insert(pieces.end(), data.begin(), data.end());
+  return medium->publish(shared_path(name), pieces);
+}
+
+StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
+  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
+                           medium->open(shared_path(name)));
+  const uint64_t size = file->size();
+  if (size < kSectorBytes) return damaged(name, std::to_string(size) + " bytes are no object");
+  std::vector<std::byte> head(kSectorBytes);
+  TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), 0, head));
+  TERRACE_ASSIGN_OR_RETURN(const uint64_t bytes, header_size_of(head));
+  if (bytes < kSectorBytes || bytes > size) return damaged(name, "ends inside its header");
+  head.resize(bytes);
+  const std::span<std::byte> rest = std::span(head).subspan(kSectorBytes);
+  if (!rest.empty()) TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), kSectorBytes, rest));
+  SharedHeader out;
+  TERRACE_ASSIGN_OR_RETURN(out.header, decode_object_header(head));
+  out.bytes = bytes;
+  const ObjectHeader& header = out.header;
+  const bool named = (header.optional_features & kFeatureNamespaceDigest) != 0 &&
+                     std::string_view(header.optional_fields).starts_with(text_of(name.ns));
+  if (header.key != name.key || header.generation != name.generation.number || !named) {
+    return damaged(name, "its header names key " + header.key.hex() + " generation " +
+                             std::to_string(header.generation) + ", or another namespace");
+  }
+  const ObjectLayout layout(bytes, header.sections);
+  if (header.sections.empty() || layout.logical_bytes() != name.generation.logical_bytes()) {
+    return damaged(name, std::to_string(layout.logical_bytes()) + " bytes in its header");
+  }
+  if (layout.stored_bytes() != size) {
+    return damaged(
+        name, std::to_string(size) + " bytes instead of " + std::to_string(layout.stored_bytes()));
+  }
+  return out;
+}
+
+Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
+                   std::span<const iovec> data) {
+  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
+                           medium->open(shared_path(name)));
+  Gathered memory(data);
+  uint64_t offset = header.bytes;
+  for (auto into = memory.next(kMiB); !into.empty(); into = memory.next(kMiB)) {
+    TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), offset, into));
+    offset += into.size();
+  }
+  if (Status bad = verify(header.header, data); !bad.ok()) return damaged(name, bad.message());
+  (void)medium->touch(shared_path(name));  // else it may be swept a little sooner
+  return ok_status();
+}
+}  // namespace terrace

@@ -1,0 +1,157 @@
+// storage/shared_tier.h - the shared tier of a store: what it holds, loads into dram, publishes,
+// and what becomes of copies that are bad. Thread-confined; all that blocks runs on the threads of
+// storage/shared_calls.h.
+#pragma once
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "storage/chunk_store.h"
+#include "storage/shared_calls.h"
+#include "storage/shared_object.h"
+#include "storage/shared_set.h"
+
+namespace terrace {
+
+/// An object's bytes in memory that does not change, to be published.
+struct SharedSource {
+  NamespaceId ns{};
+  ObjectHeader header;
+  std::vector<iovec> data;                   // its sections, as publish_shared has them
+  std::vector<std::shared_ptr<void>> holds;  // own that memory
+};
+
+class SharedTier {
+ public:
+  using Then = std::function<void(Status)>;
+  SharedTier(ChunkStore::Core& core, std::shared_ptr<SharedMedium> medium);
+  ~SharedTier();
+  /// Begins to list. Nothing before.
+  void start();
+  /// Background work stops; loads that run end.
+  void stop();
+  /// Nothing runs but what hangs.
+  bool idle() const { return calls_.idle(); }
+
+  void know(NamespaceId ns, const NamespaceDigest& digest);
+  /// As far as this node knows.
+  std::optional<SharedGeneration> find(NamespaceId ns, const ChunkKey& key) const {
+    return set_.find(ns, key);
+  }
+  /// The namespace has a name that all nodes agree on, and the medium answers.
+  bool works(NamespaceId ns) const { return !calls_.fenced() && knows(ns); }
+
+  /// Has the object read into dram, verified. `then(OK)`: it is there at that moment. Loads of one
+  /// key are one. Refused, counted as a miss: kNotFound (not known to be there), kUnavailable
+  /// (fenced), kResourceExhausted. Ends with kNotFound, kDataLoss (quarantined), kUnavailable,
+  /// kDeadlineExceeded, kResourceExhausted (no room in dram). Returns a number for cancel().
+  StatusOr<uint64_t> load(NamespaceId ns, const ChunkKey& key, Then then);
+  /// `then` runs with `why` on a later turn; the load goes on.
+  void cancel(uint64_t waiter, StatusCode why);
+
+  /// Publishes a new generation. `then(OK)`: it survives the loss of this node. Refused:
+  /// kUnavailable, kResourceExhausted. One that is being published is not published twice;
+  /// kAborted: it was erased meanwhile, try again. Errors:
+  /// kDataLoss (the source is rotten), kResourceExhausted (the medium is full), kUnavailable,
+  /// kDeadlineExceeded.
+  Status publish(SharedSource source, SharedLane lane, Then then);
+  /// It was seen to be there.
+  void listed(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
+    set_.add(ns, key, generation);
+  }
+  const NamespaceDigest* digest_of(NamespaceId ns) const { return set_.digest_of(ns); }
+  /// As publish(), an object of this store from its fastest tier; always ends. kDataLoss: that copy
+  /// was rotten, it is quarantined.
+  void share(uint32_t id, SharedLane lane, Then then);
+  bool publishing(NamespaceId ns, const ChunkKey& key) const {
+    return publishing_.contains({ns, key});
+  }
+  bool knows(NamespaceId ns) const { return set_.digest_of(ns) != nullptr; }
+  /// This node published it so short ago that no sweeper can have judged it.
+  bool fresh(NamespaceId ns, const ChunkKey& key) const;
+  /// Not known here from now on, and not there any more when `then(OK)` runs.
+  void erase(NamespaceId ns, const ChunkKey& key, Then then);
+
+  /// Expected microseconds until an object is in dram.
+  uint32_t load_us() const { return static_cast<uint32_t>(load_us_); }
+  bool has_room(SharedLane lane) const { return calls_.has_room(lane); }
+  size_t hanging() const { return calls_.hanging(); }
+  SharedCalls& calls() { return calls_; }
+  const std::shared_ptr<SharedMedium>& medium() const { return medium_; }
+  void update_gauges();
+
+ private:
+  struct Load;
+  struct Listing;
+  struct Sharing;
+  struct Name {
+    NamespaceId ns{};
+    ChunkKey key;
+    bool operator==(const Name&) const = default;
+  };
+  struct NameHash {
+    size_t operator()(const Name& name) const {
+      return ChunkKeyHash()(name.key) ^ static_cast<size_t>(name.ns);
+    }
+  };
+  struct Waiter {
+    uint64_t number = 0;
+    Then then;
+  };
+  static constexpr size_t kLoadsMax = 256;
+  static constexpr size_t kFreshMax = 65536;
+  static constexpr size_t kFoldersPerCall = 32;
+  static constexpr size_t kNamesPerFolderMax = 65536;
+
+  // shared_loads.cc
+  Status read_header(const std::shared_ptr<Load>& load);
+  void header_read(const std::shared_ptr<Load>& load);
+  void bytes_read(const std::shared_ptr<Load>& load);
+  void failed(const std::shared_ptr<Load>& load, const Status& why);
+  void end(const std::shared_ptr<Load>& load, const Status& result);
+  void miss(const Status& why);
+  void quarantine(const SharedName& name);
+
+  // shared_share.cc
+  void read_source(const std::shared_ptr<Sharing>& sharing);
+  void publish_source(const std::shared_ptr<Sharing>& sharing);
+  void over_later(const std::shared_ptr<Sharing>& sharing, const Status& result);
+  void shared_over(const std::shared_ptr<Sharing>& sharing, const Status& result);
+
+  // shared_listing.cc
+  void begin_pass();
+  void list_namespace();
+  void list_folders();
+  void pass_over();
+
+  void published(const Name& name, SharedGeneration generation, uint64_t bytes,
+                 const Status& result);
+  void trash(const SharedName& name, Then then);
+
+  ChunkStore::Core& core_;
+  const std::shared_ptr<SharedMedium> medium_;
+  SharedSet set_;
+  SharedCalls calls_;
+  std::unordered_map<Name, std::shared_ptr<Load>, NameHash> loads_;
+  uint64_t next_waiter_ = 1;
+  double load_us_ = 2000;
+  struct Publishing {
+    bool erased = false;  // meanwhile
+    std::vector<Then> waiting;
+  };
+  std::unordered_map<Name, Publishing, NameHash> publishing_;
+  std::unordered_map<Name, Nanos, NameHash> fresh_;  // when this node published it
+  std::deque<Name> fresh_order_;
+  std::unique_ptr<Listing> listing_;
+  bool stopped_ = true;
+  Timer next_pass_;
+};
+
+/// The reason that an error is counted under.
+SharedFailure failure_of(const Status& why);
+}  // namespace terrace
