@@ -52,7 +52,7 @@ class TestProcess {
     config.shared_directory = path;
     config.shared_bytes_max = kGiB;
     config.shared_list_period = milliseconds(100);
-    config.shared_generate_lease = milliseconds(400);
+    config.shared_generate_lease = milliseconds(1500);
     store_ =
         *ChunkStore::open(config, loop_.get(), nullptr, nullptr,
                           *SharedDirectory::open(path, std::make_unique<FileCalls>(), &clock_));

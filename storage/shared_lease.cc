@@ -18,8 +18,9 @@ constexpr std::string_view kFree = ".free";
 constexpr size_t kListMax = 65536;
 constexpr int kTriesMax = 8;
 constexpr size_t kFileBytes = kTag.size() + sizeof(uint64_t);
-/// Of a lease whose holder died before it said how long.
-constexpr Nanos kTtlUnknown = seconds(30);
+/// Of a lease whose holder died before it said how long. One that is merely slow lists once more
+/// after it has written, and sees that it was too late.
+constexpr Nanos kTtlUnknown = seconds(2);
 
 struct Found {
   uint64_t token = 0;

@@ -26,7 +26,7 @@ const char* name_of(SharedFailure failure);
 struct SharedMetrics {
   Counter hits;
   std::array<Counter, kSharedFailures> misses, publish_failures;  // by SharedFailure
-  Counter publishes, publish_bytes, demotions, demotions_dropped, evictions_unshared;
+  Counter publishes, publish_bytes, demotions, evictions_unshared;
   Counter quarantined, quarantine_failures;
   Counter timeouts, fences;
   Counter fenced, running, waiting, hanging;  // now

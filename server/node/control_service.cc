@@ -249,6 +249,12 @@ class AdminService final : public proto::Admin::Service {
     counters["shared_evictions_unshared"] = m.shared.evictions_unshared.get();
     counters["shared_quarantined"] = m.shared.quarantined.get();
     counters["shared_listings"] = m.shared.listings.get();
+    counters["shared_generations_granted"] = m.shared.generations_granted.get();
+    counters["shared_generations_found"] = m.shared.generations_found.get();
+    counters["shared_generations_late"] = m.shared.generations_late.get();
+    counters["shared_swept_objects"] = m.shared.swept_objects.get();
+    counters["shared_trash_emptied"] = m.shared.trash_emptied.get();
+    counters["shared_leftovers_removed"] = m.shared.leftovers_removed.get();
     counters["shared_fenced"] = m.shared.fenced.get();
     for (size_t i = 0; i < kSharedFailures; ++i) {
       const std::string reason = name_of(static_cast<SharedFailure>(i));

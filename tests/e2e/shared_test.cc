@@ -196,7 +196,7 @@ StatusOr<ComputeRight> generate(TestClient* client, const std::string& name,
 }
 
 TEST_F(SharedTest, OneClientComputesWhatAllMiss) {
-  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "500"};
+  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "2000"};
   std::vector<std::unique_ptr<NodeProcess>> nodes;
   std::vector<std::unique_ptr<TestClient>> clients;
   for (int i = 0; i < 3; ++i) {
@@ -226,7 +226,7 @@ TEST_F(SharedTest, OneClientComputesWhatAllMiss) {
 }
 
 TEST_F(SharedTest, ARightEndsWithItsClientAndWithItsNode) {
-  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "500"};
+  const std::vector<std::string> lease = {"--shared-generate-lease-ms", "2000"};
   const auto one = start(lease);
   const auto two = start(lease);
   auto holder = std::make_unique<TestClient>(one->endpoint());
@@ -241,7 +241,7 @@ TEST_F(SharedTest, ARightEndsWithItsClientAndWithItsNode) {
   EXPECT_GT(second->token, first->token);
   two->signal(SIGKILL);
   TestClient third(one->endpoint());
-  const auto taken = generate(&third, "x", seconds(5));
+  const auto taken = generate(&third, "x", seconds(15));
   ASSERT_TRUE(taken.ok() && *taken) << taken.status().to_string();
   EXPECT_GT(taken->token, second->token);
 }
