@@ -11,9 +11,8 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
-#include "server/node/view_table.h"
+#include "server/node/status_counters.h"
 #include "transport/rdma_transport.h"
-#include "transport/shm_transport.h"
 
 namespace terrace {
 namespace {
@@ -239,56 +238,7 @@ class AdminService final : public proto::Admin::Service {
     out.set_recovered_objects(m.recovered_objects.get());
     out.set_recovery_us(m.recovery_us.get());
     out.set_effective_config(to_toml(*context_->config));
-    auto& counters = *out.mutable_counters();
-    counters["puts_committed"] = m.puts_committed.get();
-    counters["puts_deduplicated"] = m.puts_deduplicated.get();
-    counters["crc_failures_dram"] = m.crc_failures_dram.get();
-    counters["shared_hits"] = m.shared.hits.get();
-    counters["shared_publishes"] = m.shared.publishes.get();
-    counters["shared_demotions"] = m.shared.demotions.get();
-    counters["shared_evictions_unshared"] = m.shared.evictions_unshared.get();
-    counters["shared_quarantined"] = m.shared.quarantined.get();
-    counters["shared_listings"] = m.shared.listings.get();
-    counters["shared_generations_granted"] = m.shared.generations_granted.get();
-    counters["shared_generations_found"] = m.shared.generations_found.get();
-    counters["shared_generations_late"] = m.shared.generations_late.get();
-    counters["shared_swept_objects"] = m.shared.swept_objects.get();
-    counters["shared_trash_emptied"] = m.shared.trash_emptied.get();
-    counters["shared_leftovers_removed"] = m.shared.leftovers_removed.get();
-    counters["shared_fenced"] = m.shared.fenced.get();
-    for (size_t i = 0; i < kSharedFailures; ++i) {
-      const std::string reason = name_of(static_cast<SharedFailure>(i));
-      counters["shared_misses_" + reason] = m.shared.misses[i].get();
-      counters["shared_publish_failures_" + reason] = m.shared.publish_failures[i].get();
-    }
-    counters["crc_failures_nvme"] = m.crc_failures_nvme.get();
-    counters["quarantined_objects"] = m.quarantined_objects.get();
-    counters["device_errors"] = m.device_errors.get();
-    counters["evictions_dram"] = m.evictions[static_cast<size_t>(Tier::dram)].get();
-    counters["evictions_nvme"] = m.evictions[static_cast<size_t>(Tier::nvme)].get();
-    counters["promotions"] = m.promotions.get();
-    counters["warm_slabs"] = m.warm_slabs.get();
-    counters["warm_objects"] = m.warm_objects.get();
-    counters["warm_us"] = m.warm_us.get();
-    counters["warm_verified_objects"] = m.warm_verified_objects.get();
-    counters["warm_failed_objects"] = m.warm_failed_objects.get();
-    counters["keys_looked_up"] = context_->counters->keys_looked_up.get();
-    if (context_->views != nullptr) {
-      const ViewMetrics& views = context_->views->metrics();
-      counters["views"] = views.views.get();
-      counters["view_bytes"] = views.bytes.get();
-      counters["views_revoked"] = views.revoked.get();
-      const ShmMetrics& shm = context_->shm->metrics();
-      counters["shm_bytes_sent"] = shm.bytes_out.get();
-      counters["shm_bytes_bounced"] = shm.bytes_bounced.get();
-      counters["shm_slabs_lent"] = shm.files_shared.get();
-    }
-    if (context_->rdma != nullptr) {
-      counters["rdma_bytes_sent"] = context_->rdma->metrics().bytes_out.get();
-      counters["rdma_bytes_bounced"] = context_->rdma->metrics().bounced_bytes.get();
-      counters["rdma_registrations_flying"] = context_->rdma->metrics().registrations_flying.get();
-    }
-    counters["protocol_errors"] = context_->counters->protocol_errors.get();
+    fill_counters(*context_, &out);
     return out;
   }
 

@@ -127,6 +127,7 @@ void add_operations(const NodeCounters& c, MetricSink* out) {
 
 using CounterList = std::vector<std::tuple<const char*, const char*, const Counter*>>;
 
+/// What all transports count, told apart by a label.
 void add_transport(const std::string& name, const CounterList& counters, const CounterList& gauges,
                    const std::array<Counter, kCloseReasons>& closes, MetricSink* out) {
   for (const auto& [what, help, count] : counters) {

@@ -165,7 +165,6 @@ void add_shared(const SharedMetrics& m, MetricSink* out) {
              m.hanging);
 }
 
-/// What all transports count, told apart by a label.
 }  // namespace
 
 void add_storage(const StoreMetrics& metrics, MetricSink* out) {
