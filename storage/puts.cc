@@ -95,7 +95,7 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
     answer_duplicate(put, id);
     return put;
   }
-  const Name name{put->spec.ns, put->spec.key};
+  const ObjectName name{put->spec.ns, put->spec.key};
   if (const auto it = lines_.find(name); it != lines_.end()) {
     metrics.puts_waited.add();
     put->counted = true;

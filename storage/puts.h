@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "storage/chunk_store.h"
+#include "storage/object_name.h"
 #include "storage/persister.h"
 
 namespace terrace {
@@ -43,16 +44,6 @@ class Puts {
   uint32_t in_flight() const { return in_flight_; }
 
  private:
-  struct Name {
-    NamespaceId ns{};
-    ChunkKey key;
-    bool operator==(const Name&) const = default;
-  };
-  struct NameHash {
-    size_t operator()(const Name& name) const {
-      return ChunkKeyHash()(name.key) ^ static_cast<size_t>(name.ns);
-    }
-  };
   struct Line {  // one key
     std::shared_ptr<Put> first;
     std::deque<std::shared_ptr<Put>> waiting;
@@ -74,7 +65,7 @@ class Puts {
   void forget(Put& put);
 
   ChunkStore::Core& core_;
-  std::unordered_map<Name, Line, NameHash> lines_;
+  std::unordered_map<ObjectName, Line, ObjectNameHash> lines_;
   uint32_t in_flight_ = 0;
 };
 }  // namespace terrace

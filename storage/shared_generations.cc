@@ -112,9 +112,9 @@ void SharedGenerations::stop() {
 
 void SharedGenerations::tick() {
   const Nanos now = core_.loop->now();
-  std::vector<std::pair<Nanos, Name>> due;
+  std::vector<std::pair<Nanos, ObjectName>> due;
   for (auto it = keys_.begin(); it != keys_.end();) {
-    const Name name = it->first;
+    const ObjectName name = it->first;
     Key& key = it->second;
     expire(&key);
     if (!key.waiters.empty() && core_.find(name.ns, name.key) != kNoEntry) found(&key);
@@ -149,7 +149,7 @@ void SharedGenerations::expire(Key* key) {
 }
 
 /// Is it there? If not, may we? And once more, because it may have been published in between.
-void SharedGenerations::poll(const Name& name, Key* key) {
+void SharedGenerations::poll(const ObjectName& name, Key* key) {
   const Poll poll{.since = core_.loop->now()};
   SharedCall call;
   const NamespaceDigest digest = *core_.shared->digest_of(name.ns);
@@ -178,7 +178,7 @@ void SharedGenerations::poll(const Name& name, Key* key) {
   ++polls_;
 }
 
-void SharedGenerations::polled(const Name& name, const Poll& poll, const Status& result) {
+void SharedGenerations::polled(const ObjectName& name, const Poll& poll, const Status& result) {
   --polls_;
   if (!stopped_) core_.loop->arm(&timer_, core_.loop->now());  // the next one's turn
   Key& key = keys_.at(name);
@@ -195,7 +195,7 @@ void SharedGenerations::polled(const Name& name, const Poll& poll, const Status&
   grant(name, &key, *poll.lease, poll.since);
 }
 
-void SharedGenerations::grant(const Name& name, Key* key, SharedLease lease, Nanos since) {
+void SharedGenerations::grant(const ObjectName& name, Key* key, SharedLease lease, Nanos since) {
   key->lease = std::move(lease);
   key->token = key->lease.token;
   key->lease_until = since + Nanos(core_.config.shared_generate_lease);
@@ -222,7 +222,7 @@ void SharedGenerations::found(Key* key) {
 }
 
 /// As long as its holder may have it; one that computes for ever loses it.
-void SharedGenerations::renew(const Name& name, Key* key) {
+void SharedGenerations::renew(const ObjectName& name, Key* key) {
   const Nanos now = core_.loop->now();
   const Nanos ttl(core_.config.shared_generate_lease);
   if (now >= key->hold_until || now >= key->lease_until) return release(key);

@@ -9,6 +9,7 @@
 
 #include "base/loop.h"
 #include "storage/chunk_store.h"
+#include "storage/object_name.h"
 #include "storage/shared_lease.h"
 #include "storage/shared_tier.h"
 
@@ -37,16 +38,6 @@ class SharedGenerations {
   static constexpr Nanos kTick = milliseconds(10);
   static constexpr Nanos kPollFirst = milliseconds(20);
   static constexpr Nanos kPollLongest = milliseconds(500);
-  struct Name {
-    NamespaceId ns{};
-    ChunkKey key;
-    bool operator==(const Name&) const = default;
-  };
-  struct NameHash {
-    size_t operator()(const Name& name) const {
-      return ChunkKeyHash()(name.key) ^ static_cast<size_t>(name.ns);
-    }
-  };
   struct Waiter {
     Nanos until{0};
     Nanos hold_max{0};
@@ -65,13 +56,13 @@ class SharedGenerations {
     bool renewing = false;
   };
   struct Poll;
-  using Keys = std::unordered_map<Name, Key, NameHash>;
+  using Keys = std::unordered_map<ObjectName, Key, ObjectNameHash>;
   void tick();
   void expire(Key* key);
-  void poll(const Name& name, Key* key);
-  void polled(const Name& name, const Poll& poll, const Status& result);
-  void grant(const Name& name, Key* key, SharedLease lease, Nanos since);
-  void renew(const Name& name, Key* key);
+  void poll(const ObjectName& name, Key* key);
+  void polled(const ObjectName& name, const Poll& poll, const Status& result);
+  void grant(const ObjectName& name, Key* key, SharedLease lease, Nanos since);
+  void renew(const ObjectName& name, Key* key);
   void found(Key* key);
   void release(Key* key);
   static std::string lease_name(const NamespaceDigest& ns, const ChunkKey& key);

@@ -10,7 +10,7 @@
 namespace terrace {
 
 struct SharedTier::Load {
-  Name name;
+  ObjectName name;
   SharedName copy;
   Nanos since{0};
   std::shared_ptr<SharedHeader> header;  // the thread's until its call is over

@@ -24,7 +24,7 @@ StatusOr<uint64_t> SharedTier::load(NamespaceId ns, const ChunkKey& key, Then th
   const std::optional<SharedGeneration> there = set_.find(ns, key);
   if (!there) return StatusCode::kNotFound;
   SharedMetrics& metrics = core_.metrics.shared;
-  const Name name{ns, key};
+  const ObjectName name{ns, key};
   auto it = loads_.find(name);
   if (it == loads_.end()) {
     if (calls_.fenced()) {
@@ -135,7 +135,7 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
 
 void SharedTier::failed(const std::shared_ptr<Load>& load, const Status& why) {
   miss(why);
-  const Name& name = load->name;
+  const ObjectName& name = load->name;
   if (why.code() == StatusCode::kDataLoss) quarantine(load->copy);
   const bool gone = why.code() == StatusCode::kNotFound || why.code() == StatusCode::kDataLoss;
   if (gone) set_.remove(name.ns, name.key, load->copy.generation);

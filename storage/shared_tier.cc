@@ -82,7 +82,7 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
     return refuse(SharedFailure::fenced,
                   error(StatusCode::kUnavailable, "the shared tier does not answer"));
   }
-  const Name name{source.ns, source.header.key};
+  const ObjectName name{source.ns, source.header.key};
   if (const auto it = publishing_.find(name); it != publishing_.end()) {
     if (it->second.erased) {
       return refuse(SharedFailure::busy,
@@ -120,7 +120,7 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   return ok_status();
 }
 
-void SharedTier::published(const Name& name, SharedGeneration generation, uint64_t bytes,
+void SharedTier::published(const ObjectName& name, SharedGeneration generation, uint64_t bytes,
                            const Status& result) {
   SharedMetrics& metrics = core_.metrics.shared;
   const Publishing state = std::move(publishing_.extract(name).mapped());

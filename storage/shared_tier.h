@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "storage/chunk_store.h"
+#include "storage/object_name.h"
 #include "storage/shared_calls.h"
 #include "storage/shared_object.h"
 #include "storage/shared_set.h"
@@ -89,16 +90,6 @@ class SharedTier {
   struct Load;
   struct Listing;
   struct Sharing;
-  struct Name {
-    NamespaceId ns{};
-    ChunkKey key;
-    bool operator==(const Name&) const = default;
-  };
-  struct NameHash {
-    size_t operator()(const Name& name) const {
-      return ChunkKeyHash()(name.key) ^ static_cast<size_t>(name.ns);
-    }
-  };
   struct Waiter {
     uint64_t number = 0;
     Then then;
@@ -129,7 +120,7 @@ class SharedTier {
   void list_folders();
   void pass_over();
 
-  void published(const Name& name, SharedGeneration generation, uint64_t bytes,
+  void published(const ObjectName& name, SharedGeneration generation, uint64_t bytes,
                  const Status& result);
   void trash(const SharedName& name, Then then);
 
@@ -137,16 +128,16 @@ class SharedTier {
   const std::shared_ptr<SharedMedium> medium_;
   SharedSet set_;
   SharedCalls calls_;
-  std::unordered_map<Name, std::shared_ptr<Load>, NameHash> loads_;
+  std::unordered_map<ObjectName, std::shared_ptr<Load>, ObjectNameHash> loads_;
   uint64_t next_waiter_ = 1;
   double load_us_ = 2000;
   struct Publishing {
     bool erased = false;  // meanwhile
     std::vector<Then> waiting;
   };
-  std::unordered_map<Name, Publishing, NameHash> publishing_;
-  std::unordered_map<Name, Nanos, NameHash> fresh_;  // when this node published it
-  std::deque<Name> fresh_order_;
+  std::unordered_map<ObjectName, Publishing, ObjectNameHash> publishing_;
+  std::unordered_map<ObjectName, Nanos, ObjectNameHash> fresh_;  // when this node published it
+  std::deque<ObjectName> fresh_order_;
   std::unique_ptr<Listing> listing_;
   bool stopped_ = true;
   Timer next_pass_;

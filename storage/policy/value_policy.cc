@@ -181,12 +181,14 @@ void ValuePolicy::walk(Tier tier, uint32_t list, Nanos now,
     skipped = 0;
     push_leaf(there.order.oldest(key_of(list, c)));
   }
+  std::unordered_set<uint32_t> shown;
   std::unordered_map<uint32_t, uint32_t> taken;  // children, by parent
   while (!heap.empty()) {
     const Next next = heap.top();
     heap.pop();
     const Visit answer = visit(next.id);
     if (answer == Visit::stop) return;
+    shown.insert(next.id);
     skipped = 0;
     if (next.from_list) push_leaf(there.order.younger(next.id));
     const uint32_t parent = parent_of(next.id);
@@ -195,19 +197,17 @@ void ValuePolicy::walk(Tier tier, uint32_t list, Nanos now,
     const bool bare = ++taken[parent] == copy.children && copy.here && copy.list == list;
     if (bare) heap.push({value(parent, now), parent, false});
   }
-  walk_parents(there, list, visit, taken);
+  walk_rest(there, list, visit, shown);
 }
 
-/// What has children that are all in use, or too many of its kind stand before.
-void ValuePolicy::walk_parents(const TierState& there, uint32_t list,
-                               const std::function<Visit(uint32_t id)>& visit,
-                               const std::unordered_map<uint32_t, uint32_t>& taken) const {
+/// Whose children are all in use, and what stands behind too many parents of its class.
+void ValuePolicy::walk_rest(const TierState& there, uint32_t list,
+                            const std::function<Visit(uint32_t id)>& visit,
+                            const std::unordered_set<uint32_t>& shown) const {
   for (uint32_t c = 0; c < kClasses; ++c) {
     for (uint32_t id = there.order.oldest(key_of(list, c)); id != kNoEntry;
          id = there.order.younger(id)) {
-      const auto it = taken.find(id);
-      const uint32_t left = there.copies[id].children - (it == taken.end() ? 0 : it->second);
-      if (left > 0 && visit(id) == Visit::stop) return;
+      if (!shown.contains(id) && visit(id) == Visit::stop) return;
     }
   }
 }

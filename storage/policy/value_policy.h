@@ -11,6 +11,7 @@
 #include <array>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "storage/policy/lru_lists.h"
@@ -80,9 +81,9 @@ class ValuePolicy final : public PlacementPolicy {
   void link(TierState* tier, uint32_t id);
   void unlink(TierState* tier, uint32_t id, uint32_t its_class);
   void count_at_parent(uint32_t id, bool add);
-  void walk_parents(const TierState& there, uint32_t list,
-                    const std::function<Visit(uint32_t id)>& visit,
-                    const std::unordered_map<uint32_t, uint32_t>& taken) const;
+  void walk_rest(const TierState& there, uint32_t list,
+                 const std::function<Visit(uint32_t id)>& visit,
+                 const std::unordered_set<uint32_t>& shown) const;
 
   std::unique_ptr<ReuseModel> model_;
   ChunkedArray<Object> objects_;

@@ -112,6 +112,21 @@ TEST_F(ValuePolicyTest, when_all_that_may_go_is_pinned_the_parents_go) {
   EXPECT_EQ(std::set<uint32_t>(all.begin(), all.end()).size(), 6u);
 }
 
+TEST_F(ValuePolicyTest, what_stands_behind_many_parents_is_shown_too) {
+  constexpr uint32_t kParents = 400;
+  for (uint32_t id = 0; id < kParents; ++id) add(id, 1.0);
+  add(kParents, 1.0);  // alone, and younger than all of them
+  for (uint32_t id = 0; id < kParents; ++id) {
+    add(1000 + id, 100.0);
+    policy_.follows(1000 + id, id);
+  }
+  std::set<uint32_t> pinned;
+  for (uint32_t id = 0; id < kParents; ++id) pinned.insert(1000 + id);
+  const std::vector<uint32_t> shown = walk(policy_, Tier::dram, now_, pinned);
+  EXPECT_EQ(shown.size(), 2 * kParents + 1);
+  EXPECT_EQ(std::count(shown.begin(), shown.end(), kParents), 1);
+}
+
 TEST_F(ValuePolicyTest, an_id_that_comes_again_is_nobodys_parent) {
   add(0, 1.0);
   add(1, 1.0);

@@ -187,6 +187,23 @@ StatusCode TestClient::put(const std::string& name, uint64_t bytes, Durability d
   return done->key_codes.empty() ? done->status.code() : done->key_codes[0];
 }
 
+StatusOr<OpId> TestClient::start_put(const std::string& name, uint64_t bytes, Durability durability,
+                                     uint64_t at) {
+  const std::vector<std::byte> wanted = content(name, bytes);
+  std::copy(wanted.begin(), wanted.end(), memory().begin() + static_cast<long>(at));
+  const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
+  const Fragment whole{0, region_, at, bytes};
+  PutItem item;
+  item.key = key(name);
+  item.sections = {&section, 1};
+  item.fragments = {&whole, 1};
+  item.raw_key = name;
+  PutOptions options;
+  options.durability = durability;
+  options.deadline = std::chrono::seconds(5);
+  return client_->put(ns_, {&item, 1}, options);
+}
+
 StatusCode TestClient::fetch(const std::string& name, uint64_t bytes, Completion* completion) {
   std::fill_n(memory().begin(), bytes, std::byte{0xA5});
   const Fragment whole{0, region_, 0, bytes};

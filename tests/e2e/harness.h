@@ -87,6 +87,9 @@ class TestClient {
   /// Stores bytes made from `name` and waits. The code of the key.
   StatusCode put(const std::string& name, uint64_t bytes, Durability durability,
                  uint32_t sections = 1);
+  /// Starts to store them, from `at` in the memory on, as one section, within five seconds.
+  StatusOr<OpId> start_put(const std::string& name, uint64_t bytes, Durability durability,
+                           uint64_t at);
   /// Fetches the whole object and compares every byte with what put() stored. kDataLoss when the
   /// client says OK and a byte differs: the one thing that must never happen.
   StatusCode fetch(const std::string& name, uint64_t bytes, Completion* completion = nullptr);

@@ -35,19 +35,7 @@ class Load {
     for (int i = 0; i < 12; ++i) {
       const uint64_t bytes = 1 + prng->below(700'000);
       const std::string name = std::to_string(round) + "/" + std::to_string(i);
-      const auto content = TestClient::content(name, bytes);
-      std::copy(content.begin(), content.end(), client_->memory().begin() + static_cast<long>(at));
-      const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
-      const Fragment whole{0, client_->region(), at, bytes};
-      PutItem item;
-      item.key = client_->key(name);
-      item.sections = {&section, 1};
-      item.fragments = {&whole, 1};
-      item.raw_key = name;
-      PutOptions options;
-      options.durability = Durability::nvme;
-      options.deadline = seconds(5);
-      const auto op = client_->sdk().put(client_->ns(), {&item, 1}, options);
+      const auto op = client_->start_put(name, bytes, Durability::nvme, at);
       ASSERT_TRUE(op.ok()) << op.status().to_string();
       running[*op] = {name, bytes};
       at += 1u << 20;

@@ -160,20 +160,8 @@ class MemoryLoad {
 
  private:
   void start_put(const std::string& name, int place, uint64_t bytes) {
-    const uint64_t at = static_cast<uint64_t>(place) << 20;
-    const auto content = TestClient::content(name, bytes);
-    std::copy(content.begin(), content.end(), client_->memory().begin() + static_cast<long>(at));
-    const SectionSpec section{SectionKind::raw, Codec::identity, 0, bytes};
-    const Fragment whole{0, client_->region(), at, bytes};
-    PutItem item;
-    item.key = client_->key(name);
-    item.sections = {&section, 1};
-    item.fragments = {&whole, 1};
-    item.raw_key = name;
-    PutOptions options;
-    options.durability = Durability::memory;
-    options.deadline = seconds(5);
-    const auto op = client_->sdk().put(client_->ns(), {&item, 1}, options);
+    const auto op =
+        client_->start_put(name, bytes, Durability::memory, static_cast<uint64_t>(place) << 20);
     ASSERT_TRUE(op.ok()) << op.status().to_string();
     running_[*op] = {{name, bytes}, true};
   }
