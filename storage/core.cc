@@ -14,6 +14,7 @@ namespace terrace {
 namespace {
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+constexpr uint32_t kPriceLooksMax = 64;
 
 std::unique_ptr<PlacementPolicy> make_policy(PolicyKind kind) {
   if (kind == PolicyKind::lru) return std::make_unique<LruPolicy>();
@@ -309,9 +310,12 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
   // The evictor keeps the watermark free: with not much more than that it is at work.
   if (free > 2 * (capacity / 1000 * config.watermark_permille)) return 0;
   double least = 0;
+  uint32_t looked = 0;
   policy->walk(tier, list, loop->now(), [&](uint32_t id) {
-    if (index[id].pins > 0) return PlacementPolicy::Visit::passed;
     least = policy->value(id, loop->now());
+    const bool pinned = index[id].pins > 0;
+    // Behind many pinned ones the next is worth about the same.
+    if (pinned && ++looked < kPriceLooksMax) return PlacementPolicy::Visit::passed;
     return PlacementPolicy::Visit::stop;
   });
   return least;

@@ -27,7 +27,7 @@ void Evictor::step() {
 }
 
 void Evictor::tell_prices() {
-  constexpr double kScale = 1e18;
+  constexpr double kScale = 1e18;  // what a value can be is bounded (value_policy.cc)
   double dram = 0;
   for (const auto& [domain, holding] : core_.arena->holdings()) {
     dram = std::max(dram, core_.price(Tier::dram, domain));
@@ -51,7 +51,9 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   candidate.id = id;
   candidate.pinned = entry.pins > 0;
   candidate.bytes = core_.dram_of(id)->allocated_bytes();
-  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || core_.in_shared(entry);
+  // One in a shared tier that hangs is as good as none.
+  const bool shared = core_.in_shared(entry) && core_.shared->works(entry.ns);
+  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || shared;
   candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed) &&
                          core_.worth(id, Tier::nvme, nvme_price);
   return candidate;
@@ -81,7 +83,8 @@ EvictPlan Evictor::plan(Tier tier, uint32_t list, uint64_t need, uint64_t victim
         found += candidates.back().bytes;
         ++free;
       }
-      if (candidates.size() >= kScanMax || found >= need || free >= victims_max) return Visit::stop;
+      const bool enough = found >= need || free >= std::min<uint64_t>(victims_max, kScanMax);
+      if (enough || candidates.size() - free >= kPinnedMax) return Visit::stop;
       return pinned ? Visit::passed : Visit::taken;
     });
   }

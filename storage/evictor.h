@@ -32,8 +32,9 @@ class Evictor {
   void kick();
 
  private:
-  static constexpr uint32_t kScanMax = 4096;  // candidates looked at per step
-  static constexpr uint32_t kRowsMax = 2048;  // deletions that nvme eviction waits for
+  static constexpr uint32_t kScanMax = 4096;     // candidates looked at per step
+  static constexpr uint32_t kPinnedMax = 32768;  // passed by per step: leases pin many at once
+  static constexpr uint32_t kRowsMax = 2048;     // deletions that nvme eviction waits for
 
   void step();
   void tell_prices();

@@ -62,7 +62,7 @@ int FileCalls::facts(int fd, Facts* out) {
   if (::fstat(fd, &found) != 0) return -errno;
   out->bytes = static_cast<uint64_t>(found.st_size);
   out->modified_ns = found.st_mtim.tv_sec * kNsPerSecond + found.st_mtim.tv_nsec;
-  out->directory = S_ISDIR(found.st_mode);
+  out->regular = S_ISREG(found.st_mode);
   return 0;
 }
 

@@ -18,7 +18,7 @@ class FileCalls {
   struct Facts {
     uint64_t bytes = 0;
     int64_t modified_ns = 0;  // by the file system's clock, not this machine's
-    bool directory = false;
+    bool regular = false;     // a file: no directory, pipe, device
   };
   virtual ~FileCalls() = default;
   virtual int open(const std::string& path, int flags, mode_t mode);

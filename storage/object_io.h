@@ -77,6 +77,8 @@ class ArenaCheck {
   /// Verifies about `bytes` more. kDataLoss names the section and unit that differ.
   Status step(uint64_t bytes, StoreMetrics* metrics);
   bool over() const { return section_ == header_.sections.size(); }
+  /// Which copy it looks at.
+  const ArenaSpace* space() const { return space_.get(); }
 
  private:
   const ObjectHeader header_;

@@ -189,7 +189,10 @@ Status ChunkStore::open_shared(NamespaceId ns, const ChunkKey& key, uint64_t own
   const auto loaded = [this, ns, key, owner, reader, op](const Status& result) {
     reader->waits_ = 0;
     if (!result.ok()) return op->done(result);
-    const Status opened = open_local(core_->find(ns, key), owner, reader, op);
+    const uint32_t id = core_->find(ns, key);
+    // Who opened it just before may have found its copy bad.
+    if (id == kNoEntry) return op->done(StatusCode::kNotFound);
+    const Status opened = open_local(id, owner, reader, op);
     if (!opened.ok()) return op->done(opened);
     reader->state_->loaded_from = Tier::shared;
   };

@@ -96,11 +96,14 @@ bool Scrubber::next_object() {
 void Scrubber::check_dram_piece() {
   const Status result = work_->dram->step(kMiB, &core_.metrics);
   core_.metrics.scrubbed_bytes.add(kMiB);
-  const bool still_there = core_.dram_of(work_->id) != nullptr;  // not quarantined meanwhile
+  // Not quarantined meanwhile, nor followed by a copy that was read anew.
+  const bool still_there = core_.dram_of(work_->id).get() == work_->dram->space();
   if (!result.ok()) {
     core_.metrics.crc_failures_dram.add();
-    if (still_there) core_.verifier.looked_at(work_->id, false);
-    core_.quarantine(work_->id, Tier::dram);
+    if (still_there) {
+      core_.verifier.looked_at(work_->id, false);
+      core_.quarantine(work_->id, Tier::dram);
+    }
     end_object();
   } else if (work_->dram->over()) {
     if (still_there) core_.verifier.looked_at(work_->id, true);

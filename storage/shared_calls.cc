@@ -92,9 +92,10 @@ void SharedCalls::returned(const std::shared_ptr<Running>& running) {
   if (running->ended) --hanging_;
   if (running->probe) {
     probing_ = false;
-    if (running->result.ok() && !running->ended) {
+    // Also with an error: a full file system answers, and only who may sweep can make room.
+    if (!running->ended) {
       fenced_ = false;
-      spdlog::info("event=shared_tier_back");
+      spdlog::info("event=shared_tier_back probe=\"{}\"", running->result.to_string());
     }
   }
   if (!running->ended) end(running.get(), std::move(running->result));

@@ -14,6 +14,8 @@
 namespace terrace {
 namespace {
 
+// Whatever lies under a name: no link is followed, and nobody waits for a pipe's other end.
+constexpr int kLookFlags = O_RDONLY | O_NONBLOCK | O_NOFOLLOW;
 constexpr mode_t kFileMode = 0660;
 constexpr const char* kTemporaries = "tmp";
 
@@ -84,16 +86,19 @@ SharedDirectory::SharedDirectory(std::string root, std::shared_ptr<FileCalls> fi
   self_ = ChunkKey{random}.hex().substr(0, 16);
 }
 
-StatusOr<std::unique_ptr<SharedDirectory>> SharedDirectory::open(const std::string& root,
-                                                                 std::unique_ptr<FileCalls> files,
-                                                                 const Clock* clock) {
-  std::unique_ptr<SharedDirectory> made(new SharedDirectory(root, std::move(files), clock));
-  const File directory(made->files_, made->files_->open(root, O_RDONLY | O_DIRECTORY, 0));
-  if (directory) return made;
+std::unique_ptr<SharedDirectory> SharedDirectory::make(const std::string& root,
+                                                       std::unique_ptr<FileCalls> files,
+                                                       const Clock* clock) {
+  return std::unique_ptr<SharedDirectory>(new SharedDirectory(root, std::move(files), clock));
+}
+
+Status SharedDirectory::check_root() {
+  const File directory(files_, files_->open(root_, O_RDONLY | O_DIRECTORY, 0));
+  if (directory) return ok_status();
   if (directory.fd() == -ENOTDIR) {
-    return error(StatusCode::kInvalidArgument, "shared_directory " + root + ": not a directory");
+    return error(StatusCode::kInvalidArgument, "shared_directory " + root_ + ": not a directory");
   }
-  return failed(directory.fd(), "shared_directory " + root);
+  return failed(directory.fd(), "shared_directory " + root_);
 }
 
 std::string SharedDirectory::temporary() {
@@ -199,12 +204,13 @@ Status SharedDirectory::create(const std::string& name, std::string_view bytes) 
 
 StatusOr<std::unique_ptr<SharedBytes>> SharedDirectory::open(const std::string& name) {
   const std::string path = path_of(name);
-  const int fd = files_->open(path, O_RDONLY, 0);
+  const int fd = files_->open(path, kLookFlags, 0);
   if (fd < 0) return failed(fd, "open " + path);
   FileCalls::Facts found;
   const int looked = files_->facts(fd, &found);
   auto file = std::make_unique<OpenFile>(files_, fd, found.bytes, path);
   if (looked < 0) return failed(looked, "stat " + path);
+  if (!found.regular) return error(StatusCode::kDataLoss, path + " is no file");
   return StatusOr<std::unique_ptr<SharedBytes>>(std::move(file));
 }
 
@@ -235,7 +241,7 @@ StatusOr<int64_t> SharedDirectory::now_ns() {
 StatusOr<SharedMedium::Facts> SharedDirectory::facts(const std::string& name) {
   // Opened, because a network file system may answer a stat from what it remembers.
   const std::string path = path_of(name);
-  const File file(files_, files_->open(path, O_RDONLY, 0));
+  const File file(files_, files_->open(path, kLookFlags, 0));
   if (!file) return failed(file.fd(), "open " + path);
   FileCalls::Facts found;
   if (const int looked = files_->facts(file.fd(), &found); looked < 0) {
@@ -247,7 +253,7 @@ StatusOr<SharedMedium::Facts> SharedDirectory::facts(const std::string& name) {
 
 Status SharedDirectory::touch(const std::string& name) {
   const std::string path = path_of(name);
-  const File file(files_, files_->open(path, O_WRONLY, 0));
+  const File file(files_, files_->open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW, 0));
   if (!file) return failed(file.fd(), "open " + path);
   if (const int touched = files_->touch(file.fd()); touched < 0) {
     return failed(touched, "touch " + path);

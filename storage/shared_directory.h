@@ -14,12 +14,13 @@ namespace terrace {
 
 class SharedDirectory final : public SharedMedium {
  public:
+  /// Touches nothing yet. `clock` is thread-safe and outlives this.
+  static std::unique_ptr<SharedDirectory> make(const std::string& root,
+                                               std::unique_ptr<FileCalls> files,
+                                               const Clock* clock);
   /// `root` must exist: a file system that is not mounted must not be mistaken for an empty one.
-  /// Makes nothing. `clock` is thread-safe and outlives this. kNotFound, kInvalidArgument (not a
-  /// directory), kUnavailable.
-  static StatusOr<std::unique_ptr<SharedDirectory>> open(const std::string& root,
-                                                         std::unique_ptr<FileCalls> files,
-                                                         const Clock* clock);
+  /// Blocks. kNotFound, kInvalidArgument (not a directory), kUnavailable.
+  Status check_root();
   Status probe() override;
   Status publish(const std::string& name, std::span<const iovec> pieces) override;
   Status create(const std::string& name, std::string_view bytes) override;

@@ -6,8 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
 #include <cstdlib>
 #include <filesystem>
+
 #include <fstream>
 
 #include "base/crc32c.h"
@@ -31,10 +33,10 @@ class SharedDirectoryTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(path_); }
 
   std::shared_ptr<SharedDirectory> faulty() {
-    return *SharedDirectory::open(path_, std::make_unique<FaultyFiles>(faults_), &clock_);
+    return SharedDirectory::make(path_, std::make_unique<FaultyFiles>(faults_), &clock_);
   }
   std::shared_ptr<SharedDirectory> honest() {
-    return *SharedDirectory::open(path_, std::make_unique<FileCalls>(), &clock_);
+    return SharedDirectory::make(path_, std::make_unique<FileCalls>(), &clock_);
   }
 
   /// Two sections with awkward ends.
@@ -100,15 +102,13 @@ TEST_F(SharedDirectoryTest, the_digest_of_a_namespace_is_a_format) {
 }
 
 TEST_F(SharedDirectoryTest, a_root_that_is_not_there_is_refused) {
-  EXPECT_EQ(SharedDirectory::open(path_ + "/none", std::make_unique<FileCalls>(), &clock_)
-                .status()
-                .code(),
-            StatusCode::kNotFound);
+  const auto checked = [this](const std::string& root) {
+    return SharedDirectory::make(root, std::make_unique<FileCalls>(), &clock_)->check_root().code();
+  };
+  EXPECT_EQ(checked(path_), StatusCode::kOk);
+  EXPECT_EQ(checked(path_ + "/none"), StatusCode::kNotFound);
   std::ofstream(path_ + "/file") << "x";
-  EXPECT_EQ(SharedDirectory::open(path_ + "/file", std::make_unique<FileCalls>(), &clock_)
-                .status()
-                .code(),
-            StatusCode::kInvalidArgument);
+  EXPECT_EQ(checked(path_ + "/file"), StatusCode::kInvalidArgument);
 }
 
 TEST_F(SharedDirectoryTest, each_call_fails_once) {
@@ -207,6 +207,36 @@ TEST_F(SharedDirectoryTest, a_copy_of_another_name_is_damaged) {
     std::filesystem::copy_file(from, file());
     EXPECT_EQ(read(medium.get()).code(), StatusCode::kDataLoss) << what;
   }
+}
+
+TEST_F(SharedDirectoryTest, a_header_that_only_another_program_would_write_is_damaged) {
+  const auto medium = honest();
+  for (const bool extents : {true, false}) {
+    ObjectHeader crafted = header_;
+    crafted.generation = name_.generation.number;
+    crafted.optional_features = kFeatureNamespaceDigest;
+    crafted.optional_fields =
+        std::string(reinterpret_cast<const char*>(name_.ns.digest.data()), name_.ns.digest.size());
+    if (extents) crafted.extents.resize(600, {1, 1});
+    if (!extents) crafted.sections.push_back({SectionKind::raw, Codec::identity, 0, 0});
+    std::vector<std::byte> head(header_bytes(crafted, crafted.extents.size()));
+    encode(crafted, head);
+    const std::vector<iovec> pieces = {{head.data(), head.size()}, {data_.data(), data_.size()}};
+    ASSERT_TRUE(medium->publish(shared_path(name_), pieces).ok());
+    EXPECT_EQ(read_shared_header(medium.get(), name_).status().code(), StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(SharedDirectoryTest, what_is_no_file_is_not_waited_for) {
+  const auto medium = honest();
+  ASSERT_TRUE(publish(medium.get()).ok());
+  std::filesystem::rename(file(), path_ + "/elsewhere");
+  std::filesystem::create_symlink(path_ + "/elsewhere", file());
+  EXPECT_FALSE(read(medium.get()).ok());
+  std::filesystem::remove(file());
+  ASSERT_EQ(::mkfifo(file().c_str(), 0600), 0);
+  EXPECT_EQ(read(medium.get()).code(), StatusCode::kDataLoss);
+  EXPECT_TRUE(medium->facts(shared_path(name_)).ok());  // the sweeper may remove it
 }
 
 TEST_F(SharedDirectoryTest, rotten_bytes_are_not_published) {

@@ -118,6 +118,9 @@ void SharedGenerations::tick() {
     Key& key = it->second;
     expire(&key);
     if (!key.waiters.empty() && core_.find(name.ns, name.key) != kNoEntry) found(&key);
+    if (!key.waiters.empty() && key.token == 0 && !core_.shared->works(name.ns)) {
+      give_up(&key, error(StatusCode::kUnavailable, "it does not answer"));
+    }
     if (key.token != 0) {
       renew(name, &key);
     } else if (!key.waiters.empty() && !key.polling && now >= key.poll_at) {
@@ -152,6 +155,7 @@ void SharedGenerations::expire(Key* key) {
 void SharedGenerations::poll(const ObjectName& name, Key* key) {
   const Poll poll{.since = core_.loop->now()};
   SharedCall call;
+  call.lane = SharedLane::background;  // loads go first
   const NamespaceDigest digest = *core_.shared->digest_of(name.ns);
   call.work = [medium = core_.shared->medium(), digest, name, poll,
                ttl = Nanos(core_.config.shared_generate_lease)]() -> Status {
@@ -162,7 +166,9 @@ void SharedGenerations::poll(const ObjectName& name, Key* key) {
         if (holding) release_lease(medium.get(), *poll.lease);
         return ok_status();
       }
-      if (there.status().code() != StatusCode::kNotFound) return there.status();
+      const bool absent = there.status().code() == StatusCode::kNotFound;
+      if (holding && !absent) release_lease(medium.get(), *poll.lease);
+      if (!absent) return there.status();
       if (holding) break;
       TERRACE_ASSIGN_OR_RETURN(*poll.lease,
                                claim_lease(medium.get(), lease_name(digest, name.key), ttl));
@@ -183,7 +189,8 @@ void SharedGenerations::polled(const ObjectName& name, const Poll& poll, const S
   if (!stopped_) core_.loop->arm(&timer_, core_.loop->now());  // the next one's turn
   Key& key = keys_.at(name);
   key.polling = false;
-  if (!result.ok()) {  // another one has it, or the medium fails: later again
+  if (!result.ok() && result.code() != StatusCode::kAborted) return give_up(&key, result);
+  if (!result.ok()) {  // another one has it: later again
     key.poll_at = core_.loop->now() + key.pause;
     key.pause = std::min(kPollLongest, key.pause * 3 / 2);
     return;
@@ -211,6 +218,15 @@ void SharedGenerations::grant(const ObjectName& name, Key* key, SharedLease leas
   first.right->key_ = name.key;
   first.right->token_ = key->token;
   core_.defer(first.op, ok_status());
+}
+
+/// The medium fails: everybody computes, as without it.
+void SharedGenerations::give_up(Key* key, const Status& why) {
+  for (const Waiter& waiter : std::exchange(key->waiters, {})) {
+    --waiters_;
+    core_.defer(waiter.op, error(StatusCode::kUnavailable,
+                                 "the shared tier fails: compute it: " + why.message()));
+  }
 }
 
 void SharedGenerations::found(Key* key) {

@@ -63,6 +63,7 @@ class SharedGenerations {
   void polled(const ObjectName& name, const Poll& poll, const Status& result);
   void grant(const ObjectName& name, Key* key, SharedLease lease, Nanos since);
   void renew(const ObjectName& name, Key* key);
+  void give_up(Key* key, const Status& why);
   void found(Key* key);
   void release(Key* key);
   static std::string lease_name(const NamespaceDigest& ns, const ChunkKey& key);

@@ -21,6 +21,7 @@ constexpr size_t kFileBytes = kTag.size() + sizeof(uint64_t);
 /// Of a lease whose holder died before it said how long. One that is merely slow lists once more
 /// after it has written, and sees that it was too late.
 constexpr Nanos kTtlUnknown = seconds(2);
+constexpr uint64_t kTtlLongestMs = 3'600'000;  // whatever the file says
 
 struct Found {
   uint64_t token = 0;
@@ -67,7 +68,7 @@ StatusOr<Nanos> ttl_of(SharedMedium* medium, const std::string& path) {
   TERRACE_RETURN_IF_ERROR(file->read(0, std::as_writable_bytes(std::span(bytes))));
   ByteReader in({bytes.data(), bytes.size()});
   if (in.raw(kTag.size()) != kTag) return kTtlUnknown;
-  return Nanos(milliseconds(static_cast<int64_t>(in.u64())));
+  return Nanos(milliseconds(static_cast<int64_t>(std::min(in.u64(), kTtlLongestMs))));
 }
 
 StatusOr<bool> held(SharedMedium* medium, const Found& lease) {
@@ -134,11 +135,13 @@ void release_lease(SharedMedium* medium, const SharedLease& lease) {
   (void)medium->move(path, path + std::string(kFree));  // else it runs out by itself
 }
 
-StatusOr<uint64_t> forget_leases(SharedMedium* medium, uint32_t folder, Nanos age) {
+StatusOr<uint64_t> forget_leases(SharedMedium* medium, uint32_t folder, Nanos age,
+                                 const std::function<bool()>& go_on) {
   const std::string path = shared_lease_folder(folder);
   TERRACE_ASSIGN_OR_RETURN(const std::vector<std::string> entries, medium->list(path, kListMax));
   uint64_t gone = 0;
   for (const std::string& entry : entries) {
+    if (!go_on()) break;
     const auto facts = medium->facts(path + "/" + entry);
     if (facts.ok() && facts->age >= age && medium->remove(path + "/" + entry).ok()) ++gone;
   }

@@ -6,6 +6,7 @@
 // are compared. Tokens are advisory: what a late holder still does must be harmless.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/clock.h"
@@ -28,6 +29,7 @@ Status renew_lease(SharedMedium* medium, const SharedLease& lease);
 /// Others may claim it at once. Nothing when it is lost.
 void release_lease(SharedMedium* medium, const SharedLease& lease);
 /// Removes what is left of leases that nobody renewed for `age`, in one of kSharedFolders folders.
-/// Their tokens begin anew. Returns how many went.
-StatusOr<uint64_t> forget_leases(SharedMedium* medium, uint32_t folder, Nanos age);
+/// Their tokens begin anew. `go_on` is asked before each. Returns how many went.
+StatusOr<uint64_t> forget_leases(SharedMedium* medium, uint32_t folder, Nanos age,
+                                 const std::function<bool()>& go_on);
 }  // namespace terrace

@@ -29,7 +29,7 @@ class SharedLeaseTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(path_); }
   std::shared_ptr<SharedMedium> medium() {
-    return *SharedDirectory::open(path_, std::make_unique<FileCalls>(), &clock_);
+    return SharedDirectory::make(path_, std::make_unique<FileCalls>(), &clock_);
   }
   void pass(Nanos time) {
     const Nanos until = clock_.now() + time;
@@ -120,9 +120,9 @@ TEST_F(SharedLeaseTest, old_ones_are_forgotten) {
   const auto lease = claim_lease(one.get(), "work", kTtl);
   ASSERT_TRUE(lease.ok());
   const uint32_t folder = shared_folder_of(sha256("work"));
-  EXPECT_EQ(*forget_leases(one.get(), folder, seconds(30)), 0u);
+  EXPECT_EQ(*forget_leases(one.get(), folder, seconds(30), [] { return true; }), 0u);
   pass(kTtl);
-  EXPECT_EQ(*forget_leases(one.get(), folder, kTtl), 1u);
+  EXPECT_EQ(*forget_leases(one.get(), folder, kTtl, [] { return true; }), 1u);
   EXPECT_EQ(renew_lease(one.get(), *lease).code(), StatusCode::kAborted);
 }
 }  // namespace

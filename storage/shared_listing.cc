@@ -72,8 +72,12 @@ void SharedTier::list_folders() {
   set_.listing_begins();
   SharedCall call;
   call.lane = SharedLane::background;
-  call.work = [medium = medium_, digest = *set_.digest_of(ns), part, found]() -> Status {
+  call.work = [medium = medium_, digest = *set_.digest_of(ns), part, found,
+               clock = &core_.loop->clock(),
+               time = Nanos(core_.config.shared_timeout) / 4]() -> Status {
+    const Nanos until = clock->now() + time;
     for (const uint32_t folder : part) {
+      if (clock->now() > until) break;  // a slow file system, not one that hangs
       TERRACE_ASSIGN_OR_RETURN(
           const std::vector<std::string> names,
           medium->list(shared_folder_path(digest, folder), kNamesPerFolderMax));
@@ -85,11 +89,13 @@ void SharedTier::list_folders() {
     }
     return ok_status();
   };
-  call.then = [this, ns, found](const Status& result) {
+  call.then = [this, ns, part, found](const Status& result) {
     if (!result.ok()) {
       core_.metrics.shared.listing_failures.add();
       return pass_over();
     }
+    listing_->folders.insert(listing_->folders.end(),
+                             part.begin() + static_cast<ptrdiff_t>(found->size()), part.end());
     for (auto& [folder, listed] : *found) {
       if (!set_.replace(ns, folder, std::move(listed))) {
         core_.metrics.shared.listings_cut_short.add();

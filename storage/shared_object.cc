@@ -122,6 +122,12 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
     return damaged(name, "its header names key " + header.key.hex() + " generation " +
                              std::to_string(header.generation) + ", or another namespace");
   }
+  const bool empty_section =
+      std::any_of(header.sections.begin(), header.sections.end(),
+                  [](const SectionSpec& section) { return section.bytes == 0; });
+  if (!header.extents.empty() || empty_section) {
+    return damaged(name, "its header has extents, or an empty section");
+  }
   const ObjectLayout layout(bytes, header.sections);
   if (header.sections.empty() || layout.logical_bytes() != name.generation.logical_bytes()) {
     return damaged(name, std::to_string(layout.logical_bytes()) + " bytes in its header");

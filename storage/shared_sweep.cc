@@ -24,6 +24,7 @@ Status SharedSweep::keep_lease() {
 }
 
 Status SharedSweep::step() {
+  step_until_ = clock_->now() + options_.step;
   TERRACE_RETURN_IF_ERROR(keep_lease());
   switch (phase_) {
     case Phase::namespaces:
@@ -72,7 +73,7 @@ Status SharedSweep::list_folders() {
 }
 
 Status SharedSweep::look() {
-  for (size_t looks = 0; looks < kLooksPerStep; ++looks) {
+  for (size_t looks = 0; looks < kLooksPerStep && has_time(); ++looks) {
     if (leaves_.empty()) {
       if (folders_.empty()) {
         namespaces_.pop_back();
@@ -118,7 +119,7 @@ void SharedSweep::judge() {
 }
 
 Status SharedSweep::remove_some() {
-  for (size_t moves = 0; moves < kMovesPerStep; ++moves) {
+  for (size_t moves = 0; moves < kMovesPerStep && has_time(); ++moves) {
     if (victims_.empty()) {
       phase_ = Phase::clean;
       return ok_status();
@@ -160,7 +161,7 @@ Status SharedSweep::clean_one() {
     TERRACE_ASSIGN_OR_RETURN(leftovers_, medium_->list(now.folder, kListMax));
     listed_ = true;
   }
-  for (size_t looks = 0; looks < kLooksPerStep && !leftovers_.empty(); ++looks) {
+  for (size_t looks = 0; looks < kLooksPerStep && !leftovers_.empty() && has_time(); ++looks) {
     const std::string path = std::string(now.folder) + "/" + leftovers_.back();
     leftovers_.pop_back();
     const auto facts = medium_->facts(path);
@@ -183,11 +184,13 @@ Status SharedSweep::forget_some_leases() {
     }
     leases_listed_ = true;
   }
-  for (size_t looks = 0; looks < kMovesPerStep && !folders_.empty(); ++looks) {
-    // Nobody holds one for so long without renewing it.
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t gone,
-                             forget_leases(medium_.get(), folders_.back(),
-                                           std::max(options_.grace, 4 * options_.lease)));
+  for (size_t looks = 0; looks < kMovesPerStep && !folders_.empty() && has_time(); ++looks) {
+    // Nobody holds one for so long without renewing it. What there is no time for is left to the
+    // next pass.
+    TERRACE_ASSIGN_OR_RETURN(
+        const uint64_t gone,
+        forget_leases(medium_.get(), folders_.back(), std::max(options_.grace, 4 * options_.lease),
+                      [this] { return has_time(); }));
     result_.leftovers_removed += gone;
     folders_.pop_back();
   }

@@ -25,6 +25,7 @@ struct SweepOptions {
   Nanos grace = seconds(3600);
   Nanos lease = seconds(180);
   Nanos quarantine_kept = seconds(7 * 24 * 3600);
+  Nanos step = seconds(1);  // after which a step begins nothing more
 };
 
 /// What a pass found and did so far.
@@ -62,6 +63,9 @@ class SharedSweep {
     bool operator>(const Candidate& other) const { return age > other.age; }
   };
   Status keep_lease();
+  /// Whether the step that runs may begin another call: one step is one call of the tier's, with
+  /// its deadline, however slow the file system.
+  bool has_time() const { return clock_->now() < step_until_; }
   Status list_namespaces();
   Status list_folders();
   Status look();
@@ -75,6 +79,7 @@ class SharedSweep {
   const SharedLease lease_;
   const Clock* const clock_;
   Nanos lease_until_{0};
+  Nanos step_until_{0};
   Phase phase_ = Phase::namespaces;
   SweepResult result_;
   std::vector<NamespaceDigest> namespaces_;  // still to come, the last one now

@@ -30,7 +30,7 @@ class SharedSweepTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(path_); }
   std::shared_ptr<SharedMedium> medium() {
-    return *SharedDirectory::open(path_, std::make_unique<FileCalls>(), &clock_);
+    return SharedDirectory::make(path_, std::make_unique<FileCalls>(), &clock_);
   }
   void pass_time(Nanos time) {
     const Nanos until = clock_.now() + time;

@@ -50,6 +50,7 @@ void SharedSweeper::begin() {
   options.bytes_max = core_.config.shared_bytes_max;
   options.grace = core_.config.shared_grace;
   options.lease = 3 * Nanos(core_.config.shared_sweep_period);
+  options.step = Nanos(core_.config.shared_timeout) / 4;
   const auto pass = std::make_shared<Pass>();
   pass->sweep =
       std::make_unique<SharedSweep>(core_.shared->medium(), options, *lease_, &core_.loop->clock());

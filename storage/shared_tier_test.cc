@@ -200,6 +200,28 @@ TEST_F(SharedTierTest, a_hanging_file_system_costs_only_the_tier) {
   EXPECT_TRUE(other.driver->get(TestObject(1)).ok());
 }
 
+TEST_F(SharedTierTest, one_that_answers_again_but_is_full_serves_what_it_has) {
+  TestNode& one = node();
+  TestNode& other = node();
+  const TestObject object(1, {kMiB});
+  ASSERT_TRUE(one.driver->put(object, Durability::shared).ok());
+  ASSERT_TRUE(knows(other, object));
+  other.faults->set_hang(true);
+  EXPECT_FALSE(other.driver->get(object).ok());
+  ASSERT_EQ(other.metrics().fenced.get(), 1u);
+  other.faults->fail(0, ENOSPC, true);  // whatever it is asked
+  other.faults->set_hang(false);
+  ASSERT_TRUE(other.driver->until([&] { return other.metrics().fenced.get() == 0; }));
+  GenerationRight right;
+  Waiting waited;
+  const Status asked = other.store->generate_or_wait(other.driver->ns, TestObject(7).key,
+                                                     seconds(20), seconds(20), &right, &waited);
+  const Status answer = asked.ok() ? other.driver->wait(&waited) : asked;
+  EXPECT_EQ(answer.code(), StatusCode::kUnavailable) << "nobody waits for a medium that fails";
+  other.faults->reset();
+  ASSERT_TRUE(other.driver->until([&] { return other.driver->get(object).ok(); }));
+}
+
 TEST_F(SharedTierTest, a_store_closes_while_calls_hang) {
   TestNode& one = node();
   TestNode& other = node();

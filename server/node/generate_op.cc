@@ -5,6 +5,14 @@
 #include "base/limits.h"
 
 namespace terrace {
+namespace {
+
+Status too_many_rights() {
+  return error(StatusCode::kResourceExhausted, "generate: this session holds " +
+                                                   std::to_string(kRightsPerSessionMax) +
+                                                   " rights to compute, the limit: release some");
+}
+}  // namespace
 
 StatusOr<std::unique_ptr<GenerateOp>> GenerateOp::create(NodeContext* context, Session* session,
                                                          uint64_t tag,
@@ -26,9 +34,7 @@ StatusOr<std::unique_ptr<GenerateOp>> GenerateOp::create(NodeContext* context, S
                      std::to_string(kRightHoldLongest.count()));
   }
   if (session->rights() >= kRightsPerSessionMax) {
-    return error(StatusCode::kResourceExhausted, "generate: this session holds " +
-                                                     std::to_string(kRightsPerSessionMax) +
-                                                     " rights to compute, the limit: release some");
+    return too_many_rights();
   }
   auto op = std::unique_ptr<GenerateOp>(new GenerateOp(context, session, tag));
   op->ns_ = ns->id;
@@ -49,7 +55,12 @@ void GenerateOp::cancel(StatusCode why) {
   context_->store->cancel_wait(&right_, why);  // nothing when the answer is on its way
 }
 
-void GenerateOp::answered(const Status& result) {
+void GenerateOp::answered(const Status& waited) {
+  Status result = waited;
+  if (right_ && session_->rights() >= kRightsPerSessionMax) {
+    right_ = GenerationRight();  // another caller's turn
+    result = too_many_rights();
+  }
   proto::GenerateReply body;
   body.mutable_outcome()->set_code(static_cast<int32_t>(result.code()));
   body.mutable_outcome()->set_message(result.message());

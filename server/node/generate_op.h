@@ -25,7 +25,8 @@ class GenerateOp final : public Operation {
     GenerateOp* const owner;
   };
   GenerateOp(NodeContext* context, Session* session, uint64_t tag)
-      : Operation(context, session, OpKind::generate, Lane::load, tag), answered_(this) {}
+      // A store's lane: those who wait must not keep the node from answering fetches.
+      : Operation(context, session, OpKind::generate, Lane::store, tag), answered_(this) {}
   void answered(const Status& result);
 
   NamespaceId ns_{};

@@ -44,6 +44,13 @@ KeeperReply refuse(StatusCode code, std::string why) {
 }
 }  // namespace
 
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 struct Keeper::Core {
   KeeperOptions options;
   Fd listener;
@@ -207,14 +214,6 @@ bool owner_of(const std::string& text, std::array<std::byte, 16>* owner) {
     (*owner)[i] = std::byte{value};
   }
   return true;
-}
-
-/// A slab each: as many as the machine allows.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int fail(const std::string& why) {

@@ -39,6 +39,8 @@ class Keeper {
 /// listens; another process, detached from this one and its terminal, serves. Single-threaded
 /// until then.
 int run_keeper_program(int count, const char* const* words);
+/// A slab is a descriptor: as many of them as the machine allows.
+void raise_descriptor_limit();
 /// OWNER_HEX of an owner.
 std::string keeper_owner_text(const std::array<std::byte, 16>& owner);
 }  // namespace terrace

@@ -44,6 +44,7 @@ int main(int argc, char** argv, char** environment) {
   }
   std::fprintf(stderr, "# effective configuration\n%s", terrace::to_toml(*config).c_str());
 
+  terrace::raise_descriptor_limit();  // a slab each, twice as many while they are taken back
   auto node = terrace::Node::start(*config);
   if (!node.ok()) return fail(node.status());
   running = node->get();

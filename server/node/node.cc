@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <future>
 #include <thread>
 
 #include "base/cpu.h"
@@ -65,6 +66,12 @@ void log_fill(uint64_t done, uint64_t total) {
 }
 }  // namespace
 
+/// Never destroyed: a call of the shared tier that hangs may look at it after the node is gone.
+const Clock* machine_clock() {
+  static const SystemClock* const clock = new SystemClock;
+  return clock;
+}
+
 /// Members in the order in which they come to life; they end in the opposite order.
 class Node::Core {
  public:
@@ -74,7 +81,6 @@ class Node::Core {
   void shut_down();
 
   NodeConfig config;
-  SystemClock clock;
   NodeCounters counters;
   NodeContext context;
   std::unique_ptr<Loop> loop;
@@ -126,7 +132,7 @@ Status Node::Core::start() {
   options.poll_for = config.poll_for;
   TERRACE_ASSIGN_OR_RETURN(options.cpus, parse_cpu_list(config.cpus));
   config.store.numa_node = numa_node_of(options.cpus);
-  TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, &clock));
+  TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, machine_clock()));
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
   namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
@@ -184,15 +190,29 @@ Status Node::Core::open_store() {
 
 /// Null: the node has no shared tier.
 StatusOr<std::shared_ptr<SharedMedium>> Node::Core::open_shared() {
-  std::shared_ptr<SharedMedium> shared;
-  if (config.store.shared_directory.empty()) return shared;
-  TERRACE_ASSIGN_OR_RETURN(shared, SharedDirectory::open(config.store.shared_directory,
-                                                         std::make_unique<FileCalls>(), &clock));
+  if (config.store.shared_directory.empty()) return std::shared_ptr<SharedMedium>();
+  const std::shared_ptr<SharedDirectory> shared = SharedDirectory::make(
+      config.store.shared_directory, std::make_unique<FileCalls>(), machine_clock());
+  // On a thread of its own: what hangs is the tier, not the start of a node that could serve the
+  // others.
+  auto answer = std::make_shared<std::promise<std::pair<Status, Status>>>();
+  std::future<std::pair<Status, Status>> answered = answer->get_future();
+  std::thread([shared, answer] {
+    Status root = shared->check_root();
+    Status usable = root.ok() ? shared->probe() : root;
+    answer->set_value({std::move(root), std::move(usable)});
+  }).detach();
+  if (answered.wait_for(config.store.shared_timeout) != std::future_status::ready) {
+    spdlog::warn("event=shared_directory_hangs path={}", config.store.shared_directory);
+    return std::shared_ptr<SharedMedium>(shared);
+  }
+  const auto [root, usable] = answered.get();
+  TERRACE_RETURN_IF_ERROR(root);
   // One that cannot be written to is a tier that fails, not a node that does not start.
-  if (const Status usable = shared->probe(); !usable.ok()) {
+  if (!usable.ok()) {
     spdlog::warn("event=shared_directory_unusable error=\"{}\"", usable.to_string());
   }
-  return shared;
+  return std::shared_ptr<SharedMedium>(shared);
 }
 
 Status Node::Core::open_ports() {

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "server/node/keeper_client.h"
 #include "server/node/systemd_store.h"
 #include "storage/slab.h"
 
@@ -72,11 +71,26 @@ StatusOr<std::unique_ptr<WarmRestart>> WarmRestart::open(const NodeConfig& confi
   } else if (by_keeper) {
     KeeperClient::Options options = options_of(config, owner);
     options.program = "/proc/self/exe";
-    TERRACE_ASSIGN_OR_RETURN(auto client, KeeperClient::connect(options));
-    TERRACE_ASSIGN_OR_RETURN(warm->files_, client->take_all());
-    warm->keeper_ = std::move(client);
+    TERRACE_RETURN_IF_ERROR(warm->use_keeper(options));
   }
   return warm;
+}
+
+/// One that does not answer costs a cold start, not the node. One that is another's is a mistake
+/// of whoever configured it.
+Status WarmRestart::use_keeper(const KeeperClient::Options& options) {
+  auto client = KeeperClient::connect(options);
+  StatusOr<std::vector<KeptFile>> files =
+      client.ok() ? (*client)->take_all() : StatusOr<std::vector<KeptFile>>(client.status());
+  if (files.status().code() == StatusCode::kUnavailable) {
+    spdlog::warn("event=no_keeper error=\"{}\" what=\"dram starts empty and ends with the node\"",
+                 files.status().to_string());
+    return ok_status();
+  }
+  if (!files.ok()) return files.status();
+  files_ = *std::move(files);
+  keeper_ = *std::move(client);
+  return ok_status();
 }
 
 void WarmRestart::let_go(std::vector<KeptFile> files) {

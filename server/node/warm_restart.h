@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/node/config.h"
+#include "server/node/keeper_client.h"
 #include "server/node/namespace_table.h"
 #include "server/node/view_board.h"
 #include "storage/slab_keeper.h"
@@ -29,11 +30,12 @@ class WarmRestart {
   SlabKeeping take_slabs(const NamespaceTable& namespaces);
 
  private:
+  Status use_keeper(const KeeperClient::Options& options);
   WarmRestart() = default;
   void let_go(std::vector<KeptFile> files);
 
   std::array<std::byte, 16> owner_{};
-  std::unique_ptr<SlabKeeper> keeper_;  // null: off
+  std::unique_ptr<SlabKeeper> keeper_;  // null: off, or it does not answer
   std::vector<KeptFile> files_;
 };
 }  // namespace terrace

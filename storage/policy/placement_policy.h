@@ -37,7 +37,7 @@ class PlacementPolicy {
   /// `id` was used. Uses that follow each other closely are one.
   virtual void used(uint32_t id, Nanos now) = 0;
   /// Whoever uses `id` uses `parent` before it: it should not be there without its parent. The last
-  /// word counts.
+  /// word counts; one that would make a circle does not.
   virtual void follows(uint32_t id, uint32_t parent) = 0;
   /// A copy of `id`, which is known, is in `tier` from now on, among those of `list`.
   virtual void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) = 0;

@@ -12,8 +12,10 @@ namespace {
 constexpr Nanos kOneUse = milliseconds(100);  // a fetch and the touch after it
 // What nobody names a cost for: 128 KiB of KV per token, 10,000 tokens a second.
 constexpr double kSecondsPerByte = 1.0 / (131072.0 * 10000.0);
-constexpr double kLeastDensity = 1e-12;  // of class 0; a class is a factor of two
-constexpr uint32_t kSkipMax = 256;       // parents passed by to find one without children
+constexpr double kMostPerByte = 1000 * kSecondsPerByte;  // what anybody may claim
+constexpr double kLeastDensity = 1e-12;                  // of class 0; a class is a factor of two
+constexpr uint32_t kCircleMax = 16;
+constexpr uint32_t kSkipMax = 256;  // parents passed by to find one without children
 }  // namespace
 
 ValuePolicy::ValuePolicy(std::unique_ptr<ReuseModel> model)
@@ -46,7 +48,8 @@ void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
   object.parent = kNoEntry;
   object.last_use = now;
   const double bytes = static_cast<double>(std::max<uint64_t>(worth.bytes, 1));
-  const double per_byte = worth.recompute_s > 0 ? worth.recompute_s / bytes : kSecondsPerByte;
+  const double claimed = std::min(worth.recompute_s / bytes, kMostPerByte);
+  const double per_byte = worth.recompute_s > 0 ? claimed : kSecondsPerByte;
   object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f));
   Ghost& ghost = ghosts_[worth.name % kGhosts];
   if (ghost.name != worth.name || ghost.last_use == Nanos(0)) {
@@ -95,12 +98,21 @@ void ValuePolicy::used(uint32_t id, Nanos now) {
 }
 
 void ValuePolicy::follows(uint32_t id, uint32_t parent) {
-  TERRACE_CHECK(id != parent);
-  if (parent_of(id) == parent) return;
+  if (parent_of(id) == parent || leads_to(parent, id)) return;
   count_at_parent(id, false);
   objects_[id].parent = parent;
   objects_[id].parent_life = objects_[parent].life;
   count_at_parent(id, true);
+}
+
+/// Whether `to` is `from` or a near ancestor of it: then it cannot follow it. Longer circles only
+/// cost their objects their place in the order.
+bool ValuePolicy::leads_to(uint32_t from, uint32_t to) const {
+  for (uint32_t links = 0; from != kNoEntry && links < kCircleMax; ++links) {
+    if (from == to) return true;
+    from = parent_of(from);
+  }
+  return false;
 }
 
 /// In the fastest tier that has a copy of the object, and in all slower ones.

@@ -4,8 +4,9 @@
 // An object leaves a tier only when nothing that follows it is left there or in a faster one:
 // without its parent a prefix chunk is no hit, so a parent is worth what its children are. Objects
 // of equal use and density (powers of two) are in one list by their last use, of which only the
-// oldest is looked at; so finding a victim costs the number of such lists, whatever the number of
-// objects. When all of those are in use, the others leave too, the least recently used first.
+// oldest is looked at; so finding a victim costs the number of such lists and of what is in use,
+// whatever the number of objects. When all of those are in use, the others leave too, the least
+// recently used first.
 // Thread-confined.
 #pragma once
 #include <array>
@@ -78,6 +79,7 @@ class ValuePolicy final : public PlacementPolicy {
   static uint64_t key_of(uint32_t list, uint32_t object_class);
   /// kNoEntry: it has none, or that one is gone.
   uint32_t parent_of(uint32_t id) const;
+  bool leads_to(uint32_t from, uint32_t to) const;
   void link(TierState* tier, uint32_t id);
   void unlink(TierState* tier, uint32_t id, uint32_t its_class);
   void count_at_parent(uint32_t id, bool add);

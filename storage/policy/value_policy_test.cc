@@ -28,7 +28,7 @@ class FixedRates final : public ReuseModel {
 };
 
 ObjectWorth worth(uint64_t name, double recompute_s, float importance = 1) {
-  return {.name = name, .bytes = 1'000'000, .recompute_s = recompute_s, .importance = importance};
+  return {.name = name, .bytes = 1'000'000'000, .recompute_s = recompute_s, .importance = importance};
 }
 
 std::vector<uint32_t> walk(const PlacementPolicy& policy, Tier tier, Nanos now,
@@ -107,9 +107,24 @@ TEST_F(ValuePolicyTest, when_all_that_may_go_is_pinned_the_parents_go) {
     if (id > 0) policy_.follows(id, id - 1);
   }
   EXPECT_EQ(walk(policy_, Tier::dram, now_, {5}), (std::vector<uint32_t>{5, 0, 1, 2, 3, 4}));
-  policy_.follows(0, 5);  // a circle has no end to begin with
+}
+
+TEST_F(ValuePolicyTest, nobody_follows_those_who_follow_it) {
+  for (uint32_t id = 0; id < 40; ++id) {
+    add(id, 1.0);
+    if (id > 0) policy_.follows(id, id - 1);
+  }
+  policy_.follows(0, 5);
+  EXPECT_EQ(walk(policy_, Tier::dram, now_).front(), 39u);
+  policy_.follows(0, 39);  // too far to be seen: then there is no end to begin with
   const std::vector<uint32_t> all = walk(policy_, Tier::dram, now_);
-  EXPECT_EQ(std::set<uint32_t>(all.begin(), all.end()).size(), 6u);
+  EXPECT_EQ(std::set<uint32_t>(all.begin(), all.end()).size(), 40u);
+}
+
+TEST_F(ValuePolicyTest, nobody_is_worth_more_than_anybody_may_claim) {
+  add(0, 1e30);
+  add(1, 1e9);
+  EXPECT_DOUBLE_EQ(policy_.value(0, now_), policy_.value(1, now_));
 }
 
 TEST_F(ValuePolicyTest, what_stands_behind_many_parents_is_shown_too) {
@@ -159,6 +174,13 @@ struct Model {
     uint32_t parent = kNoEntry;
   };
   std::map<uint32_t, Object> objects;
+  bool leads_to(uint32_t from, uint32_t to) const {
+    for (int links = 0; from != kNoEntry && links < 16; ++links) {
+      if (from == to) return true;
+      from = objects.at(from).parent;
+    }
+    return false;
+  }
   bool needed(Tier tier, uint32_t id) const {
     return std::any_of(objects.begin(), objects.end(), [&](const auto& entry) {
       const Object& o = entry.second;
@@ -207,7 +229,7 @@ void step(ValuePolicy* policy, Model* model, uint32_t id, uint32_t other, Nanos 
       policy->used(id, now);
       break;
     case 3:
-      if (id == other || !model->objects.contains(other)) break;
+      if (!model->objects.contains(other) || model->leads_to(other, id)) break;
       policy->follows(id, other);
       object.parent = other;
       break;

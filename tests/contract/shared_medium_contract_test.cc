@@ -32,7 +32,7 @@ class DirectoryPlace final : public Place {
   }
   ~DirectoryPlace() override { std::filesystem::remove_all(path_); }
   std::shared_ptr<SharedMedium> medium() override {
-    return *SharedDirectory::open(path_, std::make_unique<FileCalls>(), &clock_);
+    return SharedDirectory::make(path_, std::make_unique<FileCalls>(), &clock_);
   }
 
  private:

@@ -22,7 +22,7 @@ struct TestNode {
   TestNode(const std::string& path, Loop* loop, const Clock* clock, StoreConfig config,
            const std::vector<NamespaceDigest>& digests) {
     config.shared_directory = path;
-    auto medium = *SharedDirectory::open(path, std::make_unique<FaultyFiles>(faults), clock);
+    auto medium = SharedDirectory::make(path, std::make_unique<FaultyFiles>(faults), clock);
     store = *ChunkStore::open(config, loop, nullptr, nullptr, std::move(medium));
     for (size_t i = 0; i < digests.size(); ++i) {
       store->name_namespace(NamespaceId{static_cast<uint32_t>(i + 1)}, digests[i]);
