@@ -7,8 +7,6 @@
 namespace terrace {
 namespace {
 
-constexpr uint32_t kOpeningMax = 32;  // header reads of one fetch at once
-
 /// Fragments that reach past the object can never be filled.
 bool fits(const LayerSend::Item& item) {
   const auto& runs = item.map.runs();
@@ -18,16 +16,9 @@ bool fits(const LayerSend::Item& item) {
 
 FetchOp::FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag)
     : Operation(context, session, OpKind::fetch, lane, tag),
-      patience_([this] {
-        late_ = true;
-        cancel_opening(StatusCode::kDeadlineExceeded);
-      }),
+      openings_(context,
+                static_cast<uint64_t>(session->peer()) * kLanes + static_cast<uint64_t>(lane)),
       sent_(this) {}
-
-FetchOp::~FetchOp() {
-  TERRACE_CHECK(opening_ == 0);
-  context_->loop->disarm(&patience_);
-}
 
 StatusOr<std::unique_ptr<FetchOp>> FetchOp::create(NodeContext* context, Session* session,
                                                    uint64_t tag,
@@ -68,54 +59,16 @@ void FetchOp::start() {
   std::vector<ChunkKey> keys;
   for (const auto& item : items_) keys.push_back(item->key);
   context_->store->touch(ns_, keys);
-  for (uint32_t i = 0; i < items_.size(); ++i) {
-    openings_.push_back(std::make_unique<Opening>(this, i));
-  }
-  if (deadline_ms_ > 0) {
-    context_->loop->arm(&patience_, context_->loop->now() + milliseconds(deadline_ms_) / 2);
-  }
-  open_more();
-  send_when_opened();
+  std::vector<Openings::Item> wanted;
+  for (const auto& item : items_) wanted.push_back({item->key, &item->reader, &item->code});
+  openings_.start(ns_, std::move(wanted), deadline_ms_, [this] { send(); });
 }
 
-/// What waits for the shared tier is late; the rest goes on without it.
-void FetchOp::cancel_opening(StatusCode why) {
-  for (uint32_t i = 0; i < opening_next_; ++i) {
-    context_->store->cancel_open(&items_[i]->reader, why);
+void FetchOp::send() {
+  for (const auto& item : items_) {
+    if (item->code == StatusCode::kNotFound && lease_lost_) item->code = StatusCode::kAborted;
+    if (item->code == StatusCode::kOk && !fits(*item)) item->code = StatusCode::kOutOfRange;
   }
-}
-
-void FetchOp::open_more() {
-  while (cancelled_ == StatusCode::kOk && opening_ < kOpeningMax && opening_next_ < items_.size()) {
-    LayerSend::Item& item = *items_[opening_next_];
-    const Status started = context_->store->open_reader(
-        ns_, item.key,
-        static_cast<uint64_t>(session_->peer()) * kLanes + static_cast<uint64_t>(lane()),
-        &item.reader, openings_[opening_next_].get());
-    if (started.ok()) {
-      ++opening_;
-      if (late_) context_->store->cancel_open(&item.reader, StatusCode::kDeadlineExceeded);
-    } else {
-      item.code = started.code() == StatusCode::kNotFound && lease_lost_ ? StatusCode::kAborted
-                                                                         : started.code();
-    }
-    ++opening_next_;
-  }
-}
-
-void FetchOp::opened(uint32_t index, StatusCode code) {
-  --opening_;
-  LayerSend::Item& item = *items_[index];
-  item.code = code;
-  if (code == StatusCode::kOk && !fits(item)) item.code = StatusCode::kOutOfRange;
-  open_more();
-  send_when_opened();
-}
-
-void FetchOp::send_when_opened() {
-  if (opening_ > 0 || send_ != nullptr) return;
-  if (cancelled_ == StatusCode::kOk && opening_next_ < items_.size()) return;
-  for (uint32_t i = opening_next_; i < items_.size(); ++i) items_[i]->code = cancelled_;
   send_ = std::make_unique<LayerSend>(context_, *session_, lane(), tag(), &items_);
   if (cancelled_ != StatusCode::kOk) send_->cancel();
   send_->start(&sent_);
@@ -127,8 +80,7 @@ void FetchOp::cancel(StatusCode why) {
   if (send_ != nullptr) {
     send_->cancel();
   } else {
-    cancel_opening(why);
-    send_when_opened();
+    openings_.cancel(why);
   }
 }
 

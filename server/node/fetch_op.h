@@ -5,6 +5,7 @@
 
 #include "proto/data.pb.h"
 #include "server/node/layer_send.h"
+#include "server/node/openings.h"
 #include "server/node/session.h"
 
 namespace terrace {
@@ -16,38 +17,24 @@ class FetchOp final : public Operation {
   static StatusOr<std::unique_ptr<FetchOp>> create(NodeContext* context, Session* session,
                                                    uint64_t tag,
                                                    const proto::FetchRequest& request);
-  ~FetchOp() override;
   void start() override;
   void cancel(StatusCode why) override;
 
  private:
-  struct Opening final : Op {
-    Opening(FetchOp* o, uint32_t i) : owner(o), item(i) {}
-    void done(Status result) override { owner->opened(item, result.code()); }
-    FetchOp* const owner;
-    const uint32_t item;
-  };
   struct Sent final : Op {
     explicit Sent(FetchOp* o) : owner(o) {}
     void done(Status) override { owner->sent(); }
     FetchOp* const owner;
   };
   FetchOp(NodeContext* context, Session* session, Lane lane, uint64_t tag);
-  void open_more();
-  void opened(uint32_t item, StatusCode code);
-  void cancel_opening(StatusCode why);
-  void send_when_opened();
+  void send();
   void sent();
 
   NamespaceId ns_{};
   bool lease_lost_ = false;
   uint32_t deadline_ms_ = 0;
   std::vector<std::unique_ptr<LayerSend::Item>> items_;
-  std::vector<std::unique_ptr<Opening>> openings_;
-  uint32_t opening_next_ = 0;
-  uint32_t opening_ = 0;
-  bool late_ = false;
-  Timer patience_;  // with the shared tier: what is here by then need not wait for the rest
+  Openings openings_;
   std::unique_ptr<LayerSend> send_;
   Sent sent_;
   StatusCode cancelled_ = StatusCode::kOk;

@@ -7,17 +7,13 @@
 namespace terrace {
 namespace {
 
-constexpr uint32_t kOpeningMax = 32;  // header reads of one request at once
 // What a reply may have grown to before another object is added: the largest object still fits.
 constexpr uint64_t kReplyBytesMax = kBodyBytesMax - 512 * kKiB;
 }  // namespace
 
 ViewOp::ViewOp(NodeContext* context, Session* session, uint64_t tag)
-    : Operation(context, session, OpKind::view, Lane::load, tag) {}
-
-ViewOp::~ViewOp() {
-  TERRACE_CHECK(opening_ == 0);
-}
+    : Operation(context, session, OpKind::view, Lane::load, tag),
+      openings_(context, static_cast<uint64_t>(session->peer()) * kLanes) {}
 
 StatusOr<std::unique_ptr<ViewOp>> ViewOp::create(NodeContext* context, Session* session,
                                                  uint64_t tag, const proto::ViewRequest& request) {
@@ -37,7 +33,9 @@ StatusOr<std::unique_ptr<ViewOp>> ViewOp::create(NodeContext* context, Session* 
   auto op = std::unique_ptr<ViewOp>(new ViewOp(context, session, tag));
   op->ns_ = ns->id;
   op->deadline_ms_ = request.deadline_ms();
-  for (const ChunkKey& key : keys) op->items_.push_back({key, nullptr, StatusCode::kOk});
+  for (const ChunkKey& key : keys) {
+    op->items_.push_back({key, std::make_unique<ChunkReader>(), StatusCode::kOk});
+  }
   return op;
 }
 
@@ -46,39 +44,15 @@ void ViewOp::start() {
   std::vector<ChunkKey> keys;
   for (const Item& item : items_) keys.push_back(item.key);
   context_->store->touch(ns_, keys);
-  for (uint32_t i = 0; i < items_.size(); ++i) {
-    openings_.push_back(std::make_unique<Opening>(this, i));
-  }
-  open_more();
-  reply_when_opened();
-}
-
-void ViewOp::open_more() {
-  while (cancelled_ == StatusCode::kOk && opening_ < kOpeningMax && next_ < items_.size()) {
-    Item& item = items_[next_];
-    item.reader = std::make_unique<ChunkReader>();
-    const Status started = context_->store->open_reader(
-        ns_, item.key, static_cast<uint64_t>(session_->peer()) * kLanes, item.reader.get(),
-        openings_[next_].get());
-    started.ok() ? void(++opening_) : void(item.code = started.code());
-    ++next_;
-  }
-}
-
-void ViewOp::opened(uint32_t index, StatusCode code) {
-  --opening_;
-  items_[index].code = code;
-  open_more();
-  reply_when_opened();
+  std::vector<Openings::Item> wanted;
+  for (Item& item : items_) wanted.push_back({item.key, item.reader.get(), &item.code});
+  openings_.start(ns_, std::move(wanted), deadline_ms_, [this] { answer(); });
 }
 
 void ViewOp::cancel(StatusCode why) {
-  if (cancelled_ != StatusCode::kOk) return;
+  if (cancelled_ != StatusCode::kOk || answered_) return;
   cancelled_ = why;
-  for (uint32_t i = 0; i < next_; ++i) {
-    if (items_[i].reader != nullptr) context_->store->cancel_open(items_[i].reader.get(), why);
-  }
-  reply_when_opened();
+  openings_.cancel(why);
 }
 
 StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
@@ -118,10 +92,8 @@ StatusCode ViewOp::show(Item* item, proto::ViewReply* reply) {
   return StatusCode::kOk;
 }
 
-void ViewOp::reply_when_opened() {
-  if (opening_ > 0 || replied_) return;
-  if (cancelled_ == StatusCode::kOk && next_ < items_.size()) return;
-  replied_ = true;
+void ViewOp::answer() {
+  answered_ = true;
   proto::ViewReply body;
   std::string codes;
   for (Item& item : items_) {

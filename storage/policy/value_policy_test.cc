@@ -28,7 +28,8 @@ class FixedRates final : public ReuseModel {
 };
 
 ObjectWorth worth(uint64_t name, double recompute_s, float importance = 1) {
-  return {.name = name, .bytes = 1'000'000'000, .recompute_s = recompute_s, .importance = importance};
+  return {
+      .name = name, .bytes = 1'000'000'000, .recompute_s = recompute_s, .importance = importance};
 }
 
 std::vector<uint32_t> walk(const PlacementPolicy& policy, Tier tier, Nanos now,
