@@ -27,7 +27,39 @@ void SharedTier::share(uint32_t id, SharedLane lane, Then then) {
       std::shared_ptr<void>(nullptr, [core = &core_, id](void*) { core->unpin(id); }));
   const IndexEntry& entry = core_.index[id];
   sharing->source.ns = entry.ns;
-  const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
+  sharing->source.header.key = entry.key;
+  if (fresh(entry.ns, entry.key)) return look_again(sharing);
+  find_source(sharing);
+}
+
+/// This node published it short ago, but another one may have erased it or set it aside.
+void SharedTier::look_again(const std::shared_ptr<Sharing>& sharing) {
+  const ObjectName name{sharing->source.ns, sharing->source.header.key};
+  const SharedGeneration generation = fresh_.at(name).generation;
+  SharedCall call;
+  call.lane = sharing->lane;
+  call.work = [medium = medium_,
+               copy = SharedName{*set_.digest_of(name.ns), name.key, generation}] {
+    return medium->facts(shared_path(copy)).status();
+  };
+  call.then = [this, sharing, name, generation](const Status& result) {
+    const auto it = fresh_.find(name);
+    const bool same = it != fresh_.end() && it->second.generation == generation;
+    if (same && result.ok()) return shared_over(sharing, result);
+    if (same && result.code() == StatusCode::kNotFound) {
+      fresh_.erase(it);
+      set_.remove(name.ns, name.key, generation);
+    }
+    find_source(sharing);
+  };
+  if (const Status started = calls_.start(std::move(call)); !started.ok()) {
+    over_later(sharing, started);
+  }
+}
+
+void SharedTier::find_source(const std::shared_ptr<Sharing>& sharing) {
+  const IndexEntry& entry = core_.index[sharing->id];
+  const std::shared_ptr<ArenaSpace>& space = core_.dram_of(sharing->id);
   if (space == nullptr) return read_source(sharing);
   StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
   if (!header.ok()) return over_later(sharing, header.status());
@@ -70,6 +102,10 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
 }
 
 void SharedTier::publish_source(const std::shared_ptr<Sharing>& sharing) {
+  if (core_.index[sharing->id].has(IndexEntry::doomed)) {
+    return over_later(sharing,
+                      error(StatusCode::kAborted, "put: the copy that was there is gone: again"));
+  }
   const Status started =
       publish(std::move(sharing->source), sharing->lane,
               [this, sharing](const Status& result) { shared_over(sharing, result); });
