@@ -1,4 +1,5 @@
 // Publishing what this store has already: the object's bytes from its fastest tier.
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -59,6 +60,8 @@ void SharedTier::look_again(const std::shared_ptr<Sharing>& sharing) {
 
 void SharedTier::find_source(const std::shared_ptr<Sharing>& sharing) {
   const IndexEntry& entry = core_.index[sharing->id];
+  // It joins that publish: no need for its bytes.
+  if (publishing(entry.ns, entry.key)) return publish_source(sharing);
   const std::shared_ptr<ArenaSpace>& space = core_.dram_of(sharing->id);
   if (space == nullptr) return read_source(sharing);
   StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
@@ -75,9 +78,20 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
   if (!entry.has(IndexEntry::on_nvme) || !core_.nvme_works()) {
     return over_later(sharing, error(StatusCode::kUnavailable, "nothing to publish it from"));
   }
+  const uint64_t stored = entry.stored_bytes();
+  uint64_t& running = source_bytes_[static_cast<size_t>(sharing->lane)];
+  if (running > 0 && running + stored > kSourceBytesMax) {
+    return over_later(sharing, error(StatusCode::kResourceExhausted,
+                                     "put: " + std::to_string(running) +
+                                         " bytes from nvme are being published, the limit is " +
+                                         std::to_string(kSourceBytesMax) + ": try again"));
+  }
+  running += stored;
   sharing->from = Tier::nvme;
-  sharing->memory = std::make_shared<SectorMemory>(entry.stored_bytes());
-  sharing->source.holds.push_back(sharing->memory);
+  sharing->memory = std::make_shared<SectorMemory>(stored);
+  // Counted as long as the memory may be in use, also by a thread that hangs.
+  sharing->source.holds.push_back(std::shared_ptr<void>(
+      nullptr, [&running, memory = sharing->memory, stored](void*) { running -= stored; }));
   TransferSpec transfer;
   transfer.kind = IoKind::read;
   transfer.priority =
@@ -102,6 +116,7 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
 }
 
 void SharedTier::publish_source(const std::shared_ptr<Sharing>& sharing) {
+  sharing->memory.reset();  // the source owns it, and goes at once when another one is published
   if (core_.index[sharing->id].has(IndexEntry::doomed)) {
     return over_later(sharing,
                       error(StatusCode::kAborted, "put: the copy that was there is gone: again"));

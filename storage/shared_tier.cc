@@ -166,7 +166,11 @@ void SharedTier::published(const ObjectName& name, SharedGeneration generation, 
   // Its thread may have been done before the erase came.
   const Status result = said.ok() && *state.erased ? error(StatusCode::kAborted, kErased) : said;
   const auto tell = [&] {
-    for (const Then& then : state.waiting) then(result);
+    // What the first one's source was like says nothing of the others'.
+    const Status others = result.code() == StatusCode::kDataLoss
+                              ? error(StatusCode::kAborted, "another copy was rotten: try again")
+                              : result;
+    for (size_t i = 0; i < state.waiting.size(); ++i) state.waiting[i](i == 0 ? result : others);
     for (const std::function<void()>& erase : state.erases) erase();
   };
   if (result.code() == StatusCode::kAborted) return tell();

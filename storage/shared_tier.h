@@ -59,8 +59,10 @@ class SharedTier {
 
   /// Publishes a new generation. `then(OK)`: it survives the loss of this node. Refused:
   /// kUnavailable, kResourceExhausted, kAborted (it is being erased: try again). One that is being
-  /// published is not published twice. Errors: kDataLoss (the source is rotten), kAborted (it was erased meanwhile: try
-  /// again), kResourceExhausted (the medium is full), kUnavailable, kDeadlineExceeded.
+  /// published is not published twice, and only the key and the namespace of `source` are looked
+  /// at. Errors: kDataLoss (this source is rotten), kAborted (it was erased meanwhile, or the
+  /// source of another caller was rotten: try again), kResourceExhausted (the medium is full),
+  /// kUnavailable, kDeadlineExceeded.
   Status publish(SharedSource source, SharedLane lane, Then then);
   /// It was seen to be there.
   void listed(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
@@ -102,6 +104,8 @@ class SharedTier {
   static constexpr size_t kFreshMax = 65536;
   static constexpr size_t kFoldersPerCall = 32;
   static constexpr size_t kNamesPerFolderMax = 65536;
+  /// Of a lane, so that demotion does not shut puts out; one object at least.
+  static constexpr uint64_t kSourceBytesMax = uint64_t{256} << 20;
 
   // shared_loads.cc
   Status read_header(const std::shared_ptr<Load>& load);
@@ -141,7 +145,7 @@ class SharedTier {
   using Erased = std::atomic<bool>;
   struct Publishing {
     std::shared_ptr<Erased> erased;  // meanwhile: its thread takes the copy away again
-    std::vector<Then> waiting;
+    std::vector<Then> waiting;       // the first one's source it is
     /// Begin when it is over.
     std::vector<std::function<void()>> erases;
   };
@@ -158,6 +162,7 @@ class SharedTier {
   };
   std::unordered_map<ObjectName, Fresh, ObjectNameHash> fresh_;
   std::deque<ObjectName> fresh_order_;
+  uint64_t source_bytes_[2] = {0, 0};  // read from nvme to be published, by SharedLane
   std::unique_ptr<Listing> listing_;
   bool stopped_ = true;
   Timer next_pass_;
