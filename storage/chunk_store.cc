@@ -186,23 +186,30 @@ Status ChunkStore::commit(ChunkWriter* writer, Op* op) {
 Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
   const uint32_t id = core_->find(ns, key);
+  const bool here = id != kNoEntry;
   SharedTier* const shared = core_->shared.get();
-  const bool in_shared =
-      shared != nullptr && (shared->find(ns, key) || shared->publishing(ns, key));
-  if (id == kNoEntry && !in_shared) return StatusCode::kNotFound;
-  core_->metrics.erases.add();
+  // Whether it has a copy only a look says: other nodes publish, and what this one knows is old.
+  const bool ask_shared = shared != nullptr && shared->knows(ns);
+  if (!here && !ask_shared) return StatusCode::kNotFound;
   struct Both {
     int left = 0;
     Status status;
   };
   const auto both = std::make_shared<Both>();
-  const auto gone = [op, both](const Status& result) {
+  const auto gone = [core = core_.get(), op, both](const Status& result) {
     both->status.update(result);
-    if (--both->left == 0) op->done(both->status);
+    if (--both->left > 0) return;
+    if (both->status.code() != StatusCode::kNotFound) core->metrics.erases.add();
+    op->done(both->status);
   };
-  both->left = (id != kNoEntry ? 1 : 0) + (in_shared ? 1 : 0);
-  if (in_shared) shared->erase(ns, key, gone);
-  if (id != kNoEntry) core_->doom(id, false, gone);
+  both->left = (here ? 1 : 0) + (ask_shared ? 1 : 0);
+  if (ask_shared) {
+    shared->erase(ns, key, [gone, here](const Status& result) {
+      const bool only_here = here && result.code() == StatusCode::kNotFound;
+      gone(only_here ? ok_status() : result);
+    });
+  }
+  if (here) core_->doom(id, false, gone);
   return ok_status();
 }
 

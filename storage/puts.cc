@@ -193,12 +193,9 @@ void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
     });
     return;
   }
-  bool enough = true;
-  if (put->spec.durability == Durability::nvme) enough = core_.index[id].has(IndexEntry::durable);
-  if (put->spec.durability == Durability::shared) {
-    enough = core_.shared->fresh(put->spec.ns, put->spec.key);
-  }
-  if (enough) {
+  const Durability asked = put->spec.durability;
+  const bool durable = core_.index[id].has(IndexEntry::durable);
+  if (asked == Durability::memory || (asked == Durability::nvme && durable)) {
     core_.metrics.puts_deduplicated.add();
     core_.later([this, put] { finish(put, StatusCode::kAlreadyExists); });
     return;
@@ -206,14 +203,14 @@ void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
   const auto done = [this, put](const Status& result) {
     if (result.ok()) {
       core_.metrics.puts_deduplicated.add();
-    } else {
+    } else if (result.code() != StatusCode::kAborted) {  // that is an erase's doing
       core_.metrics.puts_failed_device.add();
     }
     const bool evicted = result.code() == StatusCode::kNotFound;  // while it was being written
     if (result.ok()) return finish(put, StatusCode::kAlreadyExists);
     finish(put, evicted ? error(StatusCode::kAborted, "put: the copy was evicted: again") : result);
   };
-  if (put->spec.durability == Durability::nvme) return core_.mover.make_durable(id, done);
+  if (asked == Durability::nvme) return core_.mover.make_durable(id, done);
   core_.shared->share(id, SharedLane::foreground, done);
 }
 
@@ -307,7 +304,7 @@ void Puts::commit_shared(const std::shared_ptr<Put>& put) {
       finish(put, ok_status());
       return;
     }
-    core_.metrics.puts_failed_device.add();
+    if (result.code() != StatusCode::kAborted) core_.metrics.puts_failed_device.add();
     finish(put, result);
     over(put);
   };

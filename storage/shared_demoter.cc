@@ -58,8 +58,9 @@ void SharedDemoter::step_list(Tier tier, uint32_t list) {
     if (!may_start()) return;
     const IndexEntry& entry = core_.index[id];
     if (tier == Tier::dram && entry.has(IndexEntry::on_nvme)) continue;
+    // Fresh: it is there although a set that is full does not know it.
     if (!core_.shared->knows(entry.ns) || core_.shared->find(entry.ns, entry.key) ||
-        core_.shared->publishing(entry.ns, entry.key)) {
+        core_.shared->publishing(entry.ns, entry.key) || core_.shared->fresh(entry.ns, entry.key)) {
       continue;
     }
     copy(id);

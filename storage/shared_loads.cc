@@ -21,7 +21,7 @@ void SharedTier::miss(const Status& why) {
 }
 
 StatusOr<uint64_t> SharedTier::load(NamespaceId ns, const ChunkKey& key, Then then) {
-  const std::optional<SharedGeneration> there = set_.find(ns, key);
+  const std::optional<SharedGeneration> there = find(ns, key);
   if (!there) return StatusCode::kNotFound;
   SharedMetrics& metrics = core_.metrics.shared;
   const ObjectName name{ns, key};
@@ -120,7 +120,7 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   core_.metrics.read_latency[kShared].record_us(static_cast<uint64_t>(std::max(0.0, us)));
   // A put of the key may have been faster, an erase may have come in between.
   const bool there = core_.find(ns, load->name.key) != kNoEntry;
-  if (!there && !set_.find(ns, load->name.key)) {
+  if (!there && !find(ns, load->name.key)) {
     return end(load, error(StatusCode::kNotFound, "it was erased meanwhile"));
   }
   if (!there) {

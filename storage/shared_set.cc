@@ -58,14 +58,16 @@ void SharedSet::record(const Change& change) {
   if (changes_.size() > kChangesMax) changes_.pop_front();
 }
 
-void SharedSet::add(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
+bool SharedSet::add(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
   const auto names = namespaces_.find(static_cast<uint32_t>(ns));
-  if (names == namespaces_.end() || objects_ >= objects_max_) return;
+  if (names == namespaces_.end()) return false;
+  if (objects_ >= objects_max_ && !find(ns, key)) return false;
   Folder& folder = names->second.folders[shared_folder_of(key)];
   count(folder, false);
   folder.add(key, generation);
   count(folder, true);
   record({ns, key, generation, true});
+  return true;
 }
 
 void SharedSet::remove(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {

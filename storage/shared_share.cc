@@ -1,4 +1,5 @@
 // Publishing what this store has already: the object's bytes from its fastest tier.
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -27,7 +28,41 @@ void SharedTier::share(uint32_t id, SharedLane lane, Then then) {
       std::shared_ptr<void>(nullptr, [core = &core_, id](void*) { core->unpin(id); }));
   const IndexEntry& entry = core_.index[id];
   sharing->source.ns = entry.ns;
-  const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
+  sharing->source.header.key = entry.key;
+  if (fresh(entry.ns, entry.key)) return look_again(sharing);
+  find_source(sharing);
+}
+
+/// This node published it short ago, but another one may have erased it or set it aside.
+void SharedTier::look_again(const std::shared_ptr<Sharing>& sharing) {
+  const ObjectName name{sharing->source.ns, sharing->source.header.key};
+  const SharedGeneration generation = fresh_.at(name).generation;
+  SharedCall call;
+  call.lane = sharing->lane;
+  call.work = [medium = medium_,
+               copy = SharedName{*set_.digest_of(name.ns), name.key, generation}] {
+    return medium->facts(shared_path(copy)).status();
+  };
+  call.then = [this, sharing, name, generation](const Status& result) {
+    const auto it = fresh_.find(name);
+    const bool same = it != fresh_.end() && it->second.generation == generation;
+    if (same && result.ok()) return shared_over(sharing, result);
+    if (same && result.code() == StatusCode::kNotFound) {
+      fresh_.erase(it);
+      set_.remove(name.ns, name.key, generation);
+    }
+    find_source(sharing);
+  };
+  if (const Status started = calls_.start(std::move(call)); !started.ok()) {
+    over_later(sharing, started);
+  }
+}
+
+void SharedTier::find_source(const std::shared_ptr<Sharing>& sharing) {
+  const IndexEntry& entry = core_.index[sharing->id];
+  // It joins that publish: no need for its bytes.
+  if (publishing(entry.ns, entry.key)) return publish_source(sharing);
+  const std::shared_ptr<ArenaSpace>& space = core_.dram_of(sharing->id);
   if (space == nullptr) return read_source(sharing);
   StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
   if (!header.ok()) return over_later(sharing, header.status());
@@ -43,9 +78,20 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
   if (!entry.has(IndexEntry::on_nvme) || !core_.nvme_works()) {
     return over_later(sharing, error(StatusCode::kUnavailable, "nothing to publish it from"));
   }
+  const uint64_t stored = entry.stored_bytes();
+  uint64_t& running = source_bytes_[static_cast<size_t>(sharing->lane)];
+  if (running > 0 && running + stored > kSourceBytesMax) {
+    return over_later(sharing, error(StatusCode::kResourceExhausted,
+                                     "put: " + std::to_string(running) +
+                                         " bytes from nvme are being published, the limit is " +
+                                         std::to_string(kSourceBytesMax) + ": try again"));
+  }
+  running += stored;
   sharing->from = Tier::nvme;
-  sharing->memory = std::make_shared<SectorMemory>(entry.stored_bytes());
-  sharing->source.holds.push_back(sharing->memory);
+  sharing->memory = std::make_shared<SectorMemory>(stored);
+  // Counted as long as the memory may be in use, also by a thread that hangs.
+  sharing->source.holds.push_back(std::shared_ptr<void>(
+      nullptr, [&running, memory = sharing->memory, stored](void*) { running -= stored; }));
   TransferSpec transfer;
   transfer.kind = IoKind::read;
   transfer.priority =
@@ -70,6 +116,11 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
 }
 
 void SharedTier::publish_source(const std::shared_ptr<Sharing>& sharing) {
+  sharing->memory.reset();  // the source owns it, and goes at once when another one is published
+  if (core_.index[sharing->id].has(IndexEntry::doomed)) {
+    return over_later(sharing,
+                      error(StatusCode::kAborted, "put: the copy that was there is gone: again"));
+  }
   const Status started =
       publish(std::move(sharing->source), sharing->lane,
               [this, sharing](const Status& result) { shared_over(sharing, result); });

@@ -4,11 +4,13 @@
 #pragma once
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "storage/chunk_store.h"
@@ -42,7 +44,7 @@ class SharedTier {
   void know(NamespaceId ns, const NamespaceDigest& digest);
   /// As far as this node knows.
   std::optional<SharedGeneration> find(NamespaceId ns, const ChunkKey& key) const {
-    return set_.find(ns, key);
+    return erasing_.contains({ns, key}) ? std::nullopt : set_.find(ns, key);
   }
   /// The namespace has a name that all nodes agree on, and the medium answers.
   bool works(NamespaceId ns) const { return !calls_.fenced() && knows(ns); }
@@ -56,26 +58,30 @@ class SharedTier {
   void cancel(uint64_t waiter, StatusCode why);
 
   /// Publishes a new generation. `then(OK)`: it survives the loss of this node. Refused:
-  /// kUnavailable, kResourceExhausted. One that is being published is not published twice;
-  /// kAborted: it was erased meanwhile, try again. Errors:
-  /// kDataLoss (the source is rotten), kResourceExhausted (the medium is full), kUnavailable,
-  /// kDeadlineExceeded.
+  /// kUnavailable, kResourceExhausted, kAborted (it is being erased: try again). One that is being
+  /// published is not published twice, and only the key and the namespace of `source` are looked
+  /// at. Errors: kDataLoss (this source is rotten), kAborted (it was erased meanwhile, or the
+  /// source of another caller was rotten: try again), kResourceExhausted (the medium is full),
+  /// kUnavailable, kDeadlineExceeded.
   Status publish(SharedSource source, SharedLane lane, Then then);
   /// It was seen to be there.
   void listed(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
-    set_.add(ns, key, generation);
+    if (!erasing_.contains({ns, key})) add_to_set({ns, key}, generation);
   }
   const NamespaceDigest* digest_of(NamespaceId ns) const { return set_.digest_of(ns); }
-  /// As publish(), an object of this store from its fastest tier; always ends. kDataLoss: that copy
-  /// was rotten, it is quarantined.
+  /// As publish(), an object of this store from its fastest tier; always ends. One that is fresh
+  /// and still there is not published again. kDataLoss: that copy was rotten, it is quarantined.
   void share(uint32_t id, SharedLane lane, Then then);
   bool publishing(NamespaceId ns, const ChunkKey& key) const {
     return publishing_.contains({ns, key});
   }
   bool knows(NamespaceId ns) const { return set_.digest_of(ns) != nullptr; }
-  /// This node published it so short ago that no sweeper can have judged it.
+  /// This node published it so short ago that no sweeper can have judged it, and knows of nobody
+  /// who took it away.
   bool fresh(NamespaceId ns, const ChunkKey& key) const;
-  /// Not known here from now on, and not there any more when `then(OK)` runs.
+  /// For a namespace that it knows. Not known here from now on, and none of its generations is
+  /// there any more when `then(OK)` runs. kNotFound: none was. Otherwise it is open whether one is
+  /// left: kUnavailable, kDeadlineExceeded, kResourceExhausted.
   void erase(NamespaceId ns, const ChunkKey& key, Then then);
 
   /// Expected microseconds until an object is in dram.
@@ -98,6 +104,8 @@ class SharedTier {
   static constexpr size_t kFreshMax = 65536;
   static constexpr size_t kFoldersPerCall = 32;
   static constexpr size_t kNamesPerFolderMax = 65536;
+  /// Of a lane, so that demotion does not shut puts out; one object at least.
+  static constexpr uint64_t kSourceBytesMax = uint64_t{256} << 20;
 
   // shared_loads.cc
   Status read_header(const std::shared_ptr<Load>& load);
@@ -109,6 +117,8 @@ class SharedTier {
   void quarantine(const SharedName& name);
 
   // shared_share.cc
+  void look_again(const std::shared_ptr<Sharing>& sharing);
+  void find_source(const std::shared_ptr<Sharing>& sharing);
   void read_source(const std::shared_ptr<Sharing>& sharing);
   void publish_source(const std::shared_ptr<Sharing>& sharing);
   void over_later(const std::shared_ptr<Sharing>& sharing, const Status& result);
@@ -121,8 +131,9 @@ class SharedTier {
   void pass_over();
 
   void published(const ObjectName& name, SharedGeneration generation, uint64_t bytes,
-                 const Status& result);
-  void trash(const SharedName& name, Then then);
+                 const Status& said);
+  bool add_to_set(const ObjectName& name, SharedGeneration generation);
+  void trash_all(const ObjectName& name, Then then);
 
   ChunkStore::Core& core_;
   const std::shared_ptr<SharedMedium> medium_;
@@ -131,13 +142,27 @@ class SharedTier {
   std::unordered_map<ObjectName, std::shared_ptr<Load>, ObjectNameHash> loads_;
   uint64_t next_waiter_ = 1;
   double load_us_ = 2000;
+  using Erased = std::atomic<bool>;
   struct Publishing {
-    bool erased = false;  // meanwhile
-    std::vector<Then> waiting;
+    std::shared_ptr<Erased> erased;  // meanwhile: its thread takes the copy away again
+    std::vector<Then> waiting;       // the first one's source it is
+    /// Begin when it is over.
+    std::vector<std::function<void()>> erases;
   };
   std::unordered_map<ObjectName, Publishing, ObjectNameHash> publishing_;
-  std::unordered_map<ObjectName, Nanos, ObjectNameHash> fresh_;  // when this node published it
+  /// Publishes that were late: a thread that hangs may still bring the copy about.
+  std::vector<std::pair<ObjectName, std::weak_ptr<Erased>>> late_;
+  /// How many erases of it run.
+  std::unordered_map<ObjectName, uint32_t, ObjectNameHash> erasing_;
+  /// This node published it.
+  struct Fresh {
+    Nanos at{0};
+    SharedGeneration generation;
+    bool in_set = false;  // else the set was full
+  };
+  std::unordered_map<ObjectName, Fresh, ObjectNameHash> fresh_;
   std::deque<ObjectName> fresh_order_;
+  uint64_t source_bytes_[2] = {0, 0};  // read from nvme to be published, by SharedLane
   std::unique_ptr<Listing> listing_;
   bool stopped_ = true;
   Timer next_pass_;
