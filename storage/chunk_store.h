@@ -272,7 +272,8 @@ class ChunkStore {
   /// the message says which and each is counted), kInvalidArgument (bad section table),
   /// kUnavailable (closing, or durability nvme or shared without a working tier of that name).
   /// Done with OK: write; kAlreadyExists: the object is there with the durability asked for. A put
-  /// of a key that another put is writing waits for it, and takes over if that one fails.
+  /// of a key that another put is writing waits for it, and takes over if that one fails. kAborted:
+  /// the copy that was there is gone; again.
   Status open_writer(PutSpec spec, ChunkWriter* writer, Op* op);
   /// A put that waits for another one of its key waits no longer: done with kCancelled. Nothing
   /// when it does not wait for one.
@@ -288,7 +289,9 @@ class ChunkStore {
   Status commit(ChunkWriter* writer, Op* op);
 
   /// Invisible at once; done when it cannot come back after a restart, and is not in the shared
-  /// tier any more. Refused: kNotFound. Other nodes may serve what they have loaded.
+  /// tier any more. kNotFound: nowhere, said at once or, with a shared tier, in the end.
+  /// kUnavailable, kDeadlineExceeded: the shared tier does not answer; the local copy is gone, and
+  /// one there may come back. Other nodes may serve what they have loaded.
   Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
 
   // Single flight.

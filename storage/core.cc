@@ -72,6 +72,7 @@ void ChunkStore::Core::assign_domain(NamespaceId ns, DomainId domain) {
 }
 
 uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
+  TERRACE_CHECK(find(facts.ns, facts.key) == kNoEntry);  // else an erase would reach one of two
   const uint32_t id = index.insert(facts.ns, facts.key);
   IndexEntry& entry = index[id];
   entry.generation = facts.generation;

@@ -42,6 +42,8 @@ class Puts {
   /// The writer is gone: a put that does not commit yet is over.
   void abandon(const std::shared_ptr<Put>& put);
   uint32_t in_flight() const { return in_flight_; }
+  /// A put of this object is under way, and may make it visible.
+  bool writing(const ObjectName& name) const { return lines_.contains(name); }
 
  private:
   struct Line {  // one key

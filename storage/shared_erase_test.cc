@@ -140,7 +140,7 @@ TEST_F(SharedEraseTest, no_listing_brings_it_back_meanwhile) {
   config_.shared_directory = path_;
   const auto store = *ChunkStore::open(
       config_, loop_.get(), nullptr, nullptr,
-      *SharedDirectory::open(path_, std::make_unique<testing::HeldFiles>(hold), &clock_));
+      SharedDirectory::make(path_, std::make_unique<testing::HeldFiles>(hold), &clock_));
   store->name_namespace(ns, ChunkKey{{std::byte{1}}});
   testing::StoreDriver driver(store.get(), [this] {
     loop_->turn(milliseconds(1));

@@ -93,6 +93,7 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
                               "no room in dram for " + std::to_string(sizes.stored_bytes) +
                                   " bytes from the shared tier"));
   }
+  load->space->mark_filling();  // a thread that hangs may write there when this node is gone
   SharedCall call;
   call.bytes = sizes.stored_bytes;
   std::vector<iovec> data;
@@ -122,6 +123,10 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   const bool there = core_.find(ns, load->name.key) != kNoEntry;
   if (!there && !find(ns, load->name.key)) {
     return end(load, error(StatusCode::kNotFound, "it was erased meanwhile"));
+  }
+  if (!there && core_.puts.writing(load->name)) {
+    // It will be here in a moment, and there must not be two of one name.
+    return end(load, error(StatusCode::kNotFound, "a put of it is under way"));
   }
   if (!there) {
     ObjectHeader& header = load->header->header;

@@ -40,7 +40,7 @@ class SharedShareTest : public ::testing::Test {
     config.shared_sweep_period = seconds(36'000);
     world_.line = std::make_unique<testing::PowerLine>(&world_.device, world_.loop.get());
     world_.metadata = *MetadataStore::open(world_.metadata_options, world_.loop.get());
-    auto medium = *SharedDirectory::open(path_, std::make_unique<HeldFiles>(hold_), &world_.clock);
+    auto medium = SharedDirectory::make(path_, std::make_unique<HeldFiles>(hold_), &world_.clock);
     world_.store = *ChunkStore::open(config, world_.loop.get(), world_.line.get(),
                                      world_.metadata.get(), std::move(medium));
     world_.store->name_namespace(NamespaceId{1}, ChunkKey{{std::byte{1}}});

@@ -222,6 +222,33 @@ TEST_F(SharedTierTest, one_that_answers_again_but_is_full_serves_what_it_has) {
   ASSERT_TRUE(other.driver->until([&] { return other.driver->get(object).ok(); }));
 }
 
+TEST_F(SharedTierTest, a_load_that_a_put_overtakes_makes_no_second_object) {
+  TestNode& one = node();
+  TestNode& other = node();
+  const TestObject object(1, {kMiB});
+  ASSERT_TRUE(one.driver->put(object, Durability::shared).ok());
+  ASSERT_TRUE(knows(other, object));
+  other.faults->set_hang(true);
+  ChunkReader reader;
+  Waiting loaded;
+  ASSERT_TRUE(other.store->open_reader(other.driver->ns, object.key, 1, &reader, &loaded).ok());
+  ChunkWriter writer;
+  Waiting opened;
+  ASSERT_TRUE(
+      other.store->open_writer(other.driver->spec_of(object, Durability::memory), &writer, &opened)
+          .ok());
+  ASSERT_TRUE(other.driver->wait(&opened).ok());
+  other.faults->set_hang(false);
+  EXPECT_FALSE(other.driver->wait(&loaded).ok());
+  ASSERT_TRUE(other.driver->fill(&writer, object).ok());
+  Waiting committed;
+  ASSERT_TRUE(other.store->commit(&writer, &committed).ok());
+  ASSERT_TRUE(other.driver->wait(&committed).ok());
+  EXPECT_EQ(other.store->usage(other.driver->ns).objects, 1u);
+  EXPECT_TRUE(other.driver->erase(object).ok());
+  EXPECT_FALSE(other.store->find(other.driver->ns, object.key));
+}
+
 TEST_F(SharedTierTest, a_store_closes_while_calls_hang) {
   TestNode& one = node();
   TestNode& other = node();
