@@ -7,19 +7,12 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "storage/policy/lru_policy.h"
-#include "storage/policy/value_policy.h"
 
 namespace terrace {
 namespace {
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
 constexpr uint32_t kPriceLooksMax = 64;
-
-std::unique_ptr<PlacementPolicy> make_policy(PolicyKind kind) {
-  if (kind == PolicyKind::lru) return std::make_unique<LruPolicy>();
-  return std::make_unique<ValuePolicy>();
-}
 }  // namespace
 
 ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
@@ -137,7 +130,7 @@ void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> spac
   const auto domain = static_cast<uint32_t>(space->domain());
   residents_[entry.resident] = std::move(space);
   entry.nvme_hits = 0;
-  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::dram, domain, id, loop->now());
+  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::dram, domain, id);
   metrics.objects[kDram].add();
 }
 
@@ -168,7 +161,7 @@ void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
   entry.set(IndexEntry::on_nvme);
   if (copy.durable) entry.set(IndexEntry::durable);
   entry.clear(IndexEntry::write_failed);
-  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::nvme, kNvmeList, id, loop->now());
+  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::nvme, kNvmeList, id);
   metrics.objects[kNvme].add();
 }
 
@@ -309,7 +302,7 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
       tier == Tier::dram ? held.free + arena->unowned_bytes() : nvme->free_bytes();
   const uint64_t capacity = tier == Tier::dram ? held.capacity : nvme->capacity_bytes();
   // The evictor keeps the watermark free: with not much more than that it is at work.
-  if (free > 2 * (capacity / 1000 * config.watermark_permille)) return 0;
+  if (free > 2 * evictor.watermark(capacity)) return 0;
   double least = 0;
   uint32_t looked = 0;
   policy->walk(tier, list, loop->now(), [&](uint32_t id) {
@@ -323,8 +316,7 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
 }
 
 bool ChunkStore::Core::worth(uint32_t id, Tier tier, double price_there) const {
-  if (config.policy == PolicyKind::lru || price_there == 0) return true;
-  return policy->needed(tier, id) || policy->value(id, loop->now()) > price_there;
+  return policy->worth(id, tier, price_there, loop->now());
 }
 
 void ChunkStore::Core::leaves(uint32_t id) {

@@ -28,6 +28,8 @@ class Evictor {
   void evict_from_dram(std::span<const uint32_t> ids);
   /// Objects over objects_max less the watermark's share of it, at least one.
   uint64_t surplus_objects() const;
+  /// What of a tier, or of a domain's part of it, is kept free.
+  uint64_t watermark(uint64_t capacity) const;
   /// Looks at the watermarks on a later turn.
   void kick();
 
@@ -58,7 +60,6 @@ class Evictor {
   /// Objects, of the domains with the most of them first.
   void evict_surplus_from_dram(uint64_t objects);
   uint64_t evict_nvme(uint64_t need, uint64_t victims_max);
-  uint64_t watermark(uint64_t capacity) const;
   /// Free bytes that the domain lacks for its watermark. Slabs of nobody are free for everybody.
   uint64_t lacking(DomainId domain) const;
   /// Bytes that the domain could have without taking anything from another one.

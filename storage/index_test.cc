@@ -79,8 +79,8 @@ TEST(IndexTest, a_cold_object_costs_less_than_two_hundred_bytes) {
     const Extent extent{i, 2};
     index.set_extents(id, {&extent, 1});
     policy.known(id, {.name = i, .bytes = 8192}, seconds(1));
-    policy.entered(Tier::nvme, 0, id, seconds(1));
-    policy.entered(Tier::dram, 7, id, seconds(1));
+    policy.entered(Tier::nvme, 0, id);
+    policy.entered(Tier::dram, 7, id);
     policy.left(Tier::dram, id);  // every object was there once, and the memory for that stays
   }
   const uint64_t each = (index.memory_bytes() + policy.memory_bytes()) / kObjects;

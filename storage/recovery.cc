@@ -109,7 +109,7 @@ void Recovery::take(const MetadataRow& row) {
   entry.set(IndexEntry::on_nvme);
   // A row is written over flushed data only, and what the metadata store recovered is durable.
   entry.set(IndexEntry::durable);
-  core_.policy->entered(Tier::nvme, ChunkStore::Core::kNvmeList, id, core_.loop->now());
+  core_.policy->entered(Tier::nvme, ChunkStore::Core::kNvmeList, id);
   core_.metrics.objects[static_cast<size_t>(Tier::nvme)].add();
   core_.metrics.recovered_objects.add();
 }

@@ -7,14 +7,9 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "storage/policy/policy_kind.h"
 
 namespace terrace {
-
-/// Who leaves a full tier first, and what gets into one.
-enum class PolicyKind : uint8_t {
-  value,  // what saves the least recomputing (storage/policy/value_policy.h)
-  lru,    // the least recently used; everything gets in
-};
 
 struct StoreConfig {
   std::string data_directory;               // nvme tier; empty: dram only

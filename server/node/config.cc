@@ -83,12 +83,11 @@ Option boolean(const std::string& name, const std::string& what, bool* target) {
 
 Option policy(PolicyKind* target) {
   const auto set = [target](const std::string& value) -> Status {
-    if (value != "value" && value != "lru") return bad_value("policy", value, "value or lru");
-    *target = value == "lru" ? PolicyKind::lru : PolicyKind::value;
+    TERRACE_ASSIGN_OR_RETURN(*target, policy_kind_of(value));
     return ok_status();
   };
   return {"policy", "who leaves a full tier first: value (what saves the least recomputing) or lru",
-          set, [target] { return *target == PolicyKind::lru ? "\"lru\"" : "\"value\""; }};
+          set, [target] { return std::string("\"") + name_of(*target) + '"'; }};
 }
 
 std::vector<Option> shared_options(StoreConfig* s) {

@@ -12,7 +12,7 @@ void LruPolicy::used(uint32_t id, Nanos now) {
   for (LruLists& lists : tiers_) lists.touch(id);
 }
 
-void LruPolicy::entered(Tier tier, uint32_t list, uint32_t id, Nanos) {
+void LruPolicy::entered(Tier tier, uint32_t list, uint32_t id) {
   tiers_[static_cast<size_t>(tier)].push_youngest(id, list);
 }
 

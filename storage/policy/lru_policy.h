@@ -15,13 +15,13 @@ class LruPolicy final : public PlacementPolicy {
   void forgotten(uint32_t) override {}
   void used(uint32_t id, Nanos now) override;
   void follows(uint32_t, uint32_t) override {}
-  void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) override;
+  void entered(Tier tier, uint32_t list, uint32_t id) override;
   void left(Tier tier, uint32_t id) override;
   void walk(Tier tier, uint32_t list, Nanos now,
             const std::function<Visit(uint32_t id)>& visit) const override;
   /// The younger the more; in no unit.
   double value(uint32_t id, Nanos now) const override;
-  bool needed(Tier, uint32_t) const override { return false; }
+  bool worth(uint32_t, Tier, double, Nanos) const override { return true; }
   uint64_t size(Tier tier, uint32_t list) const override;
   uint64_t memory_bytes() const override;
 

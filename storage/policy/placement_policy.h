@@ -40,7 +40,7 @@ class PlacementPolicy {
   /// word counts; one that would make a circle does not.
   virtual void follows(uint32_t id, uint32_t parent) = 0;
   /// A copy of `id`, which is known, is in `tier` from now on, among those of `list`.
-  virtual void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) = 0;
+  virtual void entered(Tier tier, uint32_t list, uint32_t id) = 0;
   /// Copies that are not there are ignored.
   virtual void left(Tier tier, uint32_t id) = 0;
   /// Shows the objects of a list in the order in which they should leave, until `visit` says stop.
@@ -50,9 +50,9 @@ class PlacementPolicy {
   /// Seconds of recomputing that a second of holding one byte of `id` is expected to save. Only to
   /// be compared with others of the same policy.
   virtual double value(uint32_t id, Nanos now) const = 0;
-  /// Whether an object in `tier` or in a faster one follows `id`: it is worth its place in `tier`,
-  /// whatever its own value.
-  virtual bool needed(Tier tier, uint32_t id) const = 0;
+  /// Whether `id` should get a copy in `tier`, where something of the value `price` would have to
+  /// leave for it; 0: nothing has to.
+  virtual bool worth(uint32_t id, Tier tier, double price, Nanos now) const = 0;
   /// Copies in a list of a tier.
   virtual uint64_t size(Tier tier, uint32_t list) const = 0;
   /// Of the policy's own records.

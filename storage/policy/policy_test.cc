@@ -39,7 +39,7 @@ TEST(LruTest, follows_a_list) {
       switch (prng.below(3)) {
         case 0:
           if (it != model.end()) break;
-          lru.entered(Tier::nvme, list, id, Nanos(0));
+          lru.entered(Tier::nvme, list, id);
           model.push_back(id);
           break;
         case 1:

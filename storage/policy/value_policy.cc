@@ -130,7 +130,7 @@ void ValuePolicy::count_at_parent(uint32_t id, bool add) {
   }
 }
 
-void ValuePolicy::entered(Tier tier, uint32_t list, uint32_t id, Nanos) {
+void ValuePolicy::entered(Tier tier, uint32_t list, uint32_t id) {
   TierState& there = state(tier);
   there.copies.grow_to(id + 1);
   TERRACE_CHECK(!there.copies[id].here);
@@ -228,6 +228,10 @@ double ValuePolicy::value(uint32_t id, Nanos now) const {
   const Object& object = objects_[id];
   const double age = std::chrono::duration<double>(now - object.last_use).count();
   return model_->rate(object.history, age) * object.density;
+}
+
+bool ValuePolicy::worth(uint32_t id, Tier tier, double price, Nanos now) const {
+  return price == 0 || needed(tier, id) || value(id, now) > price;
 }
 
 bool ValuePolicy::needed(Tier tier, uint32_t id) const {

@@ -29,12 +29,15 @@ class ValuePolicy final : public PlacementPolicy {
   void forgotten(uint32_t id) override;
   void used(uint32_t id, Nanos now) override;
   void follows(uint32_t id, uint32_t parent) override;
-  void entered(Tier tier, uint32_t list, uint32_t id, Nanos now) override;
+  void entered(Tier tier, uint32_t list, uint32_t id) override;
   void left(Tier tier, uint32_t id) override;
   void walk(Tier tier, uint32_t list, Nanos now,
             const std::function<Visit(uint32_t id)>& visit) const override;
   double value(uint32_t id, Nanos now) const override;
-  bool needed(Tier tier, uint32_t id) const override;
+  bool worth(uint32_t id, Tier tier, double price, Nanos now) const override;
+  /// Whether an object in `tier` or in a faster one follows `id`: then it is worth its place there,
+  /// whatever its own value.
+  bool needed(Tier tier, uint32_t id) const;
   uint64_t size(Tier tier, uint32_t list) const override;
   uint64_t memory_bytes() const override;
 

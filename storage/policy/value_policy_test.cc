@@ -46,7 +46,7 @@ class ValuePolicyTest : public testing::Test {
  protected:
   void add(uint32_t id, double recompute_s, float importance = 1) {
     policy_.known(id, worth(id, recompute_s, importance), now_);
-    policy_.entered(Tier::dram, kList, id, now_);
+    policy_.entered(Tier::dram, kList, id);
   }
   ValuePolicy policy_{std::make_unique<FixedRates>()};
   Nanos now_ = seconds(100);
@@ -90,11 +90,11 @@ TEST_F(ValuePolicyTest, a_parent_outlives_what_follows_it) {
 
 TEST_F(ValuePolicyTest, a_slower_tier_keeps_the_parents_of_what_is_in_a_faster_one) {
   add(0, 0.001);
-  policy_.entered(Tier::nvme, kList, 0, now_);
+  policy_.entered(Tier::nvme, kList, 0);
   add(1, 1.0);
   policy_.follows(1, 0);  // in dram only
   policy_.known(2, worth(2, 0.5), now_);
-  policy_.entered(Tier::nvme, kList, 2, now_);
+  policy_.entered(Tier::nvme, kList, 2);
   EXPECT_TRUE(policy_.needed(Tier::nvme, 0));
   EXPECT_EQ(walk(policy_, Tier::nvme, now_).front(), 2u);
   policy_.left(Tier::dram, 1);
@@ -219,7 +219,7 @@ void step(ValuePolicy* policy, Model* model, uint32_t id, uint32_t other, Nanos 
   bool& there = tier == Tier::dram ? object.dram : object.nvme;
   switch (prng->below(5)) {
     case 0:
-      if (!there) policy->entered(tier, kList, id, now);
+      if (!there) policy->entered(tier, kList, id);
       there = true;
       break;
     case 1:

@@ -41,9 +41,8 @@ StatusOr<std::vector<SimResult>> simulate(const SimArguments& arguments, bool pr
   Progress progress("simulate", all.size() * arguments.policies.size(), progress_wanted);
   std::vector<SimResult> results;
   for (const std::string& name : arguments.policies) {
-    TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<PlacementPolicy> policy, make_policy(name));
-    options.by_value = name == "value";
-    TierSim sim(std::move(policy), options);
+    TERRACE_ASSIGN_OR_RETURN(const PolicyKind policy, policy_kind_of(name));
+    TierSim sim(policy, options);
     for (size_t at = 0; at < all.size(); at += kStep) {
       sim.run(all.subspan(at, std::min(kStep, all.size() - at)));
       progress.show(results.size() * all.size() + at, name);

@@ -5,8 +5,6 @@
 #include <unordered_set>
 
 #include "storage/index.h"
-#include "storage/policy/lru_policy.h"
-#include "storage/policy/value_policy.h"
 
 namespace terrace {
 
@@ -144,9 +142,9 @@ bool TierSim::Core::full(Tier tier) const {
 }
 
 bool TierSim::Core::worth_it(uint32_t id, Tier tier) const {
-  if (!options_.by_value || !full(tier) || policy_->needed(tier, id)) return true;
+  if (!full(tier)) return true;
   const uint32_t other = victim(tier);
-  return other != kNoEntry && policy_->value(id, now_) > policy_->value(other, now_);
+  return other != kNoEntry && policy_->worth(id, tier, policy_->value(other, now_), now_);
 }
 
 uint32_t TierSim::Core::victim(Tier tier) const {
@@ -168,7 +166,7 @@ bool TierSim::Core::make_room(Tier tier) {
 
 void TierSim::Core::enter(Tier tier, uint32_t id) {
   if (full(tier) && !make_room(tier)) return;
-  policy_->entered(tier, kList, id, now_);
+  policy_->entered(tier, kList, id);
   (tier == Tier::dram ? blocks_[id].dram : blocks_[id].nvme) = true;
   if (tier == Tier::dram) blocks_[id].nvme_hits = 0;
   ++counts.writes[static_cast<size_t>(tier)];
@@ -190,8 +188,8 @@ void TierSim::Core::drop(Tier tier, uint32_t id) {
   policy_->forgotten(id);
 }
 
-TierSim::TierSim(std::unique_ptr<PlacementPolicy> policy, const TierSimOptions& options)
-    : core_(std::make_unique<Core>(std::move(policy), options)) {}
+TierSim::TierSim(PolicyKind policy, const TierSimOptions& options)
+    : core_(std::make_unique<Core>(make_policy(policy), options)) {}
 TierSim::~TierSim() = default;
 
 void TierSim::run(std::span<const TraceRequest> requests) {
@@ -200,12 +198,6 @@ void TierSim::run(std::span<const TraceRequest> requests) {
 
 const TierSimCounts& TierSim::counts() const {
   return core_->counts;
-}
-
-StatusOr<std::unique_ptr<PlacementPolicy>> make_policy(const std::string& name) {
-  if (name == "lru") return std::unique_ptr<PlacementPolicy>(std::make_unique<LruPolicy>());
-  if (name == "value") return std::unique_ptr<PlacementPolicy>(std::make_unique<ValuePolicy>());
-  return error(StatusCode::kInvalidArgument, "policy '" + name + "' is none of lru, value");
 }
 
 uint64_t unique_blocks(std::span<const TraceRequest> requests) {

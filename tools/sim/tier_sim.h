@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "storage/policy/placement_policy.h"
+#include "storage/policy/policy_kind.h"
 #include "tools/sim/saving_model.h"
 #include "tools/trace/trace.h"
 
@@ -26,8 +26,6 @@ struct TierSimOptions {
   uint64_t nvme_blocks = 0;  // 0: no nvme tier
   uint32_t block_tokens = 512;
   uint32_t promote_hits = 1;  // hits in nvme until a block comes into dram
-  /// Only blocks worth more than what would leave are stored in nvme and promoted.
-  bool by_value = false;
   SavingModel saving;
 };
 
@@ -50,7 +48,7 @@ struct TierSimCounts {
 
 class TierSim {
  public:
-  TierSim(std::unique_ptr<PlacementPolicy> policy, const TierSimOptions& options);
+  TierSim(PolicyKind policy, const TierSimOptions& options);
   ~TierSim();
   /// In order of time.
   void run(std::span<const TraceRequest> requests);
@@ -61,8 +59,6 @@ class TierSim {
   std::unique_ptr<Core> core_;
 };
 
-/// "lru" or "value". kInvalidArgument names them.
-StatusOr<std::unique_ptr<PlacementPolicy>> make_policy(const std::string& name);
 /// Different blocks of a trace.
 uint64_t unique_blocks(std::span<const TraceRequest> requests);
 }  // namespace terrace

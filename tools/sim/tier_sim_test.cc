@@ -24,9 +24,8 @@ std::vector<TraceRequest> generated(uint32_t requests) {
 }
 
 TierSimCounts simulate(const std::string& policy, std::span<const TraceRequest> requests,
-                       TierSimOptions options) {
-  options.by_value = policy == "value";
-  TierSim sim(*make_policy(policy), options);
+                       const TierSimOptions& options) {
+  TierSim sim(*policy_kind_of(policy), options);
   sim.run(requests);
   return sim.counts();
 }
