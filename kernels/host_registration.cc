@@ -1,20 +1,11 @@
 #include "kernels/host_registration.h"
 
-#include <cuda_runtime_api.h>
-
 #include <string>
 #include <utility>
 
+#include "kernels/cuda_said.h"
+
 namespace terrace {
-namespace {
-
-DeviceStatus said(cudaError_t code, const std::string& what) {
-  if (code == cudaSuccess) return {};
-  (void)cudaGetLastError();  // else the caller's next launch would be blamed for it
-  return {code, what + ": " + cudaGetErrorName(code) + ": " + cudaGetErrorString(code)};
-}
-}  // namespace
-
 HostRegistration::HostRegistration(HostRegistration&& other) noexcept
     : memory_(std::exchange(other.memory_, {})) {}
 
@@ -30,17 +21,17 @@ HostRegistration::~HostRegistration() {
 DeviceStatus HostRegistration::create(std::span<const std::byte> memory, HostAccess access,
                                       HostRegistration* out) {
   const std::string what = "registering " + std::to_string(memory.size()) + " bytes of host memory";
-  if (memory.empty()) return said(cudaErrorInvalidValue, what);
+  if (memory.empty()) return cuda_said(cudaErrorInvalidValue, what);
   unsigned flags = cudaHostRegisterPortable;
   if (access == HostAccess::read_only) {
     if (!registers_read_only_memory()) {
-      return said(cudaErrorNotSupported, what + " read-only (copy from it unregistered)");
+      return cuda_said(cudaErrorNotSupported, what + " read-only (copy from it unregistered)");
     }
     flags |= cudaHostRegisterReadOnly;
   }
   // CUDA takes a pointer to non-const whatever the flags; with ReadOnly nothing is written.
   void* const begin = const_cast<std::byte*>(memory.data());
-  DeviceStatus status = said(cudaHostRegister(begin, memory.size(), flags), what);
+  DeviceStatus status = cuda_said(cudaHostRegister(begin, memory.size(), flags), what);
   if (!status.ok()) return status;
   HostRegistration made;
   made.memory_ = memory;
@@ -51,8 +42,8 @@ DeviceStatus HostRegistration::create(std::span<const std::byte> memory, HostAcc
 DeviceStatus HostRegistration::end() {
   if (memory_.empty()) return {};
   const std::span<const std::byte> memory = std::exchange(memory_, {});
-  return said(cudaHostUnregister(const_cast<std::byte*>(memory.data())),
-              "unregistering " + std::to_string(memory.size()) + " bytes of host memory");
+  return cuda_said(cudaHostUnregister(const_cast<std::byte*>(memory.data())),
+                   "unregistering " + std::to_string(memory.size()) + " bytes of host memory");
 }
 
 bool registers_read_only_memory() {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/cuda_said.h"
 #include "kernels/paged_copy.h"
 
 namespace terrace {
@@ -67,12 +68,6 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerGroup)
   }
 }
 
-DeviceStatus said(cudaError_t code, const std::string& what) {
-  if (code == cudaSuccess) return {};
-  (void)cudaGetLastError();
-  return {code, "paged copy: " + what + ": " + cudaGetErrorString(code)};
-}
-
 template <uint32_t kLoads>
 DeviceStatus launch(const PagedCopy& copy, PagedDirection direction, cudaStream_t stream) {
   const uint64_t vectors = copy.block_bytes / sizeof(uint4);
@@ -81,15 +76,16 @@ DeviceStatus launch(const PagedCopy& copy, PagedDirection direction, cudaStream_
   const uint64_t tiles = rows * copy.blocks_per_chunk * tiles_per_block;
   if (tiles == 0) return {};
   if (vectors > kTilesMax || tiles > kTilesMax) {
-    return said(cudaErrorInvalidValue, std::to_string(tiles) + " tiles in one launch, at most " +
-                                           std::to_string(kTilesMax));
+    return cuda_said(cudaErrorInvalidValue, "paged copy of " + std::to_string(tiles) +
+                                                " tiles in one launch, at most " +
+                                                std::to_string(kTilesMax));
   }
   int device = 0, processors = 0;
   cudaError_t code = cudaGetDevice(&device);
   if (code == cudaSuccess) {
     code = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   }
-  if (code != cudaSuccess) return said(code, "the device's size");
+  if (code != cudaSuccess) return cuda_said(code, "paged copy: the device's size");
   const uint64_t groups = std::min<uint64_t>((tiles + kWarpsPerGroup - 1) / kWarpsPerGroup,
                                              uint64_t{kGroupsPerProcessor} * processors);
   const auto kernel = direction == PagedDirection::scatter
@@ -98,15 +94,16 @@ DeviceStatus launch(const PagedCopy& copy, PagedDirection direction, cudaStream_
   kernel<<<static_cast<uint32_t>(groups), kWarp * kWarpsPerGroup, 0, stream>>>(
       copy, static_cast<uint32_t>(vectors), static_cast<uint32_t>(tiles_per_block),
       static_cast<uint32_t>(tiles));
-  return said(cudaGetLastError(), "launch");
+  return cuda_said(cudaGetLastError(), "paged copy: launch");
 }
 }  // namespace
 
 DeviceStatus paged_copy_on_device(const PagedCopy& copy, PagedDirection direction,
                                   DeviceStream stream) {
   if (copy.block_bytes == 0 || copy.block_bytes % kPagedAlignment != 0) {
-    return said(cudaErrorInvalidValue,
-                "blocks of " + std::to_string(copy.block_bytes) + " bytes: no multiple of 16");
+    return cuda_said(cudaErrorInvalidValue,
+                     "paged copy: blocks of " + std::to_string(copy.block_bytes) +
+                         " bytes: no multiple of 16");
   }
   auto* const on = static_cast<cudaStream_t>(stream);
   // Small blocks would leave most lanes of a large tile without work.

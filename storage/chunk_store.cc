@@ -31,10 +31,16 @@ ChunkWriter::~ChunkWriter() {
 StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config, Loop* loop,
                                                        Device* device, MetadataStore* metadata,
                                                        std::shared_ptr<SharedMedium> shared,
-                                                       SlabKeeping keeping) {
+                                                       SlabKeeping keeping,
+                                                       std::shared_ptr<Accelerator> accelerator) {
   TERRACE_RETURN_IF_ERROR(config.validate());
   if ((device == nullptr) != (metadata == nullptr)) {
     return error(StatusCode::kInvalidArgument, "an nvme tier needs a device and a metadata store");
+  }
+  if ((accelerator == nullptr) != (config.hbm_bytes == 0)) {
+    return error(StatusCode::kInvalidArgument, "hbm_bytes=" + std::to_string(config.hbm_bytes) +
+                                                   (accelerator == nullptr ? " without" : " with") +
+                                                   " a device");
   }
   if (keeping.keeper != nullptr && metadata == nullptr) {
     return error(StatusCode::kInvalidArgument,
@@ -43,6 +49,9 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
   }
   auto core = std::make_unique<Core>(config, loop, device, metadata);
   for (const auto& [ns, domain] : keeping.namespaces) core->assign_domain(ns, domain);
+  if (accelerator != nullptr) {
+    core->hbm = std::make_unique<HbmTier>(*core, std::move(accelerator));
+  }
   if (shared != nullptr) {
     core->shared = std::make_unique<SharedTier>(*core, std::move(shared));
     core->demoter = std::make_unique<SharedDemoter>(*core);
@@ -86,7 +95,7 @@ std::span<std::byte> ChunkStore::staging_memory() {
 
 std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) const {
   const uint32_t id = core_->find(ns, key);
-  if (id != kNoEntry) return core_->info_of(core_->index[id]);
+  if (id != kNoEntry) return core_->info_of(id);
   if (core_->shared == nullptr || !core_->shared->works(ns)) return std::nullopt;
   const std::optional<SharedGeneration> there = core_->shared->find(ns, key);
   if (!there) return std::nullopt;
@@ -131,7 +140,7 @@ bool ChunkStore::list_step(ListScan* scan) const {
       std::pop_heap(found.begin(), found.end(), by_key);
       found.pop_back();
     }
-    found.push_back({entry.key, core_->info_of(entry)});
+    found.push_back({entry.key, core_->info_of(scan->next)});
     std::push_heap(found.begin(), found.end(), by_key);
   }
   if (scan->next < index.ids_end() && scan->limit > 0) return false;

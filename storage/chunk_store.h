@@ -43,6 +43,7 @@ struct ObjectInfo {
   Durability durability = Durability::memory;
 };
 
+class Accelerator;
 class ChunkStore;
 
 /// Holds one object's bytes: eviction passes it by, an erase waits for it. Move-only; released on
@@ -161,12 +162,14 @@ class ChunkStore {
   /// store. `shared` is null for a store without a shared tier. Recovers what they hold before it
   /// returns; `report` gets a line per quarter of the way. With a keeper, which needs an nvme tier,
   /// the dram tier outlives the store, and what an earlier one left there is taken back; its
-  /// namespaces are assigned to their domains here.
+  /// namespaces are assigned to their domains here. `accelerator`: whose memory is the hbm tier,
+  /// with config.hbm_bytes; null: no such tier.
   /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
   static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
                                                     Device* device, MetadataStore* metadata,
                                                     std::shared_ptr<SharedMedium> shared = nullptr,
-                                                    SlabKeeping keeping = {});
+                                                    SlabKeeping keeping = {},
+                                                    std::shared_ptr<Accelerator> accelerator = {});
   ~ChunkStore();
   /// Stops background work and new operations, lets running ones end, writes back what memory-only
   /// objects may be kept (config.demote_on_close); `op` is done when the store can be destroyed.

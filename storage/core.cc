@@ -10,6 +10,7 @@
 
 namespace terrace {
 namespace {
+constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
 constexpr uint32_t kPriceLooksMax = 64;
@@ -39,6 +40,11 @@ ChunkStore::Core::~Core() {
     arena->abandon();
     staging->abandon();
   }
+  if (hbm != nullptr && hbm->hanging() > 0) {
+    arena->abandon();
+    if (staging != nullptr) staging->abandon();
+  }
+  hbm.reset();
   generations.reset();
   sweeper.reset();
   demoter.reset();
@@ -184,9 +190,11 @@ void ChunkStore::Core::detach_nvme(uint32_t id) {
   });
 }
 
-ObjectInfo ChunkStore::Core::info_of(const IndexEntry& entry) const {
+ObjectInfo ChunkStore::Core::info_of(uint32_t id) const {
+  const IndexEntry& entry = index[id];
   ObjectInfo info;
   if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
+  if (hbm != nullptr && hbm->has(id)) info.tiers |= mask_of(Tier::hbm);
   if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
   if (in_shared(entry)) info.tiers |= mask_of(Tier::shared);
   info.sections = entry.sections;
@@ -210,6 +218,7 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   Usage& used = usage[static_cast<uint32_t>(entry.ns)];
   used.bytes -= entry.logical_bytes;
   used.objects -= 1;
+  if (hbm != nullptr) hbm->drop(id);
   policy->left(Tier::dram, id);
   policy->left(Tier::nvme, id);
   policy->forgotten(id);
@@ -276,6 +285,7 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
   if (on_quarantine && tier == Tier::dram) on_quarantine(entry.key);
   spdlog::warn("quarantine key={} ns={} generation={} tier={}", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
+  if (hbm != nullptr) hbm->drop(id);  // made from what may have been bad by then
   const bool in_dram = entry.resident != kNoEntry;
   if (tier == Tier::dram) {
     if (in_dram) residents_[entry.resident]->withhold();
@@ -294,13 +304,18 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
 
 void ChunkStore::Core::touch(uint32_t id) {
   policy->used(id, loop->now());
+  if (hbm != nullptr) hbm->used(id);
+}
+
+ChunkStore::Core::Room ChunkStore::Core::room_in(Tier tier, uint32_t list) const {
+  if (tier == Tier::hbm) return {hbm->free_bytes(), hbm->capacity_bytes()};
+  if (tier == Tier::nvme) return {nvme->free_bytes(), nvme->capacity_bytes()};
+  const Arena::Holding& held = arena->holding(DomainId{list});
+  return {held.free + arena->unowned_bytes(), held.capacity};
 }
 
 double ChunkStore::Core::price(Tier tier, uint32_t list) const {
-  const Arena::Holding& held = arena->holding(DomainId{list});
-  const uint64_t free =
-      tier == Tier::dram ? held.free + arena->unowned_bytes() : nvme->free_bytes();
-  const uint64_t capacity = tier == Tier::dram ? held.capacity : nvme->capacity_bytes();
+  const auto [free, capacity] = room_in(tier, list);
   // The evictor keeps the watermark free: with not much more than that it is at work.
   if (free > 2 * evictor.watermark(capacity)) return 0;
   double least = 0;
@@ -335,13 +350,18 @@ void ChunkStore::Core::update_gauges() {
   metrics.slab_replace_failures.set(arena->replace_failures());
   metrics.slab_keep_failures.set(arena->keep_failures());
   if (shared != nullptr) shared->update_gauges();
+  if (hbm != nullptr) {
+    metrics.capacity_bytes[kHbm].set(hbm->capacity_bytes());
+    metrics.used_bytes[kHbm].set(hbm->capacity_bytes() - hbm->free_bytes());
+    metrics.objects[kHbm].set(hbm->objects());
+  }
   if (nvme == nullptr) return;
   metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());
 }
 
 uint32_t ChunkStore::Core::load_us(TierMask tiers) const {
-  if ((tiers & mask_of(Tier::dram)) != 0) return 1;
+  if ((tiers & (mask_of(Tier::dram) | mask_of(Tier::hbm))) != 0) return 1;
   if ((tiers & mask_of(Tier::nvme)) != 0 && queue != nullptr) return queue->read_us();
   if ((tiers & mask_of(Tier::shared)) != 0 && shared != nullptr) return shared->load_us();
   return ~uint32_t{0};

@@ -14,6 +14,7 @@
 #include "storage/chunk_store.h"
 #include "storage/device_queue.h"
 #include "storage/evictor.h"
+#include "storage/hbm_tier.h"
 #include "storage/index.h"
 #include "storage/mover.h"
 #include "storage/nvme_space.h"
@@ -85,7 +86,7 @@ class ChunkStore::Core {
   void attach_nvme(uint32_t id, const NvmeCopy& copy);
   /// The nvme copy is bad and another one is in dram: forgets it and has it written anew.
   void detach_nvme(uint32_t id);
-  ObjectInfo info_of(const IndexEntry& entry) const;
+  ObjectInfo info_of(uint32_t id) const;
 
   void pin(uint32_t id) { ++index[id].pins; }
   void unpin(uint32_t id);
@@ -104,6 +105,12 @@ class ChunkStore::Core {
   void touch(uint32_t id);
   /// The value of what would have to leave a list for something else; 0 while it has room.
   double price(Tier tier, uint32_t list) const;
+  struct Room {
+    uint64_t free = 0;  // bytes
+    uint64_t capacity = 0;
+  };
+  /// What the objects of a list have to themselves; a tier that is there.
+  Room room_in(Tier tier, uint32_t list) const;
   /// Whether an object should get a copy in a tier at this price.
   bool worth(uint32_t id, Tier tier, double price_there) const;
   /// Eviction drops the last local copy: counts what the shared tier has not got.
@@ -130,11 +137,13 @@ class ChunkStore::Core {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
+  std::unique_ptr<HbmTier> hbm;        // null without device memory
   std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next three
   std::unique_ptr<SharedDemoter> demoter;
   std::unique_ptr<SharedSweeper> sweeper;
   std::unique_ptr<SharedGenerations> generations;
-  std::unique_ptr<PlacementPolicy> policy;  // lists: of dram, sharing domains; of nvme, kNvmeList
+  /// Lists: of dram, sharing domains; of nvme, kNvmeList; of hbm, HbmTier::kList.
+  std::unique_ptr<PlacementPolicy> policy;
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;

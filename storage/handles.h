@@ -17,7 +17,7 @@ struct ChunkReader::State {
   ChunkStore::Core* core = nullptr;
   uint32_t id = 0;     // pinned
   uint64_t owner = 0;  // of its staging buffers
-  uint64_t bytes_from_nvme = 0;
+  uint64_t bytes_staged = 0;
   bool counted = false;           // as one hit for promotion
   Tier loaded_from = Tier::dram;  // shared: this reader had its bytes brought to dram
 };

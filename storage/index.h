@@ -42,7 +42,7 @@ struct IndexEntry {
   uint16_t sections = 0;
   uint16_t header_blocks = 0;
   uint8_t flags = 0;
-  uint8_t nvme_hits = 0;  // whole reads from nvme since it was last in dram
+  uint8_t nvme_hits = 0;  // whole reads from nvme or hbm since it was last in dram
   bool queued = false;    // waits for its write to nvme
 
   bool has(Flag flag) const { return (flags & flag) != 0; }

@@ -42,6 +42,10 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
 Status ChunkStore::Core::open(SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(open_memory(&keeping));
   if (has_nvme()) TERRACE_RETURN_IF_ERROR(open_media(keeping));
+  if (hbm != nullptr) {
+    TERRACE_RETURN_IF_ERROR(hbm->open());
+    if (staging != nullptr) hbm->host_memory(staging->whole(), true);
+  }
   registry.start();
   if (has_nvme()) {
     nvme->on_freed([this] { evictor.kick(); });
@@ -64,6 +68,7 @@ class ChunkStore::Core::Closing {
   ~Closing() { core_->loop->disarm(&timer_); }
   void begin() {
     core_->scrubber.stop();
+    if (core_->hbm != nullptr) core_->hbm->stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
       core_->sweeper->stop();
@@ -82,7 +87,8 @@ class ChunkStore::Core::Closing {
     const bool media = core.queue == nullptr ||
                        (core.queue->idle() && core.rows->idle() && core.persister->idle());
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
-    if (media && far && core.mover.idle() && core.scrubber.idle() &&
+    const bool near = core.hbm == nullptr || core.hbm->idle();
+    if (media && far && near && core.mover.idle() && core.scrubber.idle() &&
         core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());

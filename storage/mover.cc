@@ -157,6 +157,7 @@ struct Mover::Promotion {
   std::shared_ptr<ArenaSpace> space;
   std::unique_ptr<ArenaCheck> check;
   bool read = false;  // the device delivered; what fails now is the bytes
+  Tier from = Tier::nvme;
 };
 
 void Mover::promote_if_worth(uint32_t id) {
@@ -205,18 +206,24 @@ void Mover::start_promotion(uint32_t id) {
   }
   ++promoting_;
   promotion->space->mark_filling();
-  TransferSpec transfer;
-  transfer.kind = IoKind::read;
-  transfer.priority = IoPriority::background;
   std::vector<iovec> memory;
   promotion->space->memory(0, entry.stored_bytes(), &memory);
-  add_pieces(core_.index.extents(id), 0, memory, &transfer.pieces);
-  transfer.holds = {promotion->space};
-  transfer.done = [this, promotion](const Status& result) {
+  const auto done = [this, promotion](const Status& result) {
     promotion->read = result.ok();
     if (!result.ok()) return end_promotion(promotion, result);
     check_promoted(promotion);
   };
+  if (core_.hbm != nullptr && core_.hbm->serves(id)) {
+    promotion->from = Tier::hbm;
+    core_.hbm->read(id, 0, memory, promotion->space, done);
+    return;
+  }
+  TransferSpec transfer;
+  transfer.kind = IoKind::read;
+  transfer.priority = IoPriority::background;
+  add_pieces(core_.index.extents(id), 0, memory, &transfer.pieces);
+  transfer.holds = {promotion->space};
+  transfer.done = done;
   core_.queue->transfer(std::move(transfer));
 }
 
@@ -246,6 +253,8 @@ void Mover::end_promotion(const std::shared_ptr<Promotion>& promotion, const Sta
     promotion->space->commit(entry.generation);
     core_.attach_dram(id, promotion->space);
     core_.metrics.promotions.add();
+  } else if (wanted && promotion->read && promotion->from == Tier::hbm) {
+    core_.hbm->damaged(id);  // the next read of it is from nvme
   } else if (wanted && promotion->read) {
     core_.metrics.crc_failures_nvme.add();
     core_.quarantine(id, Tier::nvme);

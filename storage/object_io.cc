@@ -86,15 +86,18 @@ StatusOr<ObjectHeader> read_arena_header(const ArenaSpace& space, const IndexEnt
     }
     whole = gathered;
   }
-  TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_object_header(whole));
+  return decode_header_of(whole, entry);
+}
+
+StatusOr<ObjectHeader> decode_header_of(std::span<const std::byte> bytes, const IndexEntry& entry) {
+  TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_object_header(bytes));
   TERRACE_RETURN_IF_ERROR(check_identity(header, entry));
   return header;
 }
 
 StatusOr<ObjectHeader> decode_nvme_header(std::span<const std::byte> bytes,
                                           const IndexEntry& entry) {
-  TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_object_header(bytes));
-  TERRACE_RETURN_IF_ERROR(check_identity(header, entry));
+  TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_header_of(bytes, entry));
   if (header_crc_of(bytes) != entry.header_crc) {
     return error(StatusCode::kDataLoss,
                  "object " + entry.key.hex() + ": its header is not the one that its row names");

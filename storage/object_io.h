@@ -46,6 +46,8 @@ StoredSizes stored_sizes(const ObjectHeader& header);
 Status check_identity(const ObjectHeader& header, const IndexEntry& entry);
 /// The header in front of an object in the arena. kDataLoss: damaged, or of another object.
 StatusOr<ObjectHeader> read_arena_header(const ArenaSpace& space, const IndexEntry& entry);
+/// A header that was read from anywhere: intact, this object's. Else kDataLoss.
+StatusOr<ObjectHeader> decode_header_of(std::span<const std::byte> bytes, const IndexEntry& entry);
 /// The header that was read from the device: intact, the row's, this object's. Else kDataLoss.
 StatusOr<ObjectHeader> decode_nvme_header(std::span<const std::byte> bytes,
                                           const IndexEntry& entry);

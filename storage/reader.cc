@@ -13,21 +13,22 @@
 namespace terrace {
 namespace {
 
-/// One read from the device on its way: of a header, or of units.
-struct NvmeRead {
+/// One read through a staging buffer on its way: of a header, or of units.
+struct StagedRead {
   ChunkStore::Core* core = nullptr;
   Op* op = nullptr;
   uint32_t id = 0;
-  uint64_t owner = 0;   // of the staging buffer
-  Extent copy;          // where the copy that is read begins
+  uint64_t owner = 0;  // of the staging buffer
+  Tier from = Tier::nvme;
+  Extent copy;          // of nvme: where the copy that is read begins
   uint64_t offset = 0;  // in the stored object
   uint64_t bytes = 0;   // a multiple of 4 KiB, at most a staging buffer
   std::shared_ptr<StagingLease> lease;
   /// Looks at the bytes; its result is the operation's.
-  std::function<Status(NvmeRead&)> arrived;
+  std::function<Status(StagedRead&)> arrived;
 };
 
-void finish(const std::shared_ptr<NvmeRead>& read, Status result) {
+void finish(const std::shared_ptr<StagedRead>& read, Status result) {
   read->lease.reset();
   ChunkStore::Core* const core = read->core;
   Op* const op = read->op;
@@ -36,18 +37,15 @@ void finish(const std::shared_ptr<NvmeRead>& read, Status result) {
 }
 
 /// The copy that was read is bad, unless another one took its place meanwhile.
-void condemn(const NvmeRead& read) {
+void condemn(const StagedRead& read) {
+  if (read.from == Tier::hbm) return read.core->hbm->damaged(read.id);
   const IndexEntry& entry = read.core->index[read.id];
   const bool same = entry.has(IndexEntry::on_nvme) && entry.first_extent == read.copy;
   if (same) read.core->quarantine(read.id, Tier::nvme);
 }
 
-void submit(const std::shared_ptr<NvmeRead>& read) {
-  if (read->core->index.extents(read->id).empty()) {
-    // Quarantined while it waited for a buffer.
-    read->core->later([read] { finish(read, StatusCode::kDataLoss); });
-    return;
-  }
+void read_nvme(const std::shared_ptr<StagedRead>& read) {
+  read->from = Tier::nvme;
   read->copy = read->core->index.extents(read->id)[0];
   TransferSpec transfer;
   transfer.kind = IoKind::read;
@@ -62,26 +60,58 @@ void submit(const std::shared_ptr<NvmeRead>& read) {
   read->core->queue->transfer(std::move(transfer));
 }
 
-/// Waits for a buffer when there is none.
-Status start(const std::shared_ptr<NvmeRead>& read) {
+void submit(const std::shared_ptr<StagedRead>& read);
+void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused);
+
+/// Whatever is wrong with the copy in device memory, the object has another.
+void read_hbm(const std::shared_ptr<StagedRead>& read) {
+  read->from = Tier::hbm;
+  const iovec memory{read->lease->buffer().data(), read->bytes};
+  read->core->hbm->read(read->id, read->offset, {&memory, 1}, read->lease,
+                        [read](const Status& result) {
+                          const Status said = result.ok() ? read->arrived(*read) : result;
+                          if (said.ok()) return finish(read, said);
+                          read->core->hbm->drop(read->id);
+                          read->lease->disown();  // a device that hangs may still write there
+                          read->lease.reset();
+                          Status refused;
+                          wait_for_buffer(read, &refused);
+                          if (!refused.ok()) finish(read, refused);
+                        });
+}
+
+void submit(const std::shared_ptr<StagedRead>& read) {
+  ChunkStore::Core& core = *read->core;
+  if (core.hbm != nullptr && core.hbm->serves(read->id)) return read_hbm(read);
+  if (core.index.extents(read->id).empty()) {
+    // Quarantined while it waited for a buffer.
+    core.later([read] { finish(read, StatusCode::kDataLoss); });
+    return;
+  }
+  read_nvme(read);
+}
+
+/// Submits when it has one.
+void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused) {
   ChunkStore::Core& core = *read->core;
   read->lease = core.staging->take(read->owner);
-  if (read->lease != nullptr) {
-    TERRACE_CHECK(core.gate.enter());
-    submit(read);
-    return ok_status();
-  }
+  if (read->lease != nullptr) return submit(read);
   core.metrics.staging_waits.add();
-  TERRACE_RETURN_IF_ERROR(
-      core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
-        if (lease == nullptr) {
-          return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
-        }
-        read->lease = std::move(lease);
-        submit(read);
-      }));
-  TERRACE_CHECK(core.gate.enter());
-  return ok_status();
+  refused->update(core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
+    if (lease == nullptr) {
+      return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
+    }
+    read->lease = std::move(lease);
+    submit(read);
+  }));
+}
+
+Status start(const std::shared_ptr<StagedRead>& read) {
+  TERRACE_CHECK(read->core->gate.enter());
+  Status refused;
+  wait_for_buffer(read, &refused);
+  if (!refused.ok()) read->core->gate.leave();
+  return refused;
 }
 }  // namespace
 
@@ -150,17 +180,18 @@ void ChunkStore::ReaderOpening::verify(Core& core, ChunkReader* reader, Op* op) 
 
 Status ChunkStore::ReaderOpening::try_nvme(Core& core, ChunkReader* reader, Op* op) {
   reader->tier_ = Tier::nvme;
-  auto read = std::make_shared<NvmeRead>();
+  auto read = std::make_shared<StagedRead>();
   read->core = &core;
   read->op = op;
   read->id = reader->state_->id;
   read->owner = reader->state_->owner;
   read->bytes = uint64_t{core.index[read->id].header_blocks} * kSectorBytes;
-  read->arrived = [reader](NvmeRead& done) -> Status {
+  read->arrived = [reader](StagedRead& done) -> Status {
     Core& c = *done.core;
     const IndexEntry& e = c.index[done.id];
     const std::span<const std::byte> bytes = done.lease->buffer().first(done.bytes);
-    StatusOr<ObjectHeader> header = decode_nvme_header(bytes, e);
+    StatusOr<ObjectHeader> header =
+        done.from == Tier::nvme ? decode_nvme_header(bytes, e) : decode_header_of(bytes, e);
     if (!header.ok()) {
       c.metrics.header_failures.add();
       condemn(done);
@@ -278,7 +309,7 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
       core.index[state.id].first_extent.blocks == 0) {
     return error(StatusCode::kDataLoss, "the object was quarantined");
   }
-  auto read = std::make_shared<NvmeRead>();
+  auto read = std::make_shared<StagedRead>();
   read->core = &core;
   read->op = op;
   read->id = state.id;
@@ -286,24 +317,24 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   read->offset = offset;
   read->bytes = (end - begin + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
   const uint64_t length = end - begin;
-  read->arrived = [reader, section, first_unit, length, into](NvmeRead& done) -> Status {
+  read->arrived = [reader, section, first_unit, length, into](StagedRead& done) -> Status {
     Core& c = *done.core;
     const std::span<std::byte> bytes = done.lease->buffer().first(length);
     c.metrics.bytes_verified.add(length);
     if (Status bad = verify_units(*reader->header_, *reader->layout_, section, first_unit, bytes);
         !bad.ok()) {
-      c.metrics.crc_failures_nvme.add();
+      if (done.from == Tier::nvme) c.metrics.crc_failures_nvme.add();
       condemn(done);
       return bad;
     }
-    into->tier_ = Tier::nvme;
+    into->tier_ = done.from;
     into->pieces_.push_back({bytes.data(), bytes.size()});
     if (into->hold_ == nullptr) into->hold_ = std::make_unique<ReadBuffer::Hold>();
     into->hold_->lease = done.lease;
     ChunkReader::State& s = *reader->state_;
     IndexEntry& e = c.index[done.id];
-    s.bytes_from_nvme += length;
-    if (!s.counted && s.bytes_from_nvme >= e.logical_bytes) {
+    s.bytes_staged += length;
+    if (!s.counted && s.bytes_staged >= e.logical_bytes) {
       s.counted = true;  // the whole object was read once
       if (e.nvme_hits < 255) ++e.nvme_hits;
       const uint32_t hits = c.config.promote_hits;

@@ -37,6 +37,7 @@ void SlabRegistry::tell(uint32_t slab) {
 
 void SlabRegistry::came(uint32_t slab) {
   slabs_[slab].present = true;
+  if (core_.hbm != nullptr) core_.hbm->host_memory(core_.arena->memory_of(slab), true);
   tell(slab);
   if (core_.device != nullptr) moving_.push_back(slab);
 }
@@ -45,6 +46,7 @@ void SlabRegistry::replace(uint32_t slab, DomainId next) {
   TERRACE_CHECK(slabs_[slab].present);
   slabs_[slab].present = false;
   slabs_[slab].next = next;
+  if (core_.hbm != nullptr) core_.hbm->host_memory(core_.arena->memory_of(slab), false);
   tell(slab);
   std::erase(moving_, slab);
   moving_.insert(moving_.begin(), slab);  // somebody waits for it

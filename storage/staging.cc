@@ -8,7 +8,14 @@
 namespace terrace {
 
 StagingLease::~StagingLease() {
-  pool_->give_back(owner_, buffer_);
+  pool_->pool_.give_back(buffer_);
+  disown();
+}
+
+void StagingLease::disown() {
+  if (owner_) pool_->count_back(*owner_);
+  owner_.reset();
+  pool_->look_soon();
 }
 
 Staging::Staging(Loop* loop, BufferPool pool, Nanos patience)
@@ -54,11 +61,13 @@ void Staging::abandon() {
   kept->push_back(std::move(pool_));
 }
 
-void Staging::give_back(uint64_t name, std::span<std::byte> buffer) {
-  pool_.give_back(buffer);
+void Staging::count_back(uint64_t name) {
   const auto owner = owners_.find(name);
   TERRACE_CHECK(owner != owners_.end() && owner->second.held > 0);
   if (--owner->second.held == 0 && owner->second.waiters.empty()) owners_.erase(owner);
+}
+
+void Staging::look_soon() {
   if (waiting_ > 0 && !serving_) {
     serving_ = true;  // on a turn of its own: a lease may die deep inside somebody's call
     loop_->defer([this] { serve(); });

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -26,10 +27,13 @@ class StagingLease {
   StagingLease& operator=(const StagingLease&) = delete;
   ~StagingLease();
   std::span<std::byte> buffer() const { return buffer_; }
+  /// A device that hangs has the buffer, who knows how long: it counts as nobody's until it is
+  /// back.
+  void disown();
 
  private:
   Staging* const pool_;
-  const uint64_t owner_;
+  std::optional<uint64_t> owner_;
   const std::span<std::byte> buffer_;
 };
 
@@ -50,6 +54,7 @@ class Staging {
   /// Calls `ready` when there is a buffer, owners in turn, or with null when there was none for
   /// `patience`. kResourceExhausted: too many wait.
   Status wait(uint64_t owner, Ready ready);
+  size_t buffers() const { return pool_.count(); }
   std::span<std::byte> whole() { return pool_.whole(); }
   bool all_home() const { return pool_.free_count() == pool_.count(); }
   /// The kernel still writes into a buffer: the memory is never given back to the machine.
@@ -68,7 +73,8 @@ class Staging {
   };
   bool may_have(const Owner& owner) const;
   std::shared_ptr<StagingLease> lend(uint64_t name, Owner* owner);
-  void give_back(uint64_t owner, std::span<std::byte> buffer);
+  void count_back(uint64_t owner);
+  void look_soon();
   void serve();
   bool serve_one();
   void give_up();

@@ -19,6 +19,7 @@ struct StoreConfig {
   bool lock_memory = true;                  // when allowed
   bool populate_memory = true;              // ahead of use, by a background thread
   std::optional<uint32_t> numa_node;        // where slabs should lie; main() knows the loop's
+  uint64_t hbm_bytes = 0;                   // of device memory; 0: no hbm tier
   uint64_t nvme_bytes = 0;                  // data file; 0: no nvme tier
   std::string data_file;                    // a file or block device; empty: in the data directory
   bool format_block_device = false;         // a device without identity is taken over

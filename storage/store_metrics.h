@@ -34,7 +34,9 @@ struct StoreMetrics {
   Counter puts_committed, puts_deduplicated, puts_waited;
   Counter puts_refused_space, puts_refused_quota, puts_refused_in_flight, puts_refused_device;
   Counter puts_refused_invalid, puts_abandoned, puts_failed_crc, puts_failed_device;
-  Counter crc_failures_dram, crc_failures_nvme, header_failures, quarantined_objects;
+  Counter crc_failures_hbm, crc_failures_dram, crc_failures_nvme;
+  Counter header_failures, quarantined_objects;
+  Counter hbm_errors, hbm_unworthy;  // copies that failed; that were not made
   Counter device_errors, device_timeouts, staging_waits;
   std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
   Counter promotions, demotions, erases, evictions_undemoted;

@@ -91,5 +91,9 @@ inline constexpr size_t kSharedBytes = size_t{256} << 20;
 void check_registration(Owner* owner, Table* table);
 void measure_copies(const Owner& owner, Table* table);
 void check_paged_copy(Table* table);
+void check_accelerator(Table* table);
+void measure_accelerator(Table* table);
 void measure_paged_copy(const Owner& owner, Table* table);
+/// This program as another process: `--opened HANDLE BYTES SEED`. 0: the slab holds those bytes.
+int opened_elsewhere(const std::vector<std::string>& words);
 }  // namespace terrace::gpu_check

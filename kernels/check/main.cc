@@ -3,12 +3,15 @@
 // Exit codes: 0 all held, 1 something did not, 77 there is no GPU.
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "kernels/check/check.h"
 #include "kernels/host_registration.h"
 
 int main(int argc, char** argv) {
   using namespace terrace::gpu_check;
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words[0] == "--opened") return opened_elsewhere(words);
   const bool measure = argc < 2 || std::string(argv[1]) != "--checks-only";
   Owner copied(kSharedBytes);  // before CUDA starts: it forks
   Owner checked(size_t{64} << 20);
@@ -30,6 +33,8 @@ int main(int argc, char** argv) {
   copied.refill(7);
   check_registration(&checked, &table);
   if (measure) measure_copies(copied, &table);
+  check_accelerator(&table);
+  if (measure) measure_accelerator(&table);
   check_paged_copy(&table);
   if (measure) measure_paged_copy(copied, &table);
   std::printf("\n%d failed\n", table.failures());

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "base/cpu.h"
+#include "server/node/open_accelerator.h"
 
 namespace terrace {
 namespace {
@@ -141,6 +142,8 @@ std::vector<Option> options_of(NodeConfig* c) {
              &s->slab_bytes),
       boolean("huge-pages", "use huge pages when the machine has them", &s->huge_pages),
       boolean("lock-memory", "lock the dram tier when allowed", &s->lock_memory),
+      number("hbm-bytes", "device memory for copies of what is used most; 0: none", &s->hbm_bytes),
+      text("hbm-device", "whose memory: cuda:N, or host (for tests)", &c->hbm_device),
       number("nvme-bytes", "size of the data file; 0: the size it has", &s->nvme_bytes),
       text("data-file", "file or block device of the nvme tier; empty: in the data directory",
            &s->data_file),
@@ -296,6 +299,7 @@ Status NodeConfig::validate() const {
   if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
     return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
   }
+  TERRACE_RETURN_IF_ERROR(check_accelerator_name(hbm_device));
   TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
   return store.validate();
 }

@@ -223,7 +223,7 @@ class AdminService final : public proto::Admin::Service {
     out.set_boot_id(facts_.boot_id);
     out.set_uptime_ms(static_cast<uint64_t>(
         std::chrono::duration_cast<milliseconds>(context_->loop->now() - facts_.started).count()));
-    for (Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
+    for (Tier tier : {Tier::hbm, Tier::dram, Tier::nvme, Tier::shared}) {
       const ChunkStore::TierUse use = context_->store->tier_use(tier);
       if (use.capacity == 0) continue;
       proto::NodeStatusReply::TierStatus* t = out.add_tiers();

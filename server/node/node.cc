@@ -11,6 +11,7 @@
 #include "base/prng.h"
 #include "server/node/control_service.h"
 #include "server/node/metrics.h"
+#include "server/node/open_accelerator.h"
 #include "server/node/router.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
@@ -180,9 +181,13 @@ Status Node::Core::open_store() {
                                                             << kTicksPerSecondBits));
   board = std::make_unique<ViewBoard>(std::move(made));
   TERRACE_ASSIGN_OR_RETURN(const std::shared_ptr<SharedMedium> shared, open_shared());
+  std::shared_ptr<Accelerator> accelerator;
+  if (config.store.hbm_bytes > 0) {
+    TERRACE_ASSIGN_OR_RETURN(accelerator, open_accelerator(config.hbm_device));
+  }
   TERRACE_ASSIGN_OR_RETURN(
       store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get(), shared,
-                              warm->take_slabs(*namespaces)));
+                              warm->take_slabs(*namespaces), std::move(accelerator)));
   namespaces->never_reuse(store->highest_namespace());
   for (const auto& ns : namespaces->all()) store->name_namespace(ns->id, ns->shared_digest);
   return ok_status();

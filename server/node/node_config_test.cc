@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "server/node/config.h"
+#include "server/node/open_accelerator.h"
 
 namespace terrace {
 namespace {
@@ -57,6 +58,21 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
 TEST(NodeConfigTest, without_dev_there_must_be_tokens) {
   NodeConfig config;
   EXPECT_EQ(config.validate().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(NodeConfigTest, devices_that_are_not_there_are_refused_in_words) {
+  for (const char* const device : {"cuda:", "tpu:0", "cuda:-1", "cuda:1x", "cuda:99999", ""}) {
+    NodeConfig config;
+    config.dev = true;
+    config.hbm_device = device;
+    const Status refused = config.validate();
+    EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << device;
+    EXPECT_NE(refused.message().find("hbm-device=\"" + std::string(device)), std::string::npos);
+  }
+  const auto gone = open_accelerator("cuda:99");  // no CUDA, no driver, or no such GPU
+  ASSERT_FALSE(gone.ok());
+  EXPECT_NE(gone.status().message().find("hbm-device=cuda:99"), std::string::npos);
+  EXPECT_TRUE(open_accelerator("host").ok());
 }
 }  // namespace
 }  // namespace terrace

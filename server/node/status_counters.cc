@@ -14,6 +14,8 @@ using Counters = google::protobuf::Map<std::string, uint64_t>;
 void count_store(const StoreMetrics& m, Counters* out) {
   (*out)["puts_committed"] = m.puts_committed.get();
   (*out)["puts_deduplicated"] = m.puts_deduplicated.get();
+  (*out)["hbm_errors"] = m.hbm_errors.get();
+  (*out)["crc_failures_hbm"] = m.crc_failures_hbm.get();
   (*out)["crc_failures_dram"] = m.crc_failures_dram.get();
   (*out)["crc_failures_nvme"] = m.crc_failures_nvme.get();
   (*out)["quarantined_objects"] = m.quarantined_objects.get();

@@ -12,7 +12,7 @@ Labels tier_label(size_t tier) {
 }
 
 void add_tiers(const StoreMetrics& m, MetricSink* out) {
-  for (Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
+  for (Tier tier : {Tier::hbm, Tier::dram, Tier::nvme, Tier::shared}) {
     const auto t = static_cast<size_t>(tier);
     const Labels label = tier_label(t);
     out->counter("terrace_storage_reads_total", "Reads.", m.reads[t], label);
@@ -106,6 +106,9 @@ void add_store(const StoreMetrics& m, MetricSink* out) {
        &m.promotions_unworthy},
       {"demotions_unworthy", "Not written to nvme: worth less than what would have to leave.",
        &m.demotions_unworthy},
+      {"hbm_errors", "Copies to or from device memory that failed or hung.", &m.hbm_errors},
+      {"hbm_unworthy", "Not copied to hbm: worth less than what would have to leave.",
+       &m.hbm_unworthy},
       {"erases", "Objects erased on request.", &m.erases},
       {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},
       {"scrub_passes", "Passes of the scrubber.", &m.scrub_passes},
@@ -122,6 +125,8 @@ void add_store(const StoreMetrics& m, MetricSink* out) {
     out->gauge("terrace_storage_device_requests", "Requests of the device now (queue depth).",
                m.device_waiting[kind], {{"kind", name}, {"state", "waiting"}});
   }
+  out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
+               m.crc_failures_hbm, tier_label(static_cast<size_t>(Tier::hbm)));
   out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
                m.crc_failures_dram, tier_label(static_cast<size_t>(Tier::dram)));
   out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",

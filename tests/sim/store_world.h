@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "storage/chunk_store.h"
+#include "tests/sim/sim_accelerator.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_env.h"
 #include "tests/sim/sim_keeper.h"
@@ -113,7 +114,7 @@ class StoreWorld {
       keeping.files = keeper->take();
     }
     StatusOr<std::unique_ptr<ChunkStore>> recovered = ChunkStore::open(
-        config, loop.get(), line.get(), metadata.get(), nullptr, std::move(keeping));
+        config, loop.get(), line.get(), metadata.get(), nullptr, std::move(keeping), accelerator);
     if (!recovered.ok()) {
       metadata.reset();
       return recovered.status();
@@ -159,7 +160,8 @@ class StoreWorld {
   sim::SimEnv env;
   StoreConfig config;
   MetadataStore::Options metadata_options;
-  std::unique_ptr<SimKeeper> keeper;  // null: the dram tier ends with each life
+  std::shared_ptr<SimAccelerator> accelerator;  // with config.hbm_bytes; null: no hbm tier
+  std::unique_ptr<SimKeeper> keeper;            // null: the dram tier ends with each life
   std::array<std::byte, 16> owner{std::byte{1}};
   std::vector<std::pair<NamespaceId, DomainId>> namespaces;  // those that a start knows
   std::unique_ptr<PowerLine> line;

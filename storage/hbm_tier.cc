@@ -1,0 +1,277 @@
+#include "storage/hbm_tier.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/core.h"
+#include "storage/object_io.h"
+
+namespace terrace {
+namespace {
+constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
+constexpr Nanos kLookPeriod = milliseconds(5);
+}  // namespace
+
+/// Space of one object in the slab; frees it on destruction, unless it was damaged.
+class HbmTier::Space {
+ public:
+  Space(std::shared_ptr<ExtentMap> map, std::vector<Extent> extents, uint64_t bytes)
+      : map_(std::move(map)), extents_(std::move(extents)), bytes_(bytes) {}
+  Space(const Space&) = delete;
+  Space& operator=(const Space&) = delete;
+  ~Space() {
+    if (!withheld_) map_->free(extents_, bytes_);
+  }
+  std::span<const Extent> extents() const { return extents_; }
+  uint64_t bytes() const { return bytes_; }
+  void withhold() { withheld_ = true; }
+
+ private:
+  const std::shared_ptr<ExtentMap> map_;
+  const std::vector<Extent> extents_;
+  const uint64_t bytes_;
+  bool withheld_ = false;
+};
+
+/// Where the accelerator's threads say what ended.
+struct HbmTier::Inbox {
+  std::mutex mutex;
+  std::vector<std::pair<uint64_t, DeviceStatus>> ended;  // guarded by mutex, as all here
+  HbmTier* tier = nullptr;                               // null: it is gone; used on the loop only
+  Loop* loop = nullptr;
+  bool told = false;
+
+  static void put(const std::shared_ptr<Inbox>& inbox, uint64_t number, const DeviceStatus& how) {
+    const std::lock_guard lock(inbox->mutex);
+    if (inbox->loop == nullptr) return;
+    inbox->ended.emplace_back(number, how);
+    // When the mailbox is full the timer looks.
+    if (!inbox->told) inbox->told = inbox->loop->post([inbox] { open(inbox); }).ok();
+  }
+  static void open(const std::shared_ptr<Inbox>& inbox) {
+    HbmTier* const tier = inbox->tier;
+    if (tier != nullptr) tier->collect();
+  }
+};
+
+HbmTier::HbmTier(ChunkStore::Core& core, std::shared_ptr<Accelerator> accelerator)
+    : core_(core),
+      accelerator_(std::move(accelerator)),
+      inbox_(std::make_shared<Inbox>()),
+      timer_([this] { look(); }) {
+  inbox_->tier = this;
+  inbox_->loop = core.loop;
+}
+
+HbmTier::~HbmTier() {
+  core_.loop->disarm(&timer_);
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->tier = nullptr;
+    inbox_->loop = nullptr;
+  }
+  if (hanging_ == 0) return;
+  // The device may still be at it. Neither its memory nor ours may go.
+  struct Rest {
+    std::unique_ptr<DeviceSlab> slab;
+    std::shared_ptr<Accelerator> accelerator;
+    std::map<uint64_t, Transfer> transfers;
+  };
+  static auto* const for_ever = new std::vector<Rest>;
+  for_ever->push_back({std::move(slab_), accelerator_, std::move(transfers_)});
+}
+
+Status HbmTier::open() {
+  const DeviceStatus made = accelerator_->make_slab(core_.config.hbm_bytes, &slab_);
+  if (!made.ok()) {
+    return error(StatusCode::kResourceExhausted,
+                 "hbm_bytes=" + std::to_string(core_.config.hbm_bytes) + " on " +
+                     accelerator_->name() + ": " + made.message +
+                     " (lower it, or free memory of the device)");
+  }
+  map_ = std::make_shared<ExtentMap>(0, core_.config.hbm_bytes);
+  spdlog::info("event=hbm_tier device=\"{}\" bytes={}", accelerator_->name(),
+               map_->capacity_bytes());
+  return ok_status();
+}
+
+void HbmTier::host_memory(std::span<std::byte> memory, bool present) {
+  const DeviceStatus said =
+      present ? accelerator_->expect_host(memory) : accelerator_->forget_host(memory);
+  if (!said.ok()) spdlog::warn("event=hbm_host_memory error=\"{}\"", said.message);
+}
+
+// Copies in.
+
+void HbmTier::used(uint32_t id) {
+  if (stopped_ || !works() || coming_.size() >= kCopiesInMax) return;
+  const IndexEntry& entry = core_.index[id];
+  if (entry.resident == kNoEntry || has(id) || coming_.contains(id)) return;
+  const std::shared_ptr<ArenaSpace>& source = core_.dram_of(id);
+  if (!source->verified()) return;
+  const std::shared_ptr<Space> space = room_for(id);
+  if (space == nullptr) return core_.metrics.hbm_unworthy.add();
+  std::vector<iovec> memory;
+  source->memory(0, entry.stored_bytes(), &memory);
+  coming_.insert(id);
+  transfer(true, space, 0, memory, source,
+           [this, id, generation = entry.generation, space](const Status& result) {
+             came(id, generation, space, result);
+           });
+}
+
+void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
+                   const Status& result) {
+  coming_.erase(id);
+  if (!result.ok() || stopped_ || !works()) return;
+  if (core_.index.same(id, generation) == nullptr) return;  // gone meanwhile
+  copies_[id] = space;
+  core_.policy->entered(Tier::hbm, kList, id);
+  core_.metrics.writes[kHbm].add();
+  core_.metrics.write_bytes[kHbm].add(space->bytes());
+}
+
+std::shared_ptr<HbmTier::Space> HbmTier::room_for(uint32_t id) {
+  const uint64_t bytes = core_.index[id].stored_bytes();
+  if (bytes > capacity_bytes() || !core_.worth(id, Tier::hbm, core_.price(Tier::hbm, kList))) {
+    return nullptr;
+  }
+  // Space is in size classes, so what was freed may not fit yet: then more.
+  for (uint64_t goal = bytes; goal <= 2 * capacity_bytes(); goal *= 2) {
+    StatusOr<std::vector<Extent>> extents = map_->allocate(bytes);
+    if (extents.ok()) return std::make_shared<Space>(map_, std::move(*extents), bytes);
+    std::vector<uint32_t> victims;
+    uint64_t won = 0;
+    const Nanos now = core_.loop->now();
+    core_.policy->walk(Tier::hbm, kList, now, [&](uint32_t victim) {
+      const bool enough = won >= goal || victims.size() == kVictimsMax;
+      if (enough || !core_.worth(id, Tier::hbm, core_.policy->value(victim, now))) {
+        return PlacementPolicy::Visit::stop;
+      }
+      victims.push_back(victim);
+      won += copies_.at(victim)->bytes();
+      return PlacementPolicy::Visit::taken;
+    });
+    if (victims.empty()) return nullptr;
+    for (const uint32_t victim : victims) {
+      core_.metrics.evictions[kHbm].add();
+      core_.metrics.evicted_bytes[kHbm].add(copies_.at(victim)->bytes());
+      drop(victim);
+    }
+  }
+  return nullptr;
+}
+
+void HbmTier::drop(uint32_t id) {
+  if (copies_.erase(id) > 0) core_.policy->left(Tier::hbm, id);
+}
+
+void HbmTier::damaged(uint32_t id) {
+  const auto it = copies_.find(id);
+  if (it == copies_.end()) return;
+  const IndexEntry& entry = core_.index[id];
+  spdlog::warn("quarantine key={} ns={} generation={} tier=hbm", entry.key.hex(),
+               static_cast<uint32_t>(entry.ns), entry.generation);
+  core_.metrics.crc_failures_hbm.add();
+  it->second->withhold();
+  drop(id);
+}
+
+void HbmTier::drop_all() {
+  while (!copies_.empty()) drop(copies_.begin()->first);
+}
+
+// Copies of both directions.
+
+bool HbmTier::serves(uint32_t id) const {
+  const size_t buffers = core_.staging == nullptr ? 0 : core_.staging->buffers();
+  return reading_ < std::max<size_t>(1, buffers / 4) && has(id);
+}
+
+void HbmTier::read(uint32_t id, uint64_t offset, std::span<const iovec> into,
+                   std::shared_ptr<void> hold, Then then) {
+  core_.metrics.reads[kHbm].add();
+  for (const iovec& run : into) core_.metrics.read_bytes[kHbm].add(run.iov_len);
+  ++reading_;
+  transfer(false, copies_.at(id), offset, into, std::move(hold),
+           [this, then = std::move(then)](const Status& result) {
+             --reading_;
+             then(result);
+           });
+}
+
+void HbmTier::transfer(bool in, const std::shared_ptr<Space>& space, uint64_t offset,
+                       std::span<const iovec> host, std::shared_ptr<void> hold, Then then) {
+  std::vector<IoPiece> parts;
+  add_pieces(space->extents(), offset, host, &parts);
+  std::vector<DeviceSlab::Piece> pieces;
+  for (const IoPiece& part : parts) {
+    pieces.push_back({part.offset, part.memory.data(), part.memory.size()});
+  }
+  const uint64_t number = ++last_transfer_;
+  transfers_[number] = {core_.loop->now() + core_.config.device_timeout, space, std::move(hold),
+                        std::move(then)};
+  const auto ended = [inbox = inbox_, number](const DeviceStatus& how) {
+    Inbox::put(inbox, number, how);
+  };
+  const DeviceStatus started = in ? slab_->copy_in(pieces, ended) : slab_->copy_out(pieces, ended);
+  if (!started.ok()) ended(started);
+  if (!timer_.armed()) core_.loop->arm(&timer_, core_.loop->now() + kLookPeriod);
+}
+
+void HbmTier::collect() {
+  std::vector<std::pair<uint64_t, DeviceStatus>> ended;
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    ended.swap(inbox_->ended);
+    inbox_->told = false;
+  }
+  for (const auto& [number, how] : ended) {
+    auto node = transfers_.extract(number);
+    TERRACE_CHECK(!node.empty());
+    if (node.mapped().then == nullptr) {
+      if (--hanging_ == 0) spdlog::info("event=hbm_answers_again");
+      continue;
+    }
+    const Status result =
+        how.ok() ? ok_status()
+                 : error(StatusCode::kUnavailable, accelerator_->name() + ": " + how.message);
+    judge(result);
+    node.mapped().then(result);
+  }
+}
+
+void HbmTier::judge(const Status& result) {
+  errors_ = result.ok() ? 0 : errors_ + 1;
+  if (result.ok()) return;
+  core_.metrics.hbm_errors.add();
+  spdlog::warn("event=hbm_copy error=\"{}\"", result.to_string());
+  if (errors_ < kErrorsMax || failed_) return;
+  failed_ = true;
+  drop_all();
+  spdlog::error("event=hbm_given_up device=\"{}\" errors={}: restart the node to use it again",
+                accelerator_->name(), errors_);
+}
+
+void HbmTier::look() {
+  collect();
+  const Nanos now = core_.loop->now();
+  std::vector<Then> late;
+  for (auto& [number, transfer] : transfers_) {
+    if (transfer.deadline > now) break;
+    if (transfer.then == nullptr) continue;
+    late.push_back(std::exchange(transfer.then, nullptr));
+    ++hanging_;
+  }
+  if (!late.empty()) {
+    core_.metrics.hbm_errors.add(late.size());
+    spdlog::warn("event=hbm_hangs device=\"{}\" copies={}", accelerator_->name(), hanging_);
+    drop_all();
+  }
+  for (const Then& then : late) then(error(StatusCode::kDeadlineExceeded, "hbm hangs"));
+  if (!transfers_.empty()) core_.loop->arm(&timer_, now + kLookPeriod);
+}
+}  // namespace terrace

@@ -1,0 +1,111 @@
+// storage/hbm_tier.h - copies of the hottest objects in device memory (kernels/accelerator.h).
+//
+// A copy here is never the only one: it is made from verified bytes in dram when an object is used
+// and worth more than what would have to leave, and goes with the object. So dropping one costs
+// nothing, nothing here has to survive anything, and whatever fails here - a checksum, a copy, the
+// device - costs the copy: the reader gets its bytes from nvme. What is here spares a read from
+// nvme once dram has dropped the object. All tenants share the space by value.
+// Thread-confined, but for what the accelerator's threads leave in the inbox.
+#pragma once
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/loop.h"
+#include "kernels/accelerator.h"
+#include "storage/chunk_store.h"
+#include "storage/extent_map.h"
+
+namespace terrace {
+
+class HbmTier {
+ public:
+  using Then = std::function<void(Status)>;
+
+  HbmTier(ChunkStore::Core& core, std::shared_ptr<Accelerator> accelerator);
+  /// Copies of a device that hangs are left to it: what they touch must then rest for ever.
+  ~HbmTier();
+  /// Takes config.hbm_bytes of the device. kResourceExhausted: it has not so much; says what to do.
+  Status open();
+  /// Starts nothing any more.
+  void stop() { stopped_ = true; }
+  /// No copy runs, but those that hang.
+  bool idle() const { return transfers_.size() == hanging_; }
+  /// Copies past their deadline that may still touch memory.
+  size_t hanging() const { return hanging_; }
+  /// False after a device error that will not pass, or while a copy hangs.
+  bool works() const { return !failed_ && hanging_ == 0; }
+
+  bool has(uint32_t id) const { return copies_.contains(id); }
+  /// A read may be started: it has a copy, and not so many run that a device which hangs could keep
+  /// more than a quarter of the staging buffers.
+  bool serves(uint32_t id) const;
+  /// `id` was used: gets a copy here when it is worth it and its bytes are in dram.
+  void used(uint32_t id);
+  /// The object goes, or another copy of it was bad: nobody reads this one any more.
+  void drop(uint32_t id);
+  /// The bytes of this copy failed a check: drops it, and uses its space no more.
+  void damaged(uint32_t id);
+  /// [offset, offset + all of `into`) of the stored object, unverified; `hold` keeps `into` alive,
+  /// for longer than `then` when the device hangs. serves(id). `then`, on a later turn: OK, or
+  /// kUnavailable, kDeadlineExceeded: the copy was dropped, read another.
+  void read(uint32_t id, uint64_t offset, std::span<const iovec> into, std::shared_ptr<void> hold,
+            Then then);
+  /// Host memory that copies will touch, when it comes and before it goes.
+  void host_memory(std::span<std::byte> memory, bool present);
+
+  uint64_t capacity_bytes() const { return map_ == nullptr ? 0 : map_->capacity_bytes(); }
+  uint64_t free_bytes() const { return map_ == nullptr ? 0 : map_->free_bytes(); }
+  uint64_t objects() const { return copies_.size(); }
+
+  static constexpr uint32_t kList = 0;  // of the policy
+
+ private:
+  static constexpr uint32_t kCopiesInMax = 4;
+  static constexpr size_t kVictimsMax = 1024;  // of one copy that comes
+  static constexpr uint32_t kErrorsMax = 3;    // in a row, then the device is given up
+  class Space;
+  struct Inbox;
+  struct Transfer {
+    Nanos deadline{0};
+    std::shared_ptr<Space> space;
+    std::shared_ptr<void> hold;
+    Then then;  // empty: past its deadline
+  };
+
+  void transfer(bool in, const std::shared_ptr<Space>& space, uint64_t offset,
+                std::span<const iovec> host, std::shared_ptr<void> hold, Then then);
+  void collect();
+  void look();
+  void judge(const Status& result);
+  void drop_all();
+  /// Evicts what is worth less than `id`. Null: there is not enough of that.
+  std::shared_ptr<Space> room_for(uint32_t id);
+  void came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
+            const Status& result);
+
+  ChunkStore::Core& core_;
+  std::shared_ptr<Accelerator> accelerator_;
+  std::unique_ptr<DeviceSlab> slab_;
+  std::shared_ptr<ExtentMap> map_;  // spaces of hanging copies may outlive this
+  std::unordered_map<uint32_t, std::shared_ptr<Space>> copies_;  // by object
+  std::unordered_set<uint32_t> coming_;
+  std::map<uint64_t, Transfer> transfers_;  // by number, so by deadline
+  uint64_t last_transfer_ = 0;
+  size_t reading_ = 0;
+  size_t hanging_ = 0;
+  uint32_t errors_ = 0;  // in a row
+  bool failed_ = false;
+  bool stopped_ = false;
+  const std::shared_ptr<Inbox> inbox_;
+  Timer timer_;
+};
+}  // namespace terrace
