@@ -127,6 +127,7 @@ class ChunkStore::Core {
   Index index;
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
+  uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
   std::function<void(const ChunkKey&)> on_quarantine;  // may be empty
   Gate gate;

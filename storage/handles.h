@@ -5,12 +5,14 @@
 
 #include "storage/chunk_store.h"
 #include "storage/puts.h"
+#include "storage/read_promotion.h"
 #include "storage/staging.h"
 
 namespace terrace {
 
 struct ReadBuffer::Hold {
   std::shared_ptr<StagingLease> lease;
+  std::shared_ptr<ArenaSpace> arena;  // of a copy that comes into being
 };
 
 struct ChunkReader::State {
@@ -18,8 +20,9 @@ struct ChunkReader::State {
   uint32_t id = 0;     // pinned
   uint64_t owner = 0;  // of its staging buffers
   uint64_t bytes_staged = 0;
-  bool counted = false;           // as one hit for promotion
-  Tier loaded_from = Tier::dram;  // shared: this reader had its bytes brought to dram
+  bool counted = false;                      // as one hit for promotion
+  std::unique_ptr<ReadPromotion> promotion;  // null: staging buffers serve
+  Tier loaded_from = Tier::dram;             // shared: this reader had its bytes brought to dram
 };
 
 struct ChunkWriter::State {

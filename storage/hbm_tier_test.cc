@@ -190,11 +190,15 @@ TEST_F(HbmTierTest, a_promotion_out_of_rotten_device_memory_does_not_reach_dram)
   ASSERT_TRUE(world_->start().ok());
   const TestObject object(1, {300'000});
   put_in_hbm_only(object);
-  ASSERT_TRUE(get(object, nullptr).ok());  // asks for the promotion, which has not read yet
-  for (std::byte& each : sim_->memory()) each ^= std::byte{1};
-  EXPECT_TRUE(world_->driver->until([&] { return metrics().crc_failures_hbm.get() > 0; }));
+  for (size_t at = 8192; at < sim_->memory().size(); ++at) sim_->memory()[at] ^= std::byte{1};
+  Tier tier = Tier::shared;
+  EXPECT_TRUE(get(object, &tier).ok());  // the units' damage is seen in the arena
+  EXPECT_EQ(tier, Tier::nvme);
+  EXPECT_EQ(metrics().crc_failures_hbm.get(), 1u);
   EXPECT_EQ(tiers_of(object), mask_of(Tier::nvme));
+  EXPECT_EQ(metrics().promotions.get(), 0u);
   EXPECT_TRUE(get(object, nullptr).ok());
+  EXPECT_EQ(tiers_of(object), mask_of(Tier::nvme) | mask_of(Tier::dram));
 }
 
 TEST_F(HbmTierTest, host_memory_is_expected_and_forgotten) {

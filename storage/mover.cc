@@ -160,15 +160,6 @@ struct Mover::Promotion {
   Tier from = Tier::nvme;
 };
 
-void Mover::promote_if_worth(uint32_t id) {
-  const auto domain = static_cast<uint32_t>(core_.domain_of(core_.index[id].ns));
-  if (core_.worth(id, Tier::dram, core_.price(Tier::dram, domain))) {
-    promote(id);
-  } else {
-    core_.metrics.promotions_unworthy.add();
-  }
-}
-
 void Mover::promote(uint32_t id) {
   IndexEntry& entry = core_.index[id];
   if (core_.closing() || entry.resident != kNoEntry || entry.has(IndexEntry::moving_up)) return;

@@ -26,8 +26,6 @@ class Mover {
   void make_durable(uint32_t id, std::function<void(Status)> then);
   /// The object was dropped: nobody waits for it any longer.
   void gone(uint32_t id);
-  /// Has an object read into dram, when it is worth more than what would have to leave.
-  void promote_if_worth(uint32_t id);
   /// Has an object read into dram, if there is room for it.
   void promote(uint32_t id);
   /// Queues every memory-only object, once; for close.

@@ -1,119 +1,16 @@
-// Reading: resident bytes are handed out where they lie; others come through a staging buffer and
-// are verified unit by unit.
+// Reading: resident bytes are handed out where they lie; others come through a staging buffer, or
+// straight into the arena when the object is to stay there, and are verified unit by unit.
 #include <algorithm>
 #include <string>
 #include <utility>
 
 #include "base/check.h"
-#include "base/crc32c.h"
 #include "storage/core.h"
 #include "storage/handles.h"
 #include "storage/object_io.h"
+#include "storage/staged_read.h"
 
 namespace terrace {
-namespace {
-
-/// One read through a staging buffer on its way: of a header, or of units.
-struct StagedRead {
-  ChunkStore::Core* core = nullptr;
-  Op* op = nullptr;
-  uint32_t id = 0;
-  uint64_t owner = 0;  // of the staging buffer
-  Tier from = Tier::nvme;
-  Extent copy;          // of nvme: where the copy that is read begins
-  uint64_t offset = 0;  // in the stored object
-  uint64_t bytes = 0;   // a multiple of 4 KiB, at most a staging buffer
-  std::shared_ptr<StagingLease> lease;
-  /// Looks at the bytes; its result is the operation's.
-  std::function<Status(StagedRead&)> arrived;
-};
-
-void finish(const std::shared_ptr<StagedRead>& read, Status result) {
-  read->lease.reset();
-  ChunkStore::Core* const core = read->core;
-  Op* const op = read->op;
-  op->done(std::move(result));
-  core->gate.leave();
-}
-
-/// The copy that was read is bad, unless another one took its place meanwhile.
-void condemn(const StagedRead& read) {
-  if (read.from == Tier::hbm) return read.core->hbm->damaged(read.id);
-  const IndexEntry& entry = read.core->index[read.id];
-  const bool same = entry.has(IndexEntry::on_nvme) && entry.first_extent == read.copy;
-  if (same) read.core->quarantine(read.id, Tier::nvme);
-}
-
-void read_nvme(const std::shared_ptr<StagedRead>& read) {
-  read->from = Tier::nvme;
-  read->copy = read->core->index.extents(read->id)[0];
-  TransferSpec transfer;
-  transfer.kind = IoKind::read;
-  const iovec memory{read->lease->buffer().data(), read->bytes};
-  add_pieces(read->core->index.extents(read->id), read->offset, {&memory, 1}, &transfer.pieces);
-  transfer.holds = {read->lease};
-  transfer.done = [read](const Status& result) {
-    // A medium error is as final as a failed checksum; a device that hangs says nothing.
-    if (result.code() == StatusCode::kDataLoss) condemn(*read);
-    finish(read, result.ok() ? read->arrived(*read) : result);
-  };
-  read->core->queue->transfer(std::move(transfer));
-}
-
-void submit(const std::shared_ptr<StagedRead>& read);
-void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused);
-
-/// Whatever is wrong with the copy in device memory, the object has another.
-void read_hbm(const std::shared_ptr<StagedRead>& read) {
-  read->from = Tier::hbm;
-  const iovec memory{read->lease->buffer().data(), read->bytes};
-  read->core->hbm->read(read->id, read->offset, {&memory, 1}, read->lease,
-                        [read](const Status& result) {
-                          const Status said = result.ok() ? read->arrived(*read) : result;
-                          if (said.ok()) return finish(read, said);
-                          read->core->hbm->drop(read->id);
-                          read->lease->disown();  // a device that hangs may still write there
-                          read->lease.reset();
-                          Status refused;
-                          wait_for_buffer(read, &refused);
-                          if (!refused.ok()) finish(read, refused);
-                        });
-}
-
-void submit(const std::shared_ptr<StagedRead>& read) {
-  ChunkStore::Core& core = *read->core;
-  if (core.hbm != nullptr && core.hbm->serves(read->id)) return read_hbm(read);
-  if (core.index.extents(read->id).empty()) {
-    // Quarantined while it waited for a buffer.
-    core.later([read] { finish(read, StatusCode::kDataLoss); });
-    return;
-  }
-  read_nvme(read);
-}
-
-/// Submits when it has one.
-void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused) {
-  ChunkStore::Core& core = *read->core;
-  read->lease = core.staging->take(read->owner);
-  if (read->lease != nullptr) return submit(read);
-  core.metrics.staging_waits.add();
-  refused->update(core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
-    if (lease == nullptr) {
-      return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
-    }
-    read->lease = std::move(lease);
-    submit(read);
-  }));
-}
-
-Status start(const std::shared_ptr<StagedRead>& read) {
-  TERRACE_CHECK(read->core->gate.enter());
-  Status refused;
-  wait_for_buffer(read, &refused);
-  if (!refused.ok()) read->core->gate.leave();
-  return refused;
-}
-}  // namespace
 
 ReadBuffer::ReadBuffer() = default;
 ReadBuffer::ReadBuffer(ReadBuffer&&) noexcept = default;
@@ -121,19 +18,66 @@ ReadBuffer& ReadBuffer::operator=(ReadBuffer&&) noexcept = default;
 ReadBuffer::~ReadBuffer() = default;
 void ReadBuffer::release() {
   pieces_.clear();
-  if (hold_ != nullptr) hold_->lease.reset();
+  if (hold_ != nullptr) *hold_ = Hold();
 }
 
 ChunkReader::ChunkReader() = default;
 ChunkReader::~ChunkReader() {
-  if (state_ != nullptr) state_->core->unpin(state_->id);
+  if (state_ == nullptr) return;
+  state_->promotion.reset();  // it looks at the entry
+  state_->core->unpin(state_->id);
 }
+
+namespace {
+
+/// Units that were asked for.
+struct UnitRun {
+  uint32_t section = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+  uint64_t bytes = 0;
+};
+
+/// Cuts the first `bytes` off `memory`.
+std::vector<iovec> cut(std::vector<iovec>* memory, uint64_t bytes) {
+  std::vector<iovec> front;
+  size_t whole = 0;
+  for (; bytes > 0; ++whole) {
+    iovec& run = (*memory)[whole];
+    front.push_back({run.iov_base, std::min<uint64_t>(bytes, run.iov_len)});
+    bytes -= front.back().iov_len;
+    if (front.back().iov_len == run.iov_len) continue;
+    run.iov_base = static_cast<std::byte*>(run.iov_base) + front.back().iov_len;
+    run.iov_len -= front.back().iov_len;
+    break;
+  }
+  memory->erase(memory->begin(), memory->begin() + static_cast<ptrdiff_t>(whole));
+  return front;
+}
+
+/// Checks units that arrived in `memory`. Returns the failing unit's error.
+Status verify_units(const ObjectHeader& header, const ObjectLayout& layout, const UnitRun& run,
+                    std::vector<iovec> memory) {
+  for (uint32_t unit = run.first; unit < run.first + run.count; ++unit) {
+    const uint64_t bytes = unit_bytes(header.sections[run.section].bytes, unit);
+    const uint32_t crc = unit_crc_of(header.key, run.section, unit, cut(&memory, bytes));
+    if (crc != header.unit_crcs[layout.first_unit(run.section) + unit]) {
+      return error(StatusCode::kDataLoss, "object " + header.key.hex() + " section " +
+                                              std::to_string(run.section) + " unit " +
+                                              std::to_string(unit) + ": checksum differs");
+    }
+  }
+  return ok_status();
+}
+}  // namespace
 
 /// The reader's state, which nobody else sees.
 struct ChunkStore::ReaderOpening {
   static bool try_dram(Core& core, ChunkReader* reader, Op* op, Status* why);
   static void verify(Core& core, ChunkReader* reader, Op* op);
   static Status try_nvme(Core& core, ChunkReader* reader, Op* op);
+  static Status take_units(StagedRead& done, ChunkReader* reader, const UnitRun& run,
+                           ReadBuffer* into);
   static bool on_nvme(const Core& core, uint32_t id) {
     return core.index[id].has(IndexEntry::on_nvme) && !core.index[id].has(IndexEntry::doomed);
   }
@@ -199,9 +143,43 @@ Status ChunkStore::ReaderOpening::try_nvme(Core& core, ChunkReader* reader, Op* 
     }
     reader->layout_.emplace(done.bytes, header->sections);
     reader->header_ = std::make_shared<const ObjectHeader>(std::move(*header));
+    const auto units = static_cast<uint32_t>(reader->header_->unit_crcs.size());
+    reader->state_->promotion = ReadPromotion::begin(&c, done.id, bytes, units);
     return ok_status();
   };
   return start(read);
+}
+
+/// The bytes of `run` arrived.
+Status ChunkStore::ReaderOpening::take_units(StagedRead& done, ChunkReader* reader,
+                                             const UnitRun& run, ReadBuffer* into) {
+  Core& core = *done.core;
+  ChunkReader::State& state = *reader->state_;
+  std::vector<iovec> memory = cut(&done.memory, run.bytes);
+  core.metrics.bytes_verified.add(run.bytes);
+  if (Status bad = verify_units(*reader->header_, *reader->layout_, run, memory); !bad.ok()) {
+    if (done.from == Tier::nvme) core.metrics.crc_failures_nvme.add();
+    condemn(done);
+    return bad;
+  }
+  into->tier_ = done.from;
+  into->pieces_ = std::move(memory);
+  if (into->hold_ == nullptr) into->hold_ = std::make_unique<ReadBuffer::Hold>();
+  into->hold_->lease = done.lease;
+  into->hold_->arena = done.arena;
+  IndexEntry& entry = core.index[done.id];
+  state.bytes_staged += run.bytes;
+  if (!state.counted && state.bytes_staged >= entry.logical_bytes) {
+    state.counted = true;  // the whole object was read once
+    if (entry.nvme_hits < 255) ++entry.nvme_hits;
+  }
+  if (state.promotion == nullptr) return ok_status();
+  if (done.arena == state.promotion->space()) {
+    state.promotion->arrived(reader->layout_->first_unit(run.section) + run.first, run.count);
+  } else {
+    state.promotion.reset();  // the device may still write into what was to be its place
+  }
+  return ok_status();
 }
 
 Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner,
@@ -256,25 +234,6 @@ Status ChunkStore::open_local(uint32_t id, uint64_t owner, ChunkReader* reader, 
   return ok_status();
 }
 
-namespace {
-
-/// Checks units that arrived in one piece of memory. Returns the failing unit's error.
-Status verify_units(const ObjectHeader& header, const ObjectLayout& layout, uint32_t section,
-                    uint32_t first_unit, std::span<const std::byte> bytes) {
-  for (uint32_t unit = first_unit; !bytes.empty(); ++unit) {
-    const auto run = bytes.first(std::min<size_t>(kCrcUnitBytes, bytes.size()));
-    bytes = bytes.subspan(run.size());
-    if (unit_crc(header.key, section, unit, run) !=
-        header.unit_crcs[layout.first_unit(section) + unit]) {
-      return error(StatusCode::kDataLoss, "object " + header.key.hex() + " section " +
-                                              std::to_string(section) + " unit " +
-                                              std::to_string(unit) + ": checksum differs");
-    }
-  }
-  return ok_status();
-}
-}  // namespace
-
 Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_unit, uint32_t units,
                         ReadBuffer* into, Op* op) {
   Core& core = *core_;
@@ -316,31 +275,10 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   read->owner = state.owner;
   read->offset = offset;
   read->bytes = (end - begin + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
-  const uint64_t length = end - begin;
-  read->arrived = [reader, section, first_unit, length, into](StagedRead& done) -> Status {
-    Core& c = *done.core;
-    const std::span<std::byte> bytes = done.lease->buffer().first(length);
-    c.metrics.bytes_verified.add(length);
-    if (Status bad = verify_units(*reader->header_, *reader->layout_, section, first_unit, bytes);
-        !bad.ok()) {
-      if (done.from == Tier::nvme) c.metrics.crc_failures_nvme.add();
-      condemn(done);
-      return bad;
-    }
-    into->tier_ = done.from;
-    into->pieces_.push_back({bytes.data(), bytes.size()});
-    if (into->hold_ == nullptr) into->hold_ = std::make_unique<ReadBuffer::Hold>();
-    into->hold_->lease = done.lease;
-    ChunkReader::State& s = *reader->state_;
-    IndexEntry& e = c.index[done.id];
-    s.bytes_staged += length;
-    if (!s.counted && s.bytes_staged >= e.logical_bytes) {
-      s.counted = true;  // the whole object was read once
-      if (e.nvme_hits < 255) ++e.nvme_hits;
-      const uint32_t hits = c.config.promote_hits;
-      if (hits > 0 && e.nvme_hits >= hits) c.mover.promote_if_worth(done.id);
-    }
-    return ok_status();
+  if (state.promotion != nullptr) read->arena = state.promotion->space();
+  const UnitRun run{section, first_unit, units, end - begin};
+  read->arrived = [reader, run, into](StagedRead& done) {
+    return ReaderOpening::take_units(done, reader, run, into);
   };
   return start(read);
 }

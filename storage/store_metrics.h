@@ -39,7 +39,7 @@ struct StoreMetrics {
   Counter hbm_errors, hbm_unworthy;  // copies that failed; that were not made
   Counter device_errors, device_timeouts, staging_waits;
   std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
-  Counter promotions, demotions, erases, evictions_undemoted;
+  Counter promotions, promotions_abandoned, demotions, erases, evictions_undemoted;
   Counter promotions_unworthy, demotions_unworthy;  // not made: worth less than what would leave
   /// By tier: the value of what leaves next (policy/placement_policy.h), times 1e18; 0: there is
   /// room. Of dram: the highest of all tenants.

@@ -152,7 +152,7 @@ std::vector<Option> options_of(NodeConfig* c) {
       number("staging-bytes", "buffers for reads from nvme", &s->staging_bytes),
       policy(&s->policy),
       number("watermark-permille", "of each tier, kept free", &s->watermark_permille),
-      number("promote-hits", "nvme reads before an object moves to dram; 0: never",
+      number("promote-hits", "which read from nvme brings an object into dram; 0: none",
              &s->promote_hits),
       boolean("write-through", "memory puts reach nvme in the background", &s->write_through),
       number("puts-in-flight-max", "puts being written at once", &s->puts_in_flight_max),

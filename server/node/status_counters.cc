@@ -14,6 +14,11 @@ using Counters = google::protobuf::Map<std::string, uint64_t>;
 void count_store(const StoreMetrics& m, Counters* out) {
   (*out)["puts_committed"] = m.puts_committed.get();
   (*out)["puts_deduplicated"] = m.puts_deduplicated.get();
+  (*out)["puts_refused_space"] = m.puts_refused_space.get();
+  (*out)["puts_refused_quota"] = m.puts_refused_quota.get();
+  (*out)["puts_refused_in_flight"] = m.puts_refused_in_flight.get();
+  (*out)["puts_refused_device"] = m.puts_refused_device.get();
+  (*out)["puts_refused_invalid"] = m.puts_refused_invalid.get();
   (*out)["hbm_errors"] = m.hbm_errors.get();
   (*out)["crc_failures_hbm"] = m.crc_failures_hbm.get();
   (*out)["crc_failures_dram"] = m.crc_failures_dram.get();

@@ -99,6 +99,8 @@ void add_store(const StoreMetrics& m, MetricSink* out) {
       {"device_timeouts", "I/Os later than the device timeout.", &m.device_timeouts},
       {"staging_waits", "Reads that waited for a buffer.", &m.staging_waits},
       {"promotions", "Objects copied to dram.", &m.promotions},
+      {"promotions_abandoned", "Copies to dram whose reader did not read all of the object.",
+       &m.promotions_abandoned},
       {"evictions_undemoted", "Of the evictions from dram: nvme had not got them yet.",
        &m.evictions_undemoted},
       {"demotions", "Objects written to nvme before they left dram.", &m.demotions},

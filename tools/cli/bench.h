@@ -43,6 +43,7 @@ struct RestartBenchOptions : BenchOptions {
 StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_view(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_put(const ChunkBenchOptions& options, const Globals& globals);
+StatusOr<BenchReport> bench_pressure(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_lookup(const LookupBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_index(const IndexBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_restart(const RestartBenchOptions& options, const Globals& globals);

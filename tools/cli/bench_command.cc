@@ -112,6 +112,19 @@ void add_put_bench(CLI::App* bench, Invocation* invocation) {
   run_when_chosen(command, invocation, options, &bench_put);
 }
 
+void add_pressure(CLI::App* bench, Invocation* invocation) {
+  CLI::App* command =
+      bench->add_subcommand("pressure", "Puts at line rate into a node whose tiers are all full");
+  auto options = std::make_shared<ChunkBenchOptions>();
+  options->seconds_per_round = 12;
+  options->chunk_mib = 4;
+  add_chunk_options(command, options.get());
+  command->footer(
+      examples("  terrace bench pressure --check\n"
+               "  terrace bench pressure --rounds 10 --seconds-per-round 60 --json\n"));
+  run_when_chosen(command, invocation, options, &bench_pressure);
+}
+
 void add_lookup(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("lookup", "Batches of keys, alone and beside a fetch");
   auto options = std::make_shared<LookupBenchOptions>();
@@ -177,6 +190,7 @@ void add_bench(CLI::App* app, Invocation* invocation) {
   command->require_subcommand(1);
   add_fetch(command, invocation);
   add_put_bench(command, invocation);
+  add_pressure(command, invocation);
   add_lookup(command, invocation);
   add_index(command, invocation);
   add_restart(command, invocation);

@@ -58,8 +58,13 @@ StatusOr<LoopResult> BenchSession::run(const LoopOptions& options, const Submit&
     for (const Completion& completion : std::span(completions).first(count)) {
       --in_flight;
       if (options.on_completion) options.on_completion(completion);
-      status.update(completion.status);
       ++result.operations;
+      const bool refused = completion.status.code() == StatusCode::kResourceExhausted;
+      if (refused && !options.refusals_fail) {
+        ++result.refused;
+        continue;
+      }
+      status.update(completion.status);
       result.bytes += completion.bytes;
       for (size_t t = 0; t < kTierCount; ++t) result.tier_bytes[t] += completion.tier_bytes[t];
       result.latencies.record(completion.elapsed);

@@ -32,12 +32,15 @@ struct LoopOptions {
   uint32_t depth = 2;                      // operations in flight
   Nanos duration{0};                       // 0: until operations_max
   uint64_t operations_max = ~uint64_t{0};  // submitted
+  bool refusals_fail = true;               // false: RESOURCE_EXHAUSTED is counted, and goes on
   OnCompletion on_completion;              // may be empty
 };
 
-/// What a run did. A run in which an operation failed is an error, not a figure.
+/// What a run did. A run in which an operation failed is an error, not a figure. Latencies are of
+/// those that were not refused.
 struct LoopResult {
   uint64_t operations = 0;
+  uint64_t refused = 0;  // of the operations
   uint64_t bytes = 0;
   std::array<uint64_t, kTierCount> tier_bytes{};
   double seconds = 0;
