@@ -217,7 +217,7 @@ void Mover::start_promotion(uint32_t id) {
     if (!result.ok()) return end_promotion(promotion, result);
     check_promoted(promotion);
   };
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 /// The bytes are in the arena: checks them, one bounded step per turn.

@@ -59,27 +59,28 @@ void submit(const std::shared_ptr<NvmeRead>& read) {
     if (result.code() == StatusCode::kDataLoss) condemn(*read);
     finish(read, result.ok() ? read->arrived(*read) : result);
   };
-  read->core->queue->transfer(std::move(transfer));
+  read->core->nvme->transfer(std::move(transfer));
 }
 
 /// Waits for a buffer when there is none.
 Status start(const std::shared_ptr<NvmeRead>& read) {
   ChunkStore::Core& core = *read->core;
-  read->lease = core.staging->take(read->owner);
+  const std::span<const Extent> extents = core.index.extents(read->id);
+  const StagingUser user{read->owner, extents.empty() ? uint16_t{0} : extents[0].device};
+  read->lease = core.staging->take(user);
   if (read->lease != nullptr) {
     TERRACE_CHECK(core.gate.enter());
     submit(read);
     return ok_status();
   }
   core.metrics.staging_waits.add();
-  TERRACE_RETURN_IF_ERROR(
-      core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
-        if (lease == nullptr) {
-          return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
-        }
-        read->lease = std::move(lease);
-        submit(read);
-      }));
+  TERRACE_RETURN_IF_ERROR(core.staging->wait(user, [read](std::shared_ptr<StagingLease> lease) {
+    if (lease == nullptr) {
+      return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
+    }
+    read->lease = std::move(lease);
+    submit(read);
+  }));
   TERRACE_CHECK(core.gate.enter());
   return ok_status();
 }
@@ -179,7 +180,16 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
   TERRACE_CHECK(reader->state_ == nullptr);
   const uint32_t id = core.find(ns, key);
-  if (id != kNoEntry) return open_local(id, owner, reader, op);
+  const bool reachable = id != kNoEntry && core.reachable(id);
+  if (reachable) return open_local(id, owner, reader, op);
+  if (id != kNoEntry) {
+    core.metrics.device_misses.add();
+    if (!core.in_shared(core.index[id])) {
+      return error(StatusCode::kUnavailable,
+                   "object " + key.hex() + " lies on an nvme device that does not answer");
+    }
+    core.doom(id, false, nullptr);  // the other copy takes its place
+  }
   if (core.shared == nullptr) return StatusCode::kNotFound;
   return open_shared(ns, key, owner, reader, op);
 }
