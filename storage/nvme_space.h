@@ -38,6 +38,8 @@ class NvmeSpace {
   const uint64_t bytes_;
 };
 
+using NvmeSpaces = std::vector<std::shared_ptr<NvmeSpace>>;
+
 class NvmeMap {
  public:
   static constexpr uint64_t kReservedBytes = kMiB;  // the identity block lies there
@@ -56,6 +58,24 @@ class NvmeMap {
     for (Extent& extent : *extents) extent.device = place_;
     used_ += bytes_of(*extents);
     return std::make_shared<NvmeSpace>(this, std::move(*extents), bytes);
+  }
+  /// Space for several, one after the other on the device, each a single extent; empty when there
+  /// is no such run. Together they take at most a MiB.
+  NvmeSpaces allocate_together(std::span<const uint64_t> sizes) {
+    const StatusOr<std::vector<Extent>> run = map_.allocate(kMiB);
+    if (!run.ok()) return {};
+    map_.free(*run, kMiB);
+    if (run->size() != 1) return {};
+    NvmeSpaces out;
+    uint32_t block = (*run)[0].block;
+    for (const uint64_t bytes : sizes) {
+      const uint64_t taken = ExtentMap::allocated_bytes(bytes);
+      const Extent extent{block, static_cast<uint32_t>(taken / ExtentMap::kBlockBytes), place_};
+      block += extent.blocks;
+      TERRACE_CHECK(claim({&extent, 1}, bytes).ok());  // inside the run
+      out.push_back(std::make_shared<NvmeSpace>(this, std::vector<Extent>{extent}, bytes));
+    }
+    return out;
   }
   /// As ExtentMap::claim.
   Status claim(std::span<const Extent> extents, uint64_t bytes) {

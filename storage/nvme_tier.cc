@@ -122,7 +122,7 @@ void NvmeTier::look_for_slow() {
   }
 }
 
-std::shared_ptr<NvmeSpace> NvmeTier::allocate(uint64_t bytes, const Places& avoid) {
+std::vector<NvmeTier::Unit*> NvmeTier::choose(uint64_t bytes, const Places& avoid) {
   look_for_slow();
   std::vector<DeviceLoad> loads;
   for (const auto& unit : units_) {
@@ -136,10 +136,24 @@ std::shared_ptr<NvmeSpace> NvmeTier::allocate(uint64_t bytes, const Places& avoi
     }
     loads.push_back(load);
   }
-  for (const size_t i : choose_devices(loads, bytes)) {
-    if (std::shared_ptr<NvmeSpace> space = units_[i]->map->allocate(bytes)) return space;
+  std::vector<Unit*> out;
+  for (const size_t i : choose_devices(loads, bytes)) out.push_back(units_[i].get());
+  return out;
+}
+
+std::shared_ptr<NvmeSpace> NvmeTier::allocate(uint64_t bytes, const Places& avoid) {
+  for (Unit* const unit : choose(bytes, avoid)) {
+    if (std::shared_ptr<NvmeSpace> space = unit->map->allocate(bytes)) return space;
   }
   return nullptr;
+}
+
+NvmeSpaces NvmeTier::allocate_together(std::span<const uint64_t> sizes) {
+  for (Unit* const unit : choose(kMiB, {})) {
+    auto spaces = unit->map->allocate_together(sizes);
+    if (!spaces.empty()) return spaces;
+  }
+  return {};
 }
 
 Status NvmeTier::claim(std::span<const Extent> extents, uint64_t bytes) {

@@ -36,6 +36,8 @@ class NvmeTier {
 
   /// Space for an object on the best device that has it, none of `avoid`. Null when none has.
   std::shared_ptr<NvmeSpace> allocate(uint64_t bytes, const Places& avoid = {});
+  /// Space for several next to each other, as NvmeMap::allocate_together; empty when there is none.
+  NvmeSpaces allocate_together(std::span<const uint64_t> sizes);
   /// Recovery: as ExtentMap::claim; on one device, all of them. What lies on a missing one is taken
   /// as it is.
   Status claim(std::span<const Extent> extents, uint64_t bytes);
@@ -91,6 +93,8 @@ class NvmeTier {
   static constexpr Nanos kLookPeriod = milliseconds(100);
   struct Unit;
 
+  /// Devices that may have an object of `bytes`, the best first.
+  std::vector<Unit*> choose(uint64_t bytes, const Places& avoid);
   Unit* unit_of(uint16_t place) const;
   Unit* unit_of(std::span<const Extent> extents) const;
   bool there(const Unit& unit) const;

@@ -55,6 +55,7 @@ struct StoreMetrics {
   Counter device_misses;           // lookups of objects whose device is missing or does not answer
   Counter device_missing_objects;  // found at start on devices that were missing
   Counter device_retries;          // objects that one device refused and another one got
+  Counter write_batches, write_batched_objects;  // small objects written to nvme together
   Counter promotions, demotions, erases, evictions_undemoted;
   Counter promotions_unworthy, demotions_unworthy;  // not made: worth less than what would leave
   /// By tier: the value of what leaves next (policy/placement_policy.h), times 1e18; 0: there is

@@ -41,6 +41,10 @@ void add_nvme_devices(const StoreMetrics& m, MetricSink* out) {
                "Lookups of objects whose device is missing or does not answer.", m.device_misses);
   out->counter("terrace_storage_device_retries_total",
                "Objects that one device refused and another one got.", m.device_retries);
+  out->counter("terrace_storage_write_batches_total",
+               "Writes of several small objects together to nvme.", m.write_batches);
+  out->counter("terrace_storage_write_batched_objects_total", "Objects in them.",
+               m.write_batched_objects);
   out->gauge("terrace_storage_device_missing_objects",
              "Objects on devices that were missing at start.", m.device_missing_objects);
 }
