@@ -33,19 +33,19 @@ class DeviceSlab {
     uint64_t bytes = 0;
   };
   /// Once per copy, from a thread of the accelerator: keep it short.
-  using Ended = std::function<void(const DeviceStatus&)>;
+  using Ended = std::function<void(const DeviceResult&)>;
 
   /// Waits for the copies that run. One of a device that hangs: for ever; then do not destroy it.
   virtual ~DeviceSlab() = default;
   virtual uint64_t size_bytes() const = 0;
   /// Host memory to the slab. Both stay as they are until `ended`. Not OK: refused, `ended` never
   /// runs; cudaErrorInvalidValue (1): a piece lies outside of the slab.
-  virtual DeviceStatus copy_in(std::span<const Piece> pieces, Ended ended) = 0;
+  virtual DeviceResult copy_in(std::span<const Piece> pieces, Ended ended) = 0;
   /// The slab to host memory. As above. After `ended` with OK the bytes are in host memory.
-  virtual DeviceStatus copy_out(std::span<const Piece> pieces, Ended ended) = 0;
+  virtual DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) = 0;
   /// For Accelerator::open_slab in another process. cudaErrorNotSupported (801): this device or
   /// system cannot share memory.
-  virtual DeviceStatus handle(DeviceSlabHandle* out) const = 0;
+  virtual DeviceResult handle(DeviceSlabHandle* out) const = 0;
 };
 
 /// A slab of another process, mapped here; ends with the object. What the owner writes is seen.
@@ -62,15 +62,15 @@ class Accelerator {
   /// For logs and `terrace tier status`: "cuda:0 NVIDIA H100", "host".
   virtual std::string name() const = 0;
   /// Filled with zeroes. cudaErrorMemoryAllocation (2): the device has not so much.
-  virtual DeviceStatus make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) = 0;
+  virtual DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) = 0;
   /// From here to forget_host() copies from and to these pages go by DMA, without the driver's own
   /// copy. Whole pages that stay mapped; takes about 5 ms per 100 MiB. Not OK is no reason to stop:
   /// copies are right without it, and slower by far.
-  virtual DeviceStatus expect_host(std::span<std::byte> memory) = 0;
+  virtual DeviceResult expect_host(std::span<std::byte> memory) = 0;
   /// Exactly what was expected; no copy of it runs.
-  virtual DeviceStatus forget_host(std::span<std::byte> memory) = 0;
+  virtual DeviceResult forget_host(std::span<std::byte> memory) = 0;
   /// cudaErrorInvalidValue (1): not the handle of a slab that lives, or of this very process.
-  virtual DeviceStatus open_slab(const DeviceSlabHandle& handle,
+  virtual DeviceResult open_slab(const DeviceSlabHandle& handle,
                                  std::unique_ptr<OpenedSlab>* out) = 0;
 };
 }  // namespace terrace

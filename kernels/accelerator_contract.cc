@@ -37,7 +37,7 @@ class Endings {
  public:
   DeviceSlab::Ended one() {
     started_ += 1;
-    return [this](const DeviceStatus& status) {
+    return [this](const DeviceResult& status) {
       const std::lock_guard lock(mutex_);
       ++ended_;
       if (!status.ok() && first_error_.empty()) first_error_ = status.message;
@@ -84,7 +84,7 @@ class Pages {
 
 std::string run(DeviceSlab* slab, bool in, const std::vector<Piece>& pieces) {
   Endings endings;
-  const DeviceStatus started =
+  const DeviceResult started =
       in ? slab->copy_in(pieces, endings.one()) : slab->copy_out(pieces, endings.one());
   if (!started.ok()) return started.message;
   return endings.wait();
@@ -112,7 +112,7 @@ class Suite {
     results_.push_back({promise, held, held ? std::string() : detail});
   }
   bool make(const std::string& promise, uint64_t bytes, std::unique_ptr<DeviceSlab>* out) {
-    const DeviceStatus made = accelerator_->make_slab(bytes, out);
+    const DeviceResult made = accelerator_->make_slab(bytes, out);
     const bool held = made.ok() && *out != nullptr && (*out)->size_bytes() == bytes;
     say(promise, held, made.message);
     return held;
@@ -144,7 +144,7 @@ class Suite {
           pieces.push_back({offset, from, bytes});
           std::memcpy(model.span().data() + offset, from, bytes);  // the same order
         }
-        const DeviceStatus started = slab_->copy_in(pieces, endings.one());
+        const DeviceResult started = slab_->copy_in(pieces, endings.one());
         if (!started.ok()) return say("copies are taken", false, started.message);
       }
       error = endings.wait();
@@ -173,7 +173,7 @@ class Suite {
     for (const Piece& piece : wrong) {
       for (const bool in : {true, false}) {
         const std::vector<Piece> pieces = {{0, host.span().data(), 1}, piece};
-        const DeviceStatus status =
+        const DeviceResult status =
             in ? slab_->copy_in(pieces, endings.one()) : slab_->copy_out(pieces, endings.one());
         if (!status.ok()) endings.refused();
         refused = refused && status.code == 1;
@@ -215,16 +215,16 @@ class Suite {
 
   void expects_host_memory() {
     const Pages host(kMiBytes), back(kMiBytes);
-    const DeviceStatus expected = accelerator_->expect_host(host.span());
+    const DeviceResult expected = accelerator_->expect_host(host.span());
     say("host memory can be expected", expected.ok(), expected.message);
     fill_from(31, host.span());
     std::string error = run(slab_.get(), true, {{kPage, host.span().data(), kMiBytes}});
     if (error.empty()) error = run(slab_.get(), false, {{kPage, back.span().data(), kMiBytes}});
     say("copies from it are right", error.empty() && std::ranges::equal(host.span(), back.span()),
         error);
-    const DeviceStatus forgotten = accelerator_->forget_host(host.span());
+    const DeviceResult forgotten = accelerator_->forget_host(host.span());
     say("it can be forgotten", forgotten.ok(), forgotten.message);
-    const DeviceStatus again = accelerator_->expect_host(host.span());
+    const DeviceResult again = accelerator_->expect_host(host.span());
     say("... and expected again", again.ok(), again.message);
     (void)accelerator_->forget_host(host.span());
     say("forgetting what was never expected is fine", accelerator_->forget_host(back.span()).ok());
@@ -235,7 +235,7 @@ class Suite {
     fill_from(41, host.span());
     const std::string error = run(slab_.get(), true, {{0, host.span().data(), kSlab}});
     DeviceSlabHandle handle;
-    const DeviceStatus named = slab_->handle(&handle);
+    const DeviceResult named = slab_->handle(&handle);
     say("a slab has a handle", error.empty() && named.ok(), error + named.message);
     if (!named.ok()) return;
     say("another process opens it and sees every byte", seen_elsewhere_(handle, kSlab, 41));
@@ -246,7 +246,7 @@ class Suite {
 
   void refuses_too_much() {
     std::unique_ptr<DeviceSlab> out;
-    const DeviceStatus huge = accelerator_->make_slab(uint64_t{1} << 60, &out);
+    const DeviceResult huge = accelerator_->make_slab(uint64_t{1} << 60, &out);
     say("more memory than there is, is refused in words", !huge.ok() && !huge.message.empty());
     const Pages host(kPage);
     say("... and the others go on",

@@ -45,35 +45,35 @@ class Damaging final : public Accelerator {
    public:
     explicit Slab(std::unique_ptr<DeviceSlab> inner) : inner_(std::move(inner)) {}
     uint64_t size_bytes() const override { return inner_->size_bytes(); }
-    DeviceStatus copy_in(std::span<const Piece> pieces, Ended ended) override {
+    DeviceResult copy_in(std::span<const Piece> pieces, Ended ended) override {
       return inner_->copy_in(pieces, std::move(ended));
     }
-    DeviceStatus copy_out(std::span<const Piece> pieces, Ended ended) override {
+    DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) override {
       const std::vector<Piece> all(pieces.begin(), pieces.end());
-      return inner_->copy_out(all, [all, ended = std::move(ended)](const DeviceStatus& status) {
+      return inner_->copy_out(all, [all, ended = std::move(ended)](const DeviceResult& status) {
         if (!all.empty() && all[0].bytes > 99) all[0].host[99] ^= std::byte{1};
         ended(status);
       });
     }
-    DeviceStatus handle(DeviceSlabHandle* out) const override { return inner_->handle(out); }
+    DeviceResult handle(DeviceSlabHandle* out) const override { return inner_->handle(out); }
 
    private:
     const std::unique_ptr<DeviceSlab> inner_;
   };
   std::string name() const override { return "damaging"; }
-  DeviceStatus make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
+  DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
     std::unique_ptr<DeviceSlab> inner;
-    DeviceStatus status = host_.make_slab(bytes, &inner);
+    DeviceResult status = host_.make_slab(bytes, &inner);
     if (status.ok()) *out = std::make_unique<Slab>(std::move(inner));
     return status;
   }
-  DeviceStatus expect_host(std::span<std::byte> memory) override {
+  DeviceResult expect_host(std::span<std::byte> memory) override {
     return host_.expect_host(memory);
   }
-  DeviceStatus forget_host(std::span<std::byte> memory) override {
+  DeviceResult forget_host(std::span<std::byte> memory) override {
     return host_.forget_host(memory);
   }
-  DeviceStatus open_slab(const DeviceSlabHandle& handle,
+  DeviceResult open_slab(const DeviceSlabHandle& handle,
                          std::unique_ptr<OpenedSlab>* out) override {
     return host_.open_slab(handle, out);
   }

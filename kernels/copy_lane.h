@@ -14,7 +14,7 @@ namespace terrace {
 /// `Work` is a callable that blocks until a copy is over and says how it went.
 class CopyLane {
  public:
-  using Work = std::function<DeviceStatus()>;
+  using Work = std::function<DeviceResult()>;
   CopyLane() : thread_([this] { run(); }) {}
   CopyLane(const CopyLane&) = delete;
   CopyLane& operator=(const CopyLane&) = delete;

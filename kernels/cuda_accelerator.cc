@@ -15,7 +15,7 @@ namespace {
 static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(DeviceSlabHandle::bytes));
 
 /// This thread's calls go to the device; each thread has a choice of its own.
-DeviceStatus choose(int ordinal) {
+DeviceResult choose(int ordinal) {
   return cuda_said(cudaSetDevice(ordinal), "choosing device " + std::to_string(ordinal));
 }
 
@@ -23,7 +23,7 @@ DeviceStatus choose(int ordinal) {
 class Direction {
  public:
   explicit Direction(int ordinal) : ordinal_(ordinal) {}
-  DeviceStatus open() {
+  DeviceResult open() {
     return cuda_said(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
   }
   /// The lane's thread is through with all events by then.
@@ -31,9 +31,9 @@ class Direction {
     lane_.reset();
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
-  DeviceStatus copy(std::byte* slab, std::span<const DeviceSlab::Piece> pieces, bool in,
+  DeviceResult copy(std::byte* slab, std::span<const DeviceSlab::Piece> pieces, bool in,
                     DeviceSlab::Ended ended) {
-    DeviceStatus status = choose(ordinal_);
+    DeviceResult status = choose(ordinal_);
     for (const DeviceSlab::Piece& piece : pieces) {
       if (!status.ok()) break;
       std::byte* const there = slab + piece.offset;
@@ -52,7 +52,7 @@ class Direction {
     // the stream in the lane's thread as well.
     lane_->add(
         [this, event, status] {
-          DeviceStatus over = choose(ordinal_);
+          DeviceResult over = choose(ordinal_);
           const cudaError_t waited =
               event != nullptr ? cudaEventSynchronize(event) : cudaStreamSynchronize(stream_);
           if (over.ok()) over = cuda_said(waited, "waiting for a copy");
@@ -73,8 +73,8 @@ class CudaSlab final : public DeviceSlab {
  public:
   CudaSlab(int ordinal, uint64_t bytes)
       : ordinal_(ordinal), bytes_(bytes), in_(ordinal), out_(ordinal) {}
-  DeviceStatus open() {
-    DeviceStatus status = choose(ordinal_);
+  DeviceResult open() {
+    DeviceResult status = choose(ordinal_);
     if (status.ok()) {
       status = cuda_said(cudaMalloc(reinterpret_cast<void**>(&at_), bytes_),
                          std::to_string(bytes_) + " bytes of device memory");
@@ -91,15 +91,15 @@ class CudaSlab final : public DeviceSlab {
     if (at_ != nullptr) (void)cudaFree(at_);
   }
   uint64_t size_bytes() const override { return bytes_; }
-  DeviceStatus copy_in(std::span<const Piece> pieces, Ended ended) override {
+  DeviceResult copy_in(std::span<const Piece> pieces, Ended ended) override {
     return start(pieces, std::move(ended), true);
   }
-  DeviceStatus copy_out(std::span<const Piece> pieces, Ended ended) override {
+  DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) override {
     return start(pieces, std::move(ended), false);
   }
-  DeviceStatus handle(DeviceSlabHandle* out) const override {
+  DeviceResult handle(DeviceSlabHandle* out) const override {
     cudaIpcMemHandle_t handle{};
-    DeviceStatus status = choose(ordinal_);
+    DeviceResult status = choose(ordinal_);
     if (status.ok()) {
       status = cuda_said(cudaIpcGetMemHandle(&handle, at_), "a handle of device memory");
     }
@@ -108,7 +108,7 @@ class CudaSlab final : public DeviceSlab {
   }
 
  private:
-  DeviceStatus start(std::span<const Piece> pieces, Ended ended, bool in) {
+  DeviceResult start(std::span<const Piece> pieces, Ended ended, bool in) {
     std::string wrong = outside_of(pieces, bytes_);
     if (!wrong.empty()) return {cudaErrorInvalidValue, std::move(wrong)};
     return (in ? in_ : out_).copy(at_, pieces, in, std::move(ended));
@@ -134,31 +134,31 @@ class CudaAccelerator final : public Accelerator {
   CudaAccelerator(int ordinal, std::string device)
       : ordinal_(ordinal), name_("cuda:" + std::to_string(ordinal) + " " + std::move(device)) {}
   std::string name() const override { return name_; }
-  DeviceStatus make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
+  DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
     auto slab = std::make_unique<CudaSlab>(ordinal_, bytes);
-    DeviceStatus status = slab->open();
+    DeviceResult status = slab->open();
     if (status.ok()) *out = std::move(slab);
     return status;
   }
-  DeviceStatus expect_host(std::span<std::byte> memory) override {
+  DeviceResult expect_host(std::span<std::byte> memory) override {
     HostRegistration registration;
-    DeviceStatus status = choose(ordinal_);
+    DeviceResult status = choose(ordinal_);
     if (status.ok()) {
       status = HostRegistration::create(memory, HostAccess::read_write, &registration);
     }
     if (status.ok()) expected_[memory.data()] = std::move(registration);
     return status;
   }
-  DeviceStatus forget_host(std::span<std::byte> memory) override {
+  DeviceResult forget_host(std::span<std::byte> memory) override {
     const auto it = expected_.find(memory.data());
     if (it == expected_.end()) return {};
-    DeviceStatus status = it->second.end();
+    DeviceResult status = it->second.end();
     expected_.erase(it);
     return status;
   }
-  DeviceStatus open_slab(const DeviceSlabHandle& handle,
+  DeviceResult open_slab(const DeviceSlabHandle& handle,
                          std::unique_ptr<OpenedSlab>* out) override {
-    DeviceStatus status = choose(ordinal_);
+    DeviceResult status = choose(ordinal_);
     cudaIpcMemHandle_t theirs{};
     std::memcpy(&theirs, handle.bytes.data(), sizeof theirs);
     void* at = nullptr;
@@ -177,9 +177,9 @@ class CudaAccelerator final : public Accelerator {
 };
 }  // namespace
 
-DeviceStatus make_cuda_accelerator(int ordinal, std::unique_ptr<Accelerator>* out) {
+DeviceResult make_cuda_accelerator(int ordinal, std::unique_ptr<Accelerator>* out) {
   cudaDeviceProp properties{};
-  DeviceStatus status =
+  DeviceResult status =
       cuda_said(cudaGetDeviceProperties(&properties, ordinal), "device " + std::to_string(ordinal));
   if (status.ok()) status = choose(ordinal);
   if (status.ok()) *out = std::make_unique<CudaAccelerator>(ordinal, properties.name);

@@ -7,5 +7,5 @@ namespace terrace {
 
 /// The GPU with this ordinal. cudaErrorInvalidDevice and the like: there is none, or it cannot be
 /// used; the message says what CUDA says. Makes the device's primary context in this process.
-DeviceStatus make_cuda_accelerator(int ordinal, std::unique_ptr<Accelerator>* out);
+DeviceResult make_cuda_accelerator(int ordinal, std::unique_ptr<Accelerator>* out);
 }  // namespace terrace

@@ -8,7 +8,7 @@
 
 namespace terrace {
 
-inline DeviceStatus cuda_said(cudaError_t code, const std::string& what) {
+inline DeviceResult cuda_said(cudaError_t code, const std::string& what) {
   if (code == cudaSuccess) return {};
   (void)cudaGetLastError();  // else the caller's next launch would be blamed for it
   return {code, what + ": " + cudaGetErrorName(code) + ": " + cudaGetErrorString(code)};

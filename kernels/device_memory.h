@@ -9,7 +9,7 @@ namespace terrace {
 using DeviceStream = void*;
 
 /// What the accelerator's runtime said.
-struct DeviceStatus {
+struct DeviceResult {
   int code = 0;         // a cudaError_t; 0: fine
   std::string message;  // when not: the call, the object, the runtime's words, what to do
   bool ok() const { return code == 0; }

@@ -30,7 +30,7 @@ struct Words {
 constexpr uint64_t kMagic = 0x42414C53'54534F48;  // "HOSTSLAB" in memory order
 static_assert(sizeof(Words) <= sizeof(DeviceSlabHandle::bytes));
 
-DeviceStatus failed(int code, const std::string& what) {
+DeviceResult failed(int code, const std::string& what) {
   return {code, what + ": " + std::strerror(errno)};
 }
 
@@ -58,13 +58,13 @@ class HostSlab final : public DeviceSlab {
   HostSlab(int file, std::byte* at, uint64_t bytes) : file_(file), memory_(at, bytes) {}
   ~HostSlab() override { ::close(file_); }
   uint64_t size_bytes() const override { return memory_.bytes(); }
-  DeviceStatus copy_in(std::span<const Piece> pieces, Ended ended) override {
+  DeviceResult copy_in(std::span<const Piece> pieces, Ended ended) override {
     return start(pieces, std::move(ended), true);
   }
-  DeviceStatus copy_out(std::span<const Piece> pieces, Ended ended) override {
+  DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) override {
     return start(pieces, std::move(ended), false);
   }
-  DeviceStatus handle(DeviceSlabHandle* out) const override {
+  DeviceResult handle(DeviceSlabHandle* out) const override {
     struct stat found {};
     if (::fstat(file_, &found) != 0) return failed(kInvalidValue, "a handle of a slab");
     const Words words{kMagic, ::getpid(), file_, memory_.bytes(), found.st_ino};
@@ -73,7 +73,7 @@ class HostSlab final : public DeviceSlab {
   }
 
  private:
-  DeviceStatus start(std::span<const Piece> pieces, Ended ended, bool in) {
+  DeviceResult start(std::span<const Piece> pieces, Ended ended, bool in) {
     std::string wrong = outside_of(pieces, size_bytes());
     if (!wrong.empty()) return {kInvalidValue, std::move(wrong)};
     const auto copy = [this, in, all = std::vector<Piece>(pieces.begin(), pieces.end())] {
@@ -81,7 +81,7 @@ class HostSlab final : public DeviceSlab {
         std::byte* const there = memory_.at() + piece.offset;
         std::memcpy(in ? there : piece.host, in ? piece.host : there, piece.bytes);
       }
-      return DeviceStatus();
+      return DeviceResult();
     };
     (in ? in_ : out_).add(copy, std::move(ended));
     return {};
@@ -101,19 +101,19 @@ class HostOpened final : public OpenedSlab {
 };
 }  // namespace
 
-DeviceStatus HostAccelerator::make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) {
+DeviceResult HostAccelerator::make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) {
   const std::string what = "a slab of " + std::to_string(bytes) + " bytes";
   if (bytes == 0) return {kInvalidValue, what};
   const int file = ::memfd_create("terrace-hbm", MFD_CLOEXEC);
   if (file < 0) return failed(kMemoryAllocation, what);
   if (::ftruncate(file, static_cast<off_t>(bytes)) != 0) {
-    DeviceStatus status = failed(kMemoryAllocation, what);
+    DeviceResult status = failed(kMemoryAllocation, what);
     ::close(file);
     return status;
   }
   std::byte* const at = Mapping::map(file, bytes);
   if (at == nullptr) {
-    DeviceStatus status = failed(kMemoryAllocation, what);
+    DeviceResult status = failed(kMemoryAllocation, what);
     ::close(file);
     return status;
   }
@@ -121,14 +121,14 @@ DeviceStatus HostAccelerator::make_slab(uint64_t bytes, std::unique_ptr<DeviceSl
   return {};
 }
 
-DeviceStatus HostAccelerator::expect_host(std::span<std::byte>) {
+DeviceResult HostAccelerator::expect_host(std::span<std::byte>) {
   return {};
 }
-DeviceStatus HostAccelerator::forget_host(std::span<std::byte>) {
+DeviceResult HostAccelerator::forget_host(std::span<std::byte>) {
   return {};
 }
 
-DeviceStatus HostAccelerator::open_slab(const DeviceSlabHandle& handle,
+DeviceResult HostAccelerator::open_slab(const DeviceSlabHandle& handle,
                                         std::unique_ptr<OpenedSlab>* out) {
   Words words;
   std::memcpy(&words, handle.bytes.data(), sizeof words);

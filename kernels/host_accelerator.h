@@ -9,9 +9,9 @@ namespace terrace {
 class HostAccelerator final : public Accelerator {
  public:
   std::string name() const override { return "host"; }
-  DeviceStatus make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override;
-  DeviceStatus expect_host(std::span<std::byte> memory) override;
-  DeviceStatus forget_host(std::span<std::byte> memory) override;
-  DeviceStatus open_slab(const DeviceSlabHandle& handle, std::unique_ptr<OpenedSlab>* out) override;
+  DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override;
+  DeviceResult expect_host(std::span<std::byte> memory) override;
+  DeviceResult forget_host(std::span<std::byte> memory) override;
+  DeviceResult open_slab(const DeviceSlabHandle& handle, std::unique_ptr<OpenedSlab>* out) override;
 };
 }  // namespace terrace

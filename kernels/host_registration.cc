@@ -18,7 +18,7 @@ HostRegistration::~HostRegistration() {
   (void)end();
 }
 
-DeviceStatus HostRegistration::create(std::span<const std::byte> memory, HostAccess access,
+DeviceResult HostRegistration::create(std::span<const std::byte> memory, HostAccess access,
                                       HostRegistration* out) {
   const std::string what = "registering " + std::to_string(memory.size()) + " bytes of host memory";
   if (memory.empty()) return cuda_said(cudaErrorInvalidValue, what);
@@ -31,7 +31,7 @@ DeviceStatus HostRegistration::create(std::span<const std::byte> memory, HostAcc
   }
   // CUDA takes a pointer to non-const whatever the flags; with ReadOnly nothing is written.
   void* const begin = const_cast<std::byte*>(memory.data());
-  DeviceStatus status = cuda_said(cudaHostRegister(begin, memory.size(), flags), what);
+  DeviceResult status = cuda_said(cudaHostRegister(begin, memory.size(), flags), what);
   if (!status.ok()) return status;
   HostRegistration made;
   made.memory_ = memory;
@@ -39,7 +39,7 @@ DeviceStatus HostRegistration::create(std::span<const std::byte> memory, HostAcc
   return {};
 }
 
-DeviceStatus HostRegistration::end() {
+DeviceResult HostRegistration::end() {
   if (memory_.empty()) return {};
   const std::span<const std::byte> memory = std::exchange(memory_, {});
   return cuda_said(cudaHostUnregister(const_cast<std::byte*>(memory.data())),

@@ -32,11 +32,11 @@ class HostRegistration {
   /// page of it is registered; cudaErrorNotSupported when the device cannot register read-only
   /// memory; whatever CUDA says when so much cannot be pinned. None is a reason to stop: copies
   /// from unregistered memory are right too, and slower by far.
-  static DeviceStatus create(std::span<const std::byte> memory, HostAccess access,
+  static DeviceResult create(std::span<const std::byte> memory, HostAccess access,
                              HostRegistration* out);
   /// Unregisters. Whatever copies from the memory or reads it on a device must be over. A
   /// registration that is empty or has ended: fine.
-  DeviceStatus end();
+  DeviceResult end();
 
   /// Empty: none.
   std::span<const std::byte> memory() const { return memory_; }

@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerGroup)
 }
 
 template <uint32_t kLoads>
-DeviceStatus launch(const PagedCopy& copy, PagedDirection direction, cudaStream_t stream) {
+DeviceResult launch(const PagedCopy& copy, PagedDirection direction, cudaStream_t stream) {
   const uint64_t vectors = copy.block_bytes / sizeof(uint4);
   const uint64_t tiles_per_block = (vectors + kLoads * kWarp - 1) / (kLoads * kWarp);
   const uint64_t rows = uint64_t{copy.chunk_count} * copy.plane_count;
@@ -98,7 +98,7 @@ DeviceStatus launch(const PagedCopy& copy, PagedDirection direction, cudaStream_
 }
 }  // namespace
 
-DeviceStatus paged_copy_on_device(const PagedCopy& copy, PagedDirection direction,
+DeviceResult paged_copy_on_device(const PagedCopy& copy, PagedDirection direction,
                                   DeviceStream stream) {
   if (copy.block_bytes == 0 || copy.block_bytes % kPagedAlignment != 0) {
     return cuda_said(cudaErrorInvalidValue,

@@ -54,6 +54,6 @@ void paged_copy_on_cpu(const PagedCopy& copy, PagedDirection direction);
 /// Starts the kernel on `stream` and returns. cudaErrorInvalidValue: block_bytes is 0 or no
 /// multiple of kPagedAlignment, or more than 2^31 pieces of 4 KiB (split by chunks). Built where
 /// CUDA is found.
-DeviceStatus paged_copy_on_device(const PagedCopy& copy, PagedDirection direction,
+DeviceResult paged_copy_on_device(const PagedCopy& copy, PagedDirection direction,
                                   DeviceStream stream);
 }  // namespace terrace

@@ -29,12 +29,13 @@ ChunkWriter::~ChunkWriter() {
 }
 
 StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config, Loop* loop,
-                                                       Device* device, MetadataStore* metadata,
+                                                       std::vector<NvmeDevice> devices,
+                                                       MetadataStore* metadata,
                                                        std::shared_ptr<SharedMedium> shared,
                                                        SlabKeeping keeping,
                                                        std::shared_ptr<Accelerator> accelerator) {
   TERRACE_RETURN_IF_ERROR(config.validate());
-  if ((device == nullptr) != (metadata == nullptr)) {
+  if (devices.empty() != (metadata == nullptr)) {
     return error(StatusCode::kInvalidArgument, "an nvme tier needs a device and a metadata store");
   }
   if ((accelerator == nullptr) != (config.hbm_bytes == 0)) {
@@ -47,7 +48,7 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
                  "dram that outlives the store needs an nvme tier: the index there says what is "
                  "younger");
   }
-  auto core = std::make_unique<Core>(config, loop, device, metadata);
+  auto core = std::make_unique<Core>(config, loop, std::move(devices), metadata);
   for (const auto& [ns, domain] : keeping.namespaces) core->assign_domain(ns, domain);
   if (accelerator != nullptr) {
     core->hbm = std::make_unique<HbmTier>(*core, std::move(accelerator));
@@ -95,7 +96,12 @@ std::span<std::byte> ChunkStore::staging_memory() {
 
 std::optional<ObjectInfo> ChunkStore::find(NamespaceId ns, const ChunkKey& key) const {
   const uint32_t id = core_->find(ns, key);
-  if (id != kNoEntry) return core_->info_of(id);
+  if (id != kNoEntry) {
+    const ObjectInfo info = core_->info_of(id);
+    if (info.tiers != 0 || !core_->index[id].has(IndexEntry::on_nvme)) return info;
+    core_->metrics.device_misses.add();  // its only copy is on a device that does not answer
+    return std::nullopt;
+  }
   if (core_->shared == nullptr || !core_->shared->works(ns)) return std::nullopt;
   const std::optional<SharedGeneration> there = core_->shared->find(ns, key);
   if (!there) return std::nullopt;
@@ -233,6 +239,20 @@ Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos p
 
 void ChunkStore::cancel_wait(const GenerationRight* right, StatusCode why) {
   if (core_->shared != nullptr) core_->generations->cancel(right, why);
+}
+
+std::vector<DeviceStatus> ChunkStore::devices() const {
+  return core_->nvme == nullptr ? std::vector<DeviceStatus>() : core_->nvme->status();
+}
+
+Status ChunkStore::drain_device(uint16_t place) {
+  if (core_->nvme == nullptr) return error(StatusCode::kNotFound, "the node has no nvme tier");
+  return core_->nvme->set_draining(place, true);
+}
+
+Status ChunkStore::undrain(uint16_t place) {
+  if (core_->nvme == nullptr) return error(StatusCode::kNotFound, "the node has no nvme tier");
+  return core_->nvme->set_draining(place, false);
 }
 
 const StoreMetrics& ChunkStore::metrics() const {

@@ -21,9 +21,9 @@
 #include "base/loop.h"
 #include "base/op.h"
 #include "base/status.h"
-#include "storage/device.h"
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
+#include "storage/nvme_device.h"
 #include "storage/object_format.h"
 #include "storage/shared_medium.h"
 #include "storage/shared_names.h"
@@ -158,15 +158,17 @@ class ChunkWriter {
 
 class ChunkStore {
  public:
-  /// `device` and `metadata` are null together: a store without an nvme tier. Both outlive the
-  /// store. `shared` is null for a store without a shared tier. Recovers what they hold before it
-  /// returns; `report` gets a line per quarter of the way. With a keeper, which needs an nvme tier,
-  /// the dram tier outlives the store, and what an earlier one left there is taken back; its
-  /// namespaces are assigned to their domains here. `accelerator`: whose memory is the hbm tier,
-  /// with config.hbm_bytes; null: no such tier.
-  /// kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata unreadable).
+  /// No `devices` and no `metadata` go together: a store without an nvme tier. They outlive the
+  /// store. Objects on a device that is missing are in the index, and misses. `shared` is null for
+  /// a store without a shared tier. Recovers what they hold before it returns; `report` gets a line
+  /// per quarter of the way. With a keeper, which needs an nvme tier, the dram tier outlives the
+  /// store, and what an earlier one left there is taken back; its namespaces are assigned to their
+  /// domains here. `accelerator`: whose memory is the hbm tier, with config.hbm_bytes; null: no
+  /// such tier. kInvalidArgument (config), kResourceExhausted (memory), kDataLoss (metadata
+  /// unreadable).
   static StatusOr<std::unique_ptr<ChunkStore>> open(const StoreConfig& config, Loop* loop,
-                                                    Device* device, MetadataStore* metadata,
+                                                    std::vector<NvmeDevice> devices,
+                                                    MetadataStore* metadata,
                                                     std::shared_ptr<SharedMedium> shared = nullptr,
                                                     SlabKeeping keeping = {},
                                                     std::shared_ptr<Accelerator> accelerator = {});
@@ -312,6 +314,14 @@ class ChunkStore {
                           GenerationRight* right, Op* op);
   /// A caller of generate_or_wait that waits, waits no longer: done with `why`.
   void cancel_wait(const GenerationRight* right, StatusCode why);
+
+  // The devices of the nvme tier, by place.
+
+  std::vector<DeviceStatus> devices() const;
+  /// From now on the device gets no new objects; what is there stays until it is evicted. Not
+  /// remembered over a restart. kNotFound: no such device, or no nvme tier. kUnavailable: missing.
+  Status drain_device(uint16_t place);
+  Status undrain(uint16_t place);
 
   const StoreMetrics& metrics() const;
   /// Capacity and use of a tier, in bytes.

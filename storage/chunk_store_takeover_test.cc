@@ -33,7 +33,7 @@ class TakeoverTest : public ::testing::Test {
     config_.promote_hits = 1;
     loop_ = *Loop::create({.ring_entries = 256}, &clock_);
     DataFile::Options data;
-    data.path = config_.data_path();
+    data.path = config_.data_paths().front();
     data.bytes = config_.nvme_bytes;
     file_ = std::move(*DataFile::open(data, Uuid{}));
     device_ = std::make_unique<UringDevice>(file_.get(), loop_.get(), DeviceOptions());
@@ -41,7 +41,7 @@ class TakeoverTest : public ::testing::Test {
     rows.path = config_.metadata_path();
     metadata_ = std::move(*MetadataStore::open(rows, loop_.get()));
     StatusOr<std::unique_ptr<ChunkStore>> store =
-        ChunkStore::open(config_, loop_.get(), device_.get(), metadata_.get());
+        ChunkStore::open(config_, loop_.get(), {{device_.get(), 0, {}}}, metadata_.get());
     ASSERT_TRUE(store.ok()) << store.status().to_string();
     store_ = std::move(*store);
     driver_ = std::make_unique<StoreDriver>(store_.get(), [this] {

@@ -16,11 +16,11 @@ constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
 constexpr uint32_t kPriceLooksMax = 64;
 }  // namespace
 
-ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
-                       MetadataStore* its_metadata)
+ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
+                       std::vector<NvmeDevice> its_devices, MetadataStore* its_metadata)
     : config(store_config),
       loop(its_loop),
-      device(its_device),
+      devices(std::move(its_devices)),
       metadata(its_metadata),
       policy(make_policy(store_config.policy)),
       evictor(*this),
@@ -36,7 +36,7 @@ ChunkStore::Core::~Core() {
   scrubber.stop();
   balancer.stop();
   registry.stop();
-  if (queue != nullptr && queue->hanging() > 0) {
+  if (nvme != nullptr && nvme->hanging() > 0) {
     arena->abandon();
     staging->abandon();
   }
@@ -51,7 +51,7 @@ ChunkStore::Core::~Core() {
   if (shared != nullptr && shared->hanging() > 0) arena->abandon();
   shared.reset();
   persister.reset();
-  queue.reset();
+  if (nvme != nullptr) nvme->close();
   for (std::shared_ptr<ArenaSpace>& space : residents_) space.reset();
 }
 
@@ -195,13 +195,21 @@ ObjectInfo ChunkStore::Core::info_of(uint32_t id) const {
   ObjectInfo info;
   if (entry.resident != kNoEntry) info.tiers |= mask_of(Tier::dram);
   if (hbm != nullptr && hbm->has(id)) info.tiers |= mask_of(Tier::hbm);
-  if (entry.has(IndexEntry::on_nvme)) info.tiers |= mask_of(Tier::nvme);
+  const bool served = entry.has(IndexEntry::on_nvme) && nvme->serves({&entry.first_extent, 1});
+  if (served) info.tiers |= mask_of(Tier::nvme);
   if (in_shared(entry)) info.tiers |= mask_of(Tier::shared);
   info.sections = entry.sections;
   info.logical_bytes = entry.logical_bytes;
   info.generation = entry.generation;
   info.durability = entry.has(IndexEntry::durable) ? Durability::nvme : Durability::memory;
   return info;
+}
+
+bool ChunkStore::Core::reachable(uint32_t id) const {
+  const IndexEntry& entry = index[id];
+  if (entry.resident != kNoEntry || !entry.has(IndexEntry::on_nvme)) return true;
+  if (hbm != nullptr && hbm->has(id)) return true;
+  return nvme->serves(index.extents(id));
 }
 
 void ChunkStore::Core::unpin(uint32_t id) {
@@ -356,13 +364,14 @@ void ChunkStore::Core::update_gauges() {
     metrics.objects[kHbm].set(hbm->objects());
   }
   if (nvme == nullptr) return;
-  metrics.capacity_bytes[kNvme].set(nvme->capacity_bytes());
+  nvme->update_gauges();
+  metrics.capacity_bytes[kNvme].set(nvme->total_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());
 }
 
 uint32_t ChunkStore::Core::load_us(TierMask tiers) const {
   if ((tiers & (mask_of(Tier::dram) | mask_of(Tier::hbm))) != 0) return 1;
-  if ((tiers & mask_of(Tier::nvme)) != 0 && queue != nullptr) return queue->read_us();
+  if ((tiers & mask_of(Tier::nvme)) != 0 && nvme != nullptr) return nvme->read_us();
   if ((tiers & mask_of(Tier::shared)) != 0 && shared != nullptr) return shared->load_us();
   return ~uint32_t{0};
 }

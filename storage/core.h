@@ -12,12 +12,11 @@
 #include "storage/arena.h"
 #include "storage/calls.h"
 #include "storage/chunk_store.h"
-#include "storage/device_queue.h"
 #include "storage/evictor.h"
 #include "storage/hbm_tier.h"
 #include "storage/index.h"
 #include "storage/mover.h"
-#include "storage/nvme_space.h"
+#include "storage/nvme_tier.h"
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
 #include "storage/puts.h"
@@ -50,16 +49,16 @@ class ChunkStore::Core {
  public:
   using Then = std::function<void(Status)>;
 
-  Core(const StoreConfig& store_config, Loop* its_loop, Device* its_device,
+  Core(const StoreConfig& store_config, Loop* its_loop, std::vector<NvmeDevice> its_devices,
        MetadataStore* its_metadata);
   ~Core();
   /// Memory, recovery, background work. Errors: ChunkStore::open's.
   Status open(SlabKeeping keeping);
   void close(Op* op);
 
-  bool has_nvme() const { return device != nullptr; }
-  /// An nvme tier is there and answers.
-  bool nvme_works() const { return has_nvme() && queue->healthy(); }
+  bool has_nvme() const { return !devices.empty(); }
+  /// An nvme tier is there and some device of it answers.
+  bool nvme_works() const { return has_nvme() && nvme->works(); }
   bool closing() const { return gate.closed(); }
   void defer(Op* op, Status result) { loop->defer(op, std::move(result)); }
   /// Runs `task` on a later turn; the store stays until then.
@@ -87,6 +86,8 @@ class ChunkStore::Core {
   /// The nvme copy is bad and another one is in dram: forgets it and has it written anew.
   void detach_nvme(uint32_t id);
   ObjectInfo info_of(uint32_t id) const;
+  /// False: its only copy lies on a device that is missing or does not answer.
+  bool reachable(uint32_t id) const;
 
   void pin(uint32_t id) { ++index[id].pins; }
   void unpin(uint32_t id);
@@ -121,7 +122,7 @@ class ChunkStore::Core {
 
   const StoreConfig config;
   Loop* const loop;
-  Device* const device;
+  const std::vector<NvmeDevice> devices;
   MetadataStore* const metadata;
   StoreMetrics metrics;
   Index index;
@@ -133,8 +134,7 @@ class ChunkStore::Core {
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;
-  std::unique_ptr<NvmeMap> nvme;  // null without an nvme tier, like the next four
-  std::unique_ptr<DeviceQueue> queue;
+  std::unique_ptr<NvmeTier> nvme;  // null without an nvme tier, like the next three
   std::unique_ptr<Staging> staging;
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;

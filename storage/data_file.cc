@@ -77,6 +77,7 @@ Status write_identity(int fd, const DataFileIdentity& identity, const std::strin
 DataFileIdentity new_identity(const DataFile::Options& options, const Uuid& directory) {
   DataFileIdentity out;
   secure_random(out.device);
+  out.place = options.place;
   out.directory = directory;
   out.bytes = options.bytes;
   out.created_seconds = unix_seconds();
@@ -110,8 +111,9 @@ void encode(const DataFileIdentity& identity, std::span<std::byte> into) {
   TERRACE_CHECK(into.size() == DataFileIdentity::kBytes);
   ByteWriter out;
   out.u32(DataFileIdentity::kMagic);
-  out.u16(DataFileIdentity::kVersion);
-  out.u16(0);  // reserved
+  TERRACE_CHECK(identity.place <= DataFileIdentity::kPlaceMax);
+  out.u16(identity.place == 0 ? DataFileIdentity::kVersion : DataFileIdentity::kVersionWithPlace);
+  out.u16(identity.place);
   out.raw(identity.device.data(), identity.device.size());
   out.raw(identity.directory.data(), identity.directory.size());
   out.u64(identity.bytes);
@@ -132,12 +134,13 @@ StatusOr<DataFileIdentity> decode_identity(std::span<const std::byte> bytes) {
     return error(StatusCode::kDataLoss, "no identity block");
   }
   const uint16_t version = in.u16();
-  if (version > DataFileIdentity::kVersion) {
-    return error(StatusCode::kFailedPrecondition,
-                 "identity block: version " + std::to_string(version) + "; this build reads 1");
+  if (version > DataFileIdentity::kVersionWithPlace) {
+    return error(
+        StatusCode::kFailedPrecondition,
+        "identity block: version " + std::to_string(version) + "; this build reads 1 and 2");
   }
-  in.u16();  // reserved
   DataFileIdentity out;
+  out.place = in.u16();
   in.raw(out.device.data(), out.device.size());
   in.raw(out.directory.data(), out.directory.size());
   out.bytes = in.u64();
@@ -146,7 +149,20 @@ StatusOr<DataFileIdentity> decode_identity(std::span<const std::byte> bytes) {
   if (version == 0 || in.u32() != crc32c(bytes.first(kIdentityUsed - 4))) {
     return error(StatusCode::kDataLoss, "identity block: checksum differs");
   }
+  const bool first = version == DataFileIdentity::kVersion;
+  if (first != (out.place == 0) || out.place > DataFileIdentity::kPlaceMax) {
+    return error(StatusCode::kDataLoss, "identity block: place " + std::to_string(out.place));
+  }
   return out;
+}
+
+StatusOr<DataFileIdentity> read_identity(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return errno_status(errno, "open " + path);
+  std::array<std::byte, DataFileIdentity::kBytes> block;
+  const ssize_t got = ::pread(fd.get(), block.data(), block.size(), 0);
+  if (got < 0) return errno_status(errno, "read " + path);
+  return decode_identity(std::span(block).first(static_cast<size_t>(got)));
 }
 
 FillGuard::FillGuard(uint64_t bytes)

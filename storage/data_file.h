@@ -26,9 +26,12 @@ using Uuid = std::array<std::byte, 16>;
 
 /// The first 4 KiB of a data file.
 struct DataFileIdentity {
-  static constexpr uint32_t kMagic = 0x54414454;  // "TDAT" in memory order
-  static constexpr uint16_t kVersion = 1;
+  static constexpr uint32_t kMagic = 0x54414454;    // "TDAT" in memory order
+  static constexpr uint16_t kVersion = 1;           // of the device at place 0
+  static constexpr uint16_t kVersionWithPlace = 2;  // of others: a build for one refuses them
+  static constexpr uint16_t kPlaceMax = 254;
   static constexpr size_t kBytes = 4096;
+  uint16_t place = 0;           // which of the directory's devices it is; extents name it
   Uuid device{};                // of this file
   Uuid directory{};             // of the data directory it belongs to
   uint64_t bytes = 0;           // of the file, this block included
@@ -39,6 +42,10 @@ struct DataFileIdentity {
 void encode(const DataFileIdentity& identity, std::span<std::byte> into);
 /// kDataLoss: not an identity block, or a bad checksum. kFailedPrecondition: a newer version.
 StatusOr<DataFileIdentity> decode_identity(std::span<const std::byte> bytes);
+
+/// The identity block of a file or device. kNotFound: no such file. kDataLoss, kFailedPrecondition:
+/// as decode_identity. Others: it cannot be read.
+StatusOr<DataFileIdentity> read_identity(const std::string& path);
 
 /// One process per data directory: holds a flock on `LOCK` while it lives. Move-only.
 class DirectoryLock {
@@ -83,6 +90,7 @@ class DataFile {
   struct Options {
     std::string path;                      // a file, created when missing, or a block device
     uint64_t bytes = 0;                    // a multiple of 4 KiB; 0: what is there
+    uint16_t place = 0;                    // of one that is created or taken over
     uint64_t zero_at_creation_max = kGiB;  // larger files are filled in the background
     bool fill = true;                      // false: leave the rest of the file unwritten
     bool format_block_device = false;      // a device without identity is taken over

@@ -57,6 +57,12 @@ TEST(DataFileIdentity, GoldenBytesAndEveryBit) {
   StatusOr<DataFileIdentity> back = decode_identity(block);
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(*back, identity);
+  identity.place = 3;
+  std::vector<std::byte> other(DataFileIdentity::kBytes);
+  encode(identity, other);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(other.data()), 8),
+            std::string("TDAT\x02\0\x03\0", 8));
+  EXPECT_EQ(*decode_identity(other), identity);
   for (size_t bit = 0; bit < 64 * 8; ++bit) {
     std::vector<std::byte> bad = block;
     bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
@@ -95,7 +101,7 @@ TEST_F(DataFileTest, RefusesWhatIsNotItsOwn) {
   options_.bytes = 4097;
   EXPECT_EQ(open_code(), StatusCode::kInvalidArgument);
   options_.bytes = 4 * kMiB;
-  poke(4, std::string("\x02", 1));
+  poke(4, std::string("\x03", 1));
   EXPECT_EQ(open_code(), StatusCode::kFailedPrecondition) << "a newer version";
   poke(4, std::string("\x01", 1));
   EXPECT_EQ(open_code(), StatusCode::kOk);

@@ -34,6 +34,7 @@ class DeviceQueue::SyncOp final : public Op {
   explicit SyncOp(DeviceQueue* queue) : queue_(queue) {}
   void done(Status result) override {
     if (!result.ok()) queue_->metrics_->device_errors.add();
+    if (!result.ok()) queue_->counts_->errors.add();
     queue_->sync_running_ = false;
     std::vector<std::function<void(Status)>> served = std::exchange(queue_->sync_served_, {});
     if (!queue_->sync_waiting_.empty()) queue_->start_sync();
@@ -45,10 +46,11 @@ class DeviceQueue::SyncOp final : public Op {
 };
 
 DeviceQueue::DeviceQueue(Device* device, Loop* loop, const StoreConfig& config,
-                         StoreMetrics* metrics)
+                         StoreMetrics* metrics, NvmeDeviceMetrics* counts)
     : device_(device),
       loop_(loop),
       metrics_(metrics),
+      counts_(counts),
       timeout_(config.device_timeout),
       sync_op_(std::make_unique<SyncOp>(this)),
       expiry_([this] { expire(); }) {
@@ -85,6 +87,7 @@ void DeviceQueue::transfer(TransferSpec spec) {
     request.transfer = transfer;
     request.piece = spec.pieces[i];
     request.since = loop_->now();
+    if (spec.kind == IoKind::write) queued_write_bytes_ += request.piece.memory.size();
     lane.waiting[static_cast<size_t>(spec.priority)].push_back(&request);
   }
   pump(spec.kind);
@@ -101,9 +104,39 @@ void DeviceQueue::pump(IoKind kind) {
       start(request);
     }
   }
-  const auto k = static_cast<size_t>(kind);
-  metrics_->device_in_flight[k].set(lane.in_flight);
-  metrics_->device_waiting[k].set(lane.waiting[0].size() + lane.waiting[1].size());
+  tell(kind);
+}
+
+/// The figures are of all devices together.
+void DeviceQueue::tell(IoKind kind) {
+  Lane& lane = lanes_[static_cast<size_t>(kind)];
+  Counter& in_flight = metrics_->device_in_flight[static_cast<size_t>(kind)];
+  Counter& waiting = metrics_->device_waiting[static_cast<size_t>(kind)];
+  in_flight.set(in_flight.get() - lane.told_in_flight + lane.in_flight);
+  lane.told_in_flight = lane.in_flight;
+  const uint64_t now = lane.waiting[0].size() + lane.waiting[1].size();
+  waiting.set(waiting.get() - lane.told_waiting + now);
+  lane.told_waiting = now;
+}
+
+void DeviceQueue::measure(const Request& request, uint64_t us) {
+  constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+  const uint64_t bytes = request.piece.memory.size();
+  if (request.transfer->kind == IoKind::read) {
+    read_us_ += (static_cast<double>(us) - read_us_) / 16;
+    metrics_->read_latency[kNvme].record_us(us);
+    metrics_->reads[kNvme].add();
+    metrics_->read_bytes[kNvme].add(bytes);
+    counts_->read_bytes.add(bytes);
+    return;
+  }
+  if (writes_measured_ == 0) write_us_ = static_cast<double>(us);
+  write_us_ += (static_cast<double>(us) - write_us_) / 16;
+  if (writes_measured_ < kWritesMeasured) ++writes_measured_;
+  metrics_->write_latency[kNvme].record_us(us);
+  metrics_->writes[kNvme].add();
+  metrics_->write_bytes[kNvme].add(bytes);
+  counts_->write_bytes.add(bytes);
 }
 
 void DeviceQueue::start(Request* request) {
@@ -121,35 +154,28 @@ void DeviceQueue::finished(Request* request, Status result) {
   const IoKind kind = transfer->kind;
   const Nanos took = loop_->now() - request->since;
   const auto us = static_cast<uint64_t>(std::max<int64_t>(0, took.count() / 1000));
-  constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
   if (result.ok()) {
     progress_ = loop_->now();
-    if (kind == IoKind::read) {
-      read_us_ += (static_cast<double>(us) - read_us_) / 16;
-      metrics_->read_latency[kNvme].record_us(us);
-      metrics_->reads[kNvme].add();
-      metrics_->read_bytes[kNvme].add(request->piece.memory.size());
-    } else {
-      metrics_->write_latency[kNvme].record_us(us);
-      metrics_->writes[kNvme].add();
-      metrics_->write_bytes[kNvme].add(request->piece.memory.size());
-    }
+    measure(*request, us);
   }
   if (result.code() == StatusCode::kDeadlineExceeded) {
     // The kernel may still touch the memory: the request keeps its place in flight, so that a dead
     // device cannot be fed memory without bound.
     metrics_->device_timeouts.add();
+    counts_->timeouts.add();
     ++transfer->hanging;
     hanging_.emplace(request->piece.memory.data(), request);
   } else {
     if (!result.ok()) metrics_->device_errors.add();
+    if (!result.ok()) counts_->errors.add();
     --lanes_[static_cast<size_t>(kind)].in_flight;
   }
   complete(transfer, request, result);
   pump(kind);
 }
 
-void DeviceQueue::complete(Transfer* transfer, Request*, const Status& result) {
+void DeviceQueue::complete(Transfer* transfer, Request* request, const Status& result) {
+  if (transfer->kind == IoKind::write) queued_write_bytes_ -= request->piece.memory.size();
   transfer->status.update(result);
   if (--transfer->unfinished > 0) return;
   transfer->over = true;
@@ -212,8 +238,11 @@ void DeviceQueue::expire() {
       }
     }
   }
+  tell(IoKind::read);
+  tell(IoKind::write);
   for (Request* request : late) {
     metrics_->device_timeouts.add();
+    counts_->timeouts.add();
     complete(request->transfer, request,
              error(StatusCode::kDeadlineExceeded, "the device hangs: request never started"));
   }

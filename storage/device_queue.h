@@ -11,6 +11,7 @@
 
 #include "base/loop.h"
 #include "storage/device.h"
+#include "storage/device_choice.h"
 #include "storage/store_config.h"
 #include "storage/store_metrics.h"
 
@@ -24,6 +25,7 @@ enum class IoPriority : uint8_t { foreground = 0, background = 1 };
 struct IoPiece {
   uint64_t offset = 0;  // on the device
   std::span<std::byte> memory;
+  uint16_t device = 0;  // its place; of one transfer all are the same
 };
 
 struct TransferSpec {
@@ -39,7 +41,9 @@ struct TransferSpec {
 
 class DeviceQueue {
  public:
-  DeviceQueue(Device* device, Loop* loop, const StoreConfig& config, StoreMetrics* metrics);
+  /// `counts` are of this device, `metrics` of all together.
+  DeviceQueue(Device* device, Loop* loop, const StoreConfig& config, StoreMetrics* metrics,
+              NvmeDeviceMetrics* counts);
   ~DeviceQueue();
 
   void transfer(TransferSpec spec);
@@ -54,6 +58,12 @@ class DeviceQueue {
   size_t hanging() const { return hanging_.size(); }
   /// Microseconds that a read takes now, its wait included.
   uint32_t read_us() const;
+  /// Of writes that run or wait.
+  uint64_t queued_write_bytes() const { return queued_write_bytes_; }
+  /// What was measured of its writes lately; nothing before there were some, or after
+  /// forget_pace().
+  DevicePace write_pace() const { return {write_us_, writes_measured_ >= kWritesMeasured}; }
+  void forget_pace() { writes_measured_ = 0; }
 
  private:
   struct Transfer;
@@ -63,8 +73,12 @@ class DeviceQueue {
     std::deque<Request*> waiting[2];  // by IoPriority
     uint32_t in_flight = 0;
     uint32_t in_flight_max = 0;
+    uint64_t told_in_flight = 0;  // its share of the metrics
+    uint64_t told_waiting = 0;
   };
   void pump(IoKind kind);
+  void tell(IoKind kind);
+  void measure(const Request& request, uint64_t us);
   void start(Request* request);
   void finished(Request* request, Status result);
   void complete(Transfer* transfer, Request* request, const Status& result);
@@ -77,11 +91,16 @@ class DeviceQueue {
   Device* const device_;
   Loop* const loop_;
   StoreMetrics* const metrics_;
+  NvmeDeviceMetrics* const counts_;
   const Nanos timeout_;
   Lane lanes_[2];       // by IoKind
   size_t running_ = 0;  // transfers whose `done` is to come
   Nanos progress_{0};   // last time a request ended well
   double read_us_ = 100;
+  static constexpr uint32_t kWritesMeasured = 16;  // enough to be believed
+  double write_us_ = 0;
+  uint32_t writes_measured_ = 0;
+  uint64_t queued_write_bytes_ = 0;
   std::unordered_map<Transfer*, std::unique_ptr<Transfer>> transfers_;
   std::unordered_map<const std::byte*, Request*> hanging_;
   std::vector<std::function<void(Status)>> sync_waiting_;

@@ -62,7 +62,8 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
 EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
   EvictCandidate candidate;
   candidate.id = id;
-  candidate.pinned = core_.index[id].pins > 0;
+  // What lies on a device that gets no new objects makes no room.
+  candidate.pinned = core_.index[id].pins > 0 || !core_.nvme->makes_room(core_.index.extents(id));
   candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
   return candidate;
 }

@@ -17,12 +17,19 @@
 
 namespace terrace {
 
-/// A run of blocks of one tier. 32 bits of 4 KiB blocks address 16 TiB.
+/// A run of blocks of one device of one tier. 32 bits of 4 KiB blocks address 16 TiB of each. On
+/// disk count and device share a word: 24 bits of blocks are far more than an object has.
 struct Extent {
   uint32_t block = 0;   // first
   uint32_t blocks = 0;  // count
+  uint16_t device = 0;  // the place of a device of nvme, below 255; of dram: 0
   uint64_t offset() const { return uint64_t{block} * 4096; }
   uint64_t bytes() const { return uint64_t{blocks} * 4096; }
+  /// The second word of an extent in a row or header.
+  uint32_t packed() const { return blocks | uint32_t{device} << 24; }
+  static Extent unpack(uint32_t block, uint32_t packed) {
+    return {block, packed & 0xFFFFFF, static_cast<uint16_t>(packed >> 24)};
+  }
   bool operator==(const Extent&) const = default;
 };
 

@@ -1,24 +1,17 @@
 #include "storage/fsck.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "base/crc32c.h"
-#include "base/handle.h"
 #include "base/loop.h"
-#include "storage/data_file.h"
 #include "storage/durable_file.h"
+#include "storage/fsck_disks.h"
 #include "storage/metadata_store.h"
 #include "storage/namespace_file.h"
-#include "storage/nvme_space.h"
 #include "storage/object_format.h"
 #include "storage/object_io.h"
 #include "storage/store_config.h"
@@ -54,7 +47,6 @@ class Fsck {
     MetadataRow row;
     std::vector<Extent> extents;
   };
-  Status open_device(const Uuid& directory);
   Status open_metadata();
   Status restore_namespaces();
   Status check_rows();
@@ -63,24 +55,22 @@ class Fsck {
   Status check_object(Found* found, uint64_t** count);
   StatusOr<ObjectHeader> read_header(std::span<const Extent> extents, uint64_t bytes);
   Status check_units(const ObjectHeader& header, const Found& found);
-  Status pread_object(std::span<const Extent> extents, uint64_t offset, std::span<std::byte> into);
-  Status pread_all(uint64_t offset, std::span<std::byte> into);
   Status rebuild();
-  Status scan(std::vector<Found>* candidates);
-  void consider(uint64_t offset, std::span<const std::byte> sector, std::vector<Found>* out);
+  Status scan(uint16_t place, const FsckDisk& disk, std::vector<Found>* candidates);
+  void consider(const Extent& at, const FsckDisk& disk, std::span<const std::byte> sector,
+                std::vector<Found>* out);
   Status replace_rows(const std::vector<Found>& good);
   void finding(const std::string& what);
   void progress(uint64_t bytes);
 
   const FsckOptions& options_;
   FsckReport report_;
-  Fd fd_;
+  FsckDisks disks_;
   uint64_t total_ = 0;
   uint64_t done_ = 0;
   SystemClock clock_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<MetadataStore> metadata_;
-  std::unique_ptr<NvmeMap> map_;
   std::vector<MetadataRow> rows_;
 };
 
@@ -94,51 +84,6 @@ void Fsck::progress(uint64_t bytes) {
   done_ += bytes;
   report_.bytes_checked += bytes;
   if (due && options_.progress) options_.progress(std::min(done_, total_), total_);
-}
-
-Status Fsck::pread_all(uint64_t offset, std::span<std::byte> into) {
-  while (!into.empty()) {
-    const ssize_t got = ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return errno_status(errno, "read at " + std::to_string(offset));
-    if (got == 0) return damaged("the data file ends at " + std::to_string(offset));
-    into = into.subspan(static_cast<size_t>(got));
-    offset += static_cast<uint64_t>(got);
-  }
-  return ok_status();
-}
-
-Status Fsck::pread_object(std::span<const Extent> extents, uint64_t offset,
-                          std::span<std::byte> into) {
-  for (const Extent& extent : slice(extents, offset, into.size())) {
-    TERRACE_RETURN_IF_ERROR(pread_all(extent.offset(), into.first(extent.bytes())));
-    into = into.subspan(extent.bytes());
-  }
-  return into.empty() ? ok_status() : damaged("the extents are too short");
-}
-
-Status Fsck::open_device(const Uuid& directory) {
-  StoreConfig config;
-  config.data_directory = options_.data_directory;
-  config.data_file = options_.data_file;
-  const std::string path = config.data_path();
-  fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd_) {
-    if (errno == ENOENT) return error(StatusCode::kNotFound, "no data file at " + path);
-    return errno_status(errno, "open " + path);
-  }
-  std::array<std::byte, DataFileIdentity::kBytes> block;
-  TERRACE_RETURN_IF_ERROR(pread_all(0, block));
-  TERRACE_ASSIGN_OR_RETURN(const DataFileIdentity identity, decode_identity(block));
-  if (identity.directory != directory) {
-    return damaged(path + " belongs to another data directory");
-  }
-  if (identity.bytes < 2 * NvmeMap::kReservedBytes) {
-    return damaged(path + " says that it has " + std::to_string(identity.bytes) + " bytes");
-  }
-  report_.device_bytes = identity.bytes;
-  map_ = std::make_unique<NvmeMap>(identity.bytes);
-  return ok_status();
 }
 
 Status Fsck::open_metadata() {
@@ -184,7 +129,7 @@ StatusOr<ObjectHeader> Fsck::read_header(std::span<const Extent> extents, uint64
     return damaged("header of " + std::to_string(bytes) + " bytes");
   }
   std::vector<std::byte> memory(bytes);
-  TERRACE_RETURN_IF_ERROR(pread_object(extents, 0, memory));
+  TERRACE_RETURN_IF_ERROR(disks_.read(extents, 0, memory));
   progress(bytes);
   return decode_object_header(memory);
 }
@@ -197,9 +142,9 @@ Status Fsck::check_units(const ObjectHeader& header, const Found& found) {
     for (uint32_t u = 0; u < units_of(section_bytes); ++u) {
       const uint64_t bytes = unit_bytes(section_bytes, u);
       const uint64_t stored = (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
-      TERRACE_RETURN_IF_ERROR(pread_object(found.extents,
-                                           layout.section_offset(s) + uint64_t{u} * kCrcUnitBytes,
-                                           std::span(memory).first(stored)));
+      TERRACE_RETURN_IF_ERROR(disks_.read(found.extents,
+                                          layout.section_offset(s) + uint64_t{u} * kCrcUnitBytes,
+                                          std::span(memory).first(stored)));
       progress(stored);
       const uint32_t crc = unit_crc(header.key, s, u, std::span(memory).first(bytes));
       if (crc != header.unit_crcs[layout.first_unit(s) + u]) {
@@ -213,11 +158,13 @@ Status Fsck::check_units(const ObjectHeader& header, const Found& found) {
 
 Status Fsck::check_object(Found* found, uint64_t** count) {
   const MetadataRow& row = found->row;
-  const auto inside = [this](std::span<const Extent> extents) {
-    return !extents.empty() &&
-           std::all_of(extents.begin(), extents.end(), [this](const Extent& extent) {
-             return extent.blocks > 0 && extent.offset() >= NvmeMap::kReservedBytes &&
-                    extent.offset() + extent.bytes() <= report_.device_bytes;
+  FsckDisk* const disk = disks_.of(row.extents);
+  const auto inside = [disk](std::span<const Extent> extents) {
+    return disk != nullptr && !extents.empty() &&
+           std::all_of(extents.begin(), extents.end(), [&](const Extent& extent) {
+             return extent.blocks > 0 && extent.device == extents[0].device &&
+                    extent.offset() >= NvmeMap::kReservedBytes &&
+                    extent.offset() + extent.bytes() <= disk->bytes;
            });
   };
   *count = &report_.rows_out_of_range;
@@ -233,18 +180,23 @@ Status Fsck::check_object(Found* found, uint64_t** count) {
     return damaged("row and header disagree about its size");
   }
   *count = &report_.rows_out_of_range;
-  if (!inside(found->extents)) return damaged("extents outside the device");
+  const bool same = !found->extents.empty() && found->extents[0].device == row.extents[0].device;
+  if (!same || !inside(found->extents)) return damaged("extents outside the device");
   *count = &report_.rows_overlapping;
-  TERRACE_RETURN_IF_ERROR(map_->claim(found->extents, row.stored_bytes));
+  TERRACE_RETURN_IF_ERROR(disk->map->claim(found->extents, row.stored_bytes));
   *count = &report_.units_bad;
   if (!options_.check_units) return ok_status();
   Status units = check_units(header, *found);
   // A rebuild gives the space to whoever else claims it.
-  if (!units.ok()) map_->free(found->extents, row.stored_bytes);
+  if (!units.ok()) disk->map->free(found->extents, row.stored_bytes);
   return units;
 }
 
 void Fsck::check_row(const MetadataRow& row) {
+  if (disks_.missing(row.extents)) {
+    ++report_.rows_missing_device;
+    return;
+  }
   Found found{row, {}};
   uint64_t* count = nullptr;
   const Status good = check_object(&found, &count);
@@ -274,17 +226,20 @@ Status Fsck::check_rows() {
 }
 
 /// A sector that looks like the beginning of an object.
-void Fsck::consider(uint64_t offset, std::span<const std::byte> sector, std::vector<Found>* out) {
+void Fsck::consider(const Extent& at, const FsckDisk& disk, std::span<const std::byte> sector,
+                    std::vector<Found>* out) {
   const StatusOr<uint64_t> size = header_size_of(sector);
   if (!size.ok()) return;
   std::vector<std::byte> bytes(*size);
-  if (offset + *size > report_.device_bytes) return;
+  if (at.offset() + *size > disk.bytes) return;
   // Space is given out largest run first, so a header lies in one run unless the device was in
   // shreds; an object whose header does not is not found.
   StatusOr<ObjectHeader> header = damaged("");
-  if (pread_all(offset, bytes).ok()) header = decode_object_header(bytes);
+  if (read_all(disk, at.offset(), bytes).ok()) header = decode_object_header(bytes);
   if (!header.ok() || header->extents.empty()) return;
-  if (header->extents[0].offset() != offset) return;  // the bytes of an object, not its beginning
+  const Extent& first = header->extents[0];
+  if (first.block != at.block || first.device != at.device)
+    return;  // the bytes of an object, not its beginning
   Found found;
   found.extents = header->extents;
   MetadataRow& row = found.row;
@@ -301,14 +256,15 @@ void Fsck::consider(uint64_t offset, std::span<const std::byte> sector, std::vec
   out->push_back(std::move(found));
 }
 
-Status Fsck::scan(std::vector<Found>* candidates) {
+Status Fsck::scan(uint16_t place, const FsckDisk& disk, std::vector<Found>* candidates) {
   std::vector<std::byte> memory(kMiB);
-  for (uint64_t at = NvmeMap::kReservedBytes; at < report_.device_bytes; at += kMiB) {
-    const uint64_t bytes = std::min<uint64_t>(kMiB, report_.device_bytes - at);
-    TERRACE_RETURN_IF_ERROR(pread_all(at, std::span(memory).first(bytes)));
+  for (uint64_t at = NvmeMap::kReservedBytes; at < disk.bytes; at += kMiB) {
+    const uint64_t bytes = std::min<uint64_t>(kMiB, disk.bytes - at);
+    TERRACE_RETURN_IF_ERROR(read_all(disk, at, std::span(memory).first(bytes)));
     progress(bytes);
     for (uint64_t in = 0; in + kSectorBytes <= bytes; in += kSectorBytes) {
-      consider(at + in, std::span(memory).subspan(in, kSectorBytes), candidates);
+      const Extent begin{static_cast<uint32_t>((at + in) / kSectorBytes), 1, place};
+      consider(begin, disk, std::span(memory).subspan(in, kSectorBytes), candidates);
     }
   }
   return ok_status();
@@ -319,10 +275,12 @@ Status Fsck::scan(std::vector<Found>* candidates) {
 Status Fsck::rebuild() {
   total_ = done_ + 2 * report_.device_bytes;
   std::vector<Found> candidates;
-  TERRACE_RETURN_IF_ERROR(scan(&candidates));
+  for (const auto& [place, disk] : disks_.all()) {
+    TERRACE_RETURN_IF_ERROR(scan(place, disk, &candidates));
+  }
   std::sort(candidates.begin(), candidates.end(),
             [](const Found& a, const Found& b) { return a.row.generation > b.row.generation; });
-  map_ = std::make_unique<NvmeMap>(report_.device_bytes);
+  for (auto& [place, disk] : disks_.all()) disk.map = std::make_unique<NvmeMap>(disk.bytes, place);
   std::vector<Found> good;
   std::set<std::string> names;  // of `good`
   FsckReport before = report_;  // leftovers are not findings
@@ -345,6 +303,7 @@ Status Fsck::replace_rows(const std::vector<Found>& good) {
   constexpr size_t kBatch = 1024;
   Waiter waiter;
   for (const MetadataRow& row : rows_) {
+    if (disks_.missing(row.extents)) continue;  // it is there when its device is
     ++waiter.pending;
     const Status started = metadata_->erase(row.ns, row.key, row.generation, &waiter);
     if (!started.ok()) waiter.done(started);
@@ -375,7 +334,12 @@ StatusOr<FsckReport> Fsck::run() {
   }
   TERRACE_ASSIGN_OR_RETURN(const DirectoryLock lock,
                            DirectoryLock::acquire(options_.data_directory));
-  TERRACE_RETURN_IF_ERROR(open_device(lock.uuid()));
+  TERRACE_RETURN_IF_ERROR(disks_.open(options_.data_directory, options_.data_file, lock.uuid()));
+  for (const auto& [place, disk] : disks_.all()) report_.device_bytes += disk.bytes;
+  for (const DeviceRecord& record : disks_.missing_devices()) {
+    finding("device " + std::to_string(record.place) + ", last at " + record.path +
+            ", is not there: its objects were not looked at");
+  }
   TERRACE_RETURN_IF_ERROR(open_metadata());
   TERRACE_RETURN_IF_ERROR(check_rows());
   if (options_.rebuild) TERRACE_RETURN_IF_ERROR(rebuild());

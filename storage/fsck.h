@@ -13,7 +13,7 @@ namespace terrace {
 
 struct FsckOptions {
   std::string data_directory;
-  std::string data_file;    // empty: in the data directory
+  std::string data_file;    // as the node's: comma between several; empty: in the data directory
   bool check_units = true;  // false: headers only
   bool rebuild = false;     // replace the durable index by what the headers say
   /// Called now and then with bytes looked at and bytes to look at.
@@ -28,6 +28,7 @@ struct FsckReport {
   // What is wrong, each object counted once, at the first thing found.
   uint64_t rows_undecodable = 0;
   uint64_t rows_out_of_range = 0;     // extents outside the device, or not where any could lie
+  uint64_t rows_missing_device = 0;   // not looked at: their device is not there; no damage
   uint64_t rows_overlapping = 0;      // two objects claim the same space
   uint64_t headers_bad = 0;           // checksum, or another object's
   uint64_t units_bad = 0;             // objects with a unit that fails its checksum

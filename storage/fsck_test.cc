@@ -38,7 +38,7 @@ class FsckTest : public ::testing::Test {
     StatusOr<DirectoryLock> lock = DirectoryLock::acquire(directory_);
     ASSERT_TRUE(lock.ok()) << lock.status().to_string();
     DataFile::Options file_options;
-    file_options.path = config_.data_path();
+    file_options.path = config_.data_paths().front();
     file_options.bytes = config_.nvme_bytes;
     StatusOr<std::unique_ptr<DataFile>> file = DataFile::open(file_options, lock->uuid());
     ASSERT_TRUE(file.ok()) << file.status().to_string();
@@ -50,7 +50,7 @@ class FsckTest : public ::testing::Test {
       StatusOr<std::unique_ptr<MetadataStore>> metadata = MetadataStore::open(options, loop.get());
       ASSERT_TRUE(metadata.ok()) << metadata.status().to_string();
       StatusOr<std::unique_ptr<ChunkStore>> store =
-          ChunkStore::open(config_, loop.get(), &device, metadata->get());
+          ChunkStore::open(config_, loop.get(), {{&device, 0, {}}}, metadata->get());
       ASSERT_TRUE(store.ok()) << store.status().to_string();
       StoreDriver driver(store->get(), [&] {
         loop->turn(milliseconds(5));
@@ -69,7 +69,7 @@ class FsckTest : public ::testing::Test {
   }
   /// Changes a byte in the middle of the data of some object.
   void damage_data() {
-    const int fd = ::open(config_.data_path().c_str(), O_RDWR);
+    const int fd = ::open(config_.data_paths().front().c_str(), O_RDWR);
     ASSERT_GE(fd, 0);
     const std::vector<std::byte> want = TestObject(3).section(0);
     std::vector<std::byte> file(config_.nvme_bytes);

@@ -39,12 +39,12 @@ class HbmTier::Space {
 /// Where the accelerator's threads say what ended.
 struct HbmTier::Inbox {
   std::mutex mutex;
-  std::vector<std::pair<uint64_t, DeviceStatus>> ended;  // guarded by mutex, as all here
+  std::vector<std::pair<uint64_t, DeviceResult>> ended;  // guarded by mutex, as all here
   HbmTier* tier = nullptr;                               // null: it is gone; used on the loop only
   Loop* loop = nullptr;
   bool told = false;
 
-  static void put(const std::shared_ptr<Inbox>& inbox, uint64_t number, const DeviceStatus& how) {
+  static void put(const std::shared_ptr<Inbox>& inbox, uint64_t number, const DeviceResult& how) {
     const std::lock_guard lock(inbox->mutex);
     if (inbox->loop == nullptr) return;
     inbox->ended.emplace_back(number, how);
@@ -85,7 +85,7 @@ HbmTier::~HbmTier() {
 }
 
 Status HbmTier::open() {
-  const DeviceStatus made = accelerator_->make_slab(core_.config.hbm_bytes, &slab_);
+  const DeviceResult made = accelerator_->make_slab(core_.config.hbm_bytes, &slab_);
   if (!made.ok()) {
     return error(StatusCode::kResourceExhausted,
                  "hbm_bytes=" + std::to_string(core_.config.hbm_bytes) + " on " +
@@ -99,7 +99,7 @@ Status HbmTier::open() {
 }
 
 void HbmTier::host_memory(std::span<std::byte> memory, bool present) {
-  const DeviceStatus said =
+  const DeviceResult said =
       present ? accelerator_->expect_host(memory) : accelerator_->forget_host(memory);
   if (!said.ok()) spdlog::warn("event=hbm_host_memory error=\"{}\"", said.message);
 }
@@ -214,16 +214,16 @@ void HbmTier::transfer(bool in, const std::shared_ptr<Space>& space, uint64_t of
   const uint64_t number = ++last_transfer_;
   transfers_[number] = {core_.loop->now() + core_.config.device_timeout, space, std::move(hold),
                         std::move(then)};
-  const auto ended = [inbox = inbox_, number](const DeviceStatus& how) {
+  const auto ended = [inbox = inbox_, number](const DeviceResult& how) {
     Inbox::put(inbox, number, how);
   };
-  const DeviceStatus started = in ? slab_->copy_in(pieces, ended) : slab_->copy_out(pieces, ended);
+  const DeviceResult started = in ? slab_->copy_in(pieces, ended) : slab_->copy_out(pieces, ended);
   if (!started.ok()) ended(started);
   if (!timer_.armed()) core_.loop->arm(&timer_, core_.loop->now() + kLookPeriod);
 }
 
 void HbmTier::collect() {
-  std::vector<std::pair<uint64_t, DeviceStatus>> ended;
+  std::vector<std::pair<uint64_t, DeviceResult>> ended;
   {
     const std::lock_guard lock(inbox_->mutex);
     ended.swap(inbox_->ended);

@@ -18,24 +18,24 @@ Status ChunkStore::Core::open_memory(SlabKeeping* keeping) {
   TERRACE_ASSIGN_OR_RETURN(
       BufferPool pool,
       BufferPool::create(config.staging_bytes / Staging::kBufferBytes, Staging::kBufferBytes));
-  staging = std::make_unique<Staging>(loop, std::move(pool), config.device_timeout);
+  staging = std::make_unique<Staging>(loop, std::move(pool), config.device_timeout, devices.size());
   return ok_status();
 }
 
 Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
-  const uint64_t bytes = std::min(device->size_bytes(), config.nvme_bytes);
-  if (config.nvme_bytes == 0 || bytes < 2 * NvmeMap::kReservedBytes) {
-    return error(StatusCode::kInvalidArgument, "nvme_bytes=" + std::to_string(config.nvme_bytes) +
-                                                   " with a device of " +
-                                                   std::to_string(device->size_bytes()) + " bytes");
+  for (const NvmeDevice& each : devices) {
+    if (each.device == nullptr || each.device->size_bytes() >= 2 * NvmeMap::kReservedBytes)
+      continue;
+    return error(StatusCode::kInvalidArgument,
+                 "device " + each.path + " of the nvme tier has only " +
+                     std::to_string(each.device->size_bytes()) + " bytes");
   }
-  nvme = std::make_unique<NvmeMap>(bytes);
-  queue = std::make_unique<DeviceQueue>(device, loop, config, &metrics);
+  nvme = std::make_unique<NvmeTier>(devices, loop, config, &metrics);
   rows = std::make_unique<RowQueue>(metadata, loop, &calls);
   persister = std::make_unique<Persister>(*this);
   TERRACE_RETURN_IF_ERROR(Recovery(*this).run());
   if (keeping.keeper != nullptr) TERRACE_RETURN_IF_ERROR(TakeBack(*this, keeping).run());
-  device->expect_memory(staging->whole());
+  nvme->expect_memory(staging->whole());
   return ok_status();
 }
 
@@ -69,6 +69,7 @@ class ChunkStore::Core::Closing {
   void begin() {
     core_->scrubber.stop();
     if (core_->hbm != nullptr) core_->hbm->stop();
+    if (core_->nvme != nullptr) core_->nvme->stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
       core_->sweeper->stop();
@@ -84,8 +85,8 @@ class ChunkStore::Core::Closing {
  private:
   void look() {
     const Core& core = *core_;
-    const bool media = core.queue == nullptr ||
-                       (core.queue->idle() && core.rows->idle() && core.persister->idle());
+    const bool media =
+        core.nvme == nullptr || (core.nvme->idle() && core.rows->idle() && core.persister->idle());
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
     const bool near = core.hbm == nullptr || core.hbm->idle();
     if (media && far && near && core.mover.idle() && core.scrubber.idle() &&

@@ -10,6 +10,7 @@ namespace {
 
 // version u8, flags u8, extents u8, reserved u8, five numbers, the extents, CRC32C. docs/formats.md
 constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersionWithDevice = 2;  // the same, and its extents name a device that is not 0
 constexpr uint8_t kExtentsComplete = 1;
 constexpr size_t kFixedBytes = 4 + 3 * 8 + 3 * 4;
 constexpr size_t kExtentBytes = 8;
@@ -22,6 +23,12 @@ uint32_t crc_of(std::string_view key, std::string_view value) {
     return std::span(reinterpret_cast<const std::byte*>(text.data()), text.size());
   };
   return crc32c(bytes(value), crc32c(bytes(key)));
+}
+
+bool at_first_device(const MetadataRow& row) {
+  const size_t kept = std::min(row.extents.size(), kRowExtentsMax);
+  return std::all_of(row.extents.begin(), row.extents.begin() + static_cast<ptrdiff_t>(kept),
+                     [](const Extent& e) { return e.device == 0; });
 }
 
 Status damaged(const std::string& what) {
@@ -42,7 +49,7 @@ std::string encode_row(const MetadataRow& row) {
   const size_t kept = std::min(row.extents.size(), kRowExtentsMax);
   const bool complete = row.extents_complete && kept == row.extents.size();
   ByteWriter out;
-  out.u8(kVersion);
+  out.u8(at_first_device(row) ? kVersion : kVersionWithDevice);
   out.u8(complete ? kExtentsComplete : 0);
   out.u8(static_cast<uint8_t>(kept));
   out.u8(0);  // reserved
@@ -54,7 +61,7 @@ std::string encode_row(const MetadataRow& row) {
   out.u32(row.header_bytes);
   for (size_t i = 0; i < kept; ++i) {
     out.u32(row.extents[i].block);
-    out.u32(row.extents[i].blocks);
+    out.u32(row.extents[i].packed());
   }
   std::string value = out.take();
   ByteWriter crc;
@@ -72,7 +79,8 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
     return damaged("checksum differs");
   }
   ByteReader in(value.substr(0, body));
-  if (const uint8_t version = in.u8(); version != kVersion) {
+  const uint8_t version = in.u8();
+  if (version != kVersion && version != kVersionWithDevice) {
     return damaged("version " + std::to_string(version));
   }
   const uint8_t flags = in.u8();
@@ -96,8 +104,9 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   row.header_bytes = in.u32();
   for (uint8_t i = 0; i < extents; ++i) {
     const uint32_t block = in.u32();
-    row.extents.push_back({block, in.u32()});
+    row.extents.push_back(Extent::unpack(block, in.u32()));
   }
+  if (at_first_device(row) != (version == kVersion)) return damaged("devices of another version");
   return row;
 }
 }  // namespace terrace

@@ -40,6 +40,22 @@ TEST(MetadataRow, GoldenBytes) {
             "40000000efbeadde0010000000010000000100000d714d87");
 }
 
+TEST(MetadataRow, a_device_that_is_not_the_first_makes_another_version) {
+  MetadataRow row = example(3);
+  for (Extent& extent : row.extents) extent.device = 7;
+  const std::string key = row_key(row.ns, row.key);
+  const std::string value = encode_row(row);
+  EXPECT_EQ(hex(value).substr(0, 8), "02010300");
+  EXPECT_EQ(hex(value).substr(80, 32),
+            "00010000"
+            "00010007"
+            "2c020000"
+            "00010007");
+  StatusOr<MetadataRow> back = decode_row(key, value);
+  ASSERT_TRUE(back.ok()) << back.status().to_string();
+  EXPECT_EQ(*back, row);
+}
+
 TEST(MetadataRow, RoundTripWithinTheLimit) {
   for (size_t extents = 0; extents <= kRowExtentsMax; ++extents) {
     const MetadataRow row = example(extents);

@@ -44,20 +44,40 @@ void Mover::write_back_all() {
 }
 
 void Mover::pump_writes() {
-  while (!write_queue_.empty() && writing_ < kWritesMax) {
+  while (!write_queue_.empty() && running_ < kWritesMax) {
     const Item item = write_queue_.front();
+    if (small(item)) {
+      const size_t count = batch_size();
+      if (count == 0) return;  // until more wait, or what runs ends
+      if (start_batch(count)) {
+        // Copying a batch is enough for one turn.
+        if (!std::exchange(pump_pending_, true)) {
+          core_.later([this] {
+            pump_pending_ = false;
+            pump_writes();
+          });
+        }
+        return;
+      }
+      continue;
+    }
     write_queue_.pop_front();
-    IndexEntry* const entry = core_.index.same(item.id, item.generation);
-    if (entry == nullptr) continue;
-    entry->queued = false;
-    const bool under_way = entry->has(IndexEntry::on_nvme) || entry->has(IndexEntry::persisting);
-    if (under_way || entry->resident == kNoEntry) continue;
-    start_write(item.id, false, IoPriority::background);
+    if (still_wanted(item)) start_write(item.id, false, IoPriority::background);
   }
+}
+
+/// It left the queue: is there still something to write?
+bool Mover::still_wanted(const Item& item) {
+  IndexEntry* const entry = core_.index.same(item.id, item.generation);
+  if (entry == nullptr) return false;
+  entry->queued = false;
+  const bool under_way = entry->has(IndexEntry::on_nvme) || entry->has(IndexEntry::persisting);
+  return !under_way && entry->resident != kNoEntry;
 }
 
 void Mover::start_write(uint32_t id, bool durable, IoPriority priority) {
   IndexEntry& entry = core_.index[id];
+  ++running_;
   ++writing_;
   core_.pin(id);
   entry.set(IndexEntry::persisting);
@@ -93,6 +113,11 @@ void Mover::write(uint32_t id, bool durable, IoPriority priority) {
 }
 
 void Mover::write_done(uint32_t id, StatusOr<NvmeCopy> result) {
+  --running_;
+  written(id, std::move(result));
+}
+
+void Mover::written(uint32_t id, StatusOr<NvmeCopy> result) {
   --writing_;
   IndexEntry& entry = core_.index[id];
   entry.clear(IndexEntry::persisting);
@@ -215,7 +240,7 @@ void Mover::start_promotion(uint32_t id) {
   add_pieces(core_.index.extents(id), 0, memory, &transfer.pieces);
   transfer.holds = {promotion->space};
   transfer.done = done;
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 /// The bytes are in the arena: checks them, one bounded step per turn.

@@ -8,7 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/limits.h"
 #include "storage/chunk_store.h"
+#include "storage/object_io.h"
 #include "storage/persister.h"
 
 namespace terrace {
@@ -36,7 +38,9 @@ class Mover {
   bool idle() const { return writing_ == 0 && promoting_ == 0 && write_queue_.empty(); }
 
  private:
-  static constexpr uint32_t kWritesMax = 8;
+  static constexpr uint32_t kWritesMax = 8;  // jobs: an object, or a batch of small ones
+  static constexpr uint64_t kSmallBytes = 256 * kKiB;
+  static constexpr uint64_t kBatchBytes = kMiB;
   static constexpr uint32_t kPromotionsMax = 2;
   static constexpr size_t kPromotionQueueMax = 1024;
   static constexpr Nanos kBehindAfter = milliseconds(200);
@@ -45,12 +49,25 @@ class Mover {
     uint64_t generation = 0;
   };
   struct Promotion;
+  struct Batch;
 
   void pump_writes();
+  bool still_wanted(const Item& item);
   void pump_promotions();
   void start_write(uint32_t id, bool durable, IoPriority priority);
   void write(uint32_t id, bool durable, IoPriority priority);
   void write_done(uint32_t id, StatusOr<NvmeCopy> result);
+  /// One object is written, or could not be, alone or in a batch.
+  void written(uint32_t id, StatusOr<NvmeCopy> result);
+  bool small(const Item& item) const;
+  size_t batch_size() const;
+  bool start_batch(size_t count);
+  void gather(Batch* batch);
+  void write_batch(const std::shared_ptr<Batch>& batch);
+  void batch_failed(const std::shared_ptr<Batch>& batch, const Status& why);
+  void put_rows(const std::shared_ptr<Batch>& batch);
+  void row_put(uint32_t id, uint64_t generation, const std::shared_ptr<NvmeSpace>& space,
+               uint32_t header_crc, const Status& result);
   void start_promotion(uint32_t id);
   void check_promoted(const std::shared_ptr<Promotion>& promotion);
   void end_promotion(const std::shared_ptr<Promotion>& promotion, const Status& result);
@@ -59,7 +76,10 @@ class Mover {
   std::deque<Item> write_queue_;
   Nanos caught_up_{0};  // when the write queue was empty last
   std::deque<Item> promotions_;
-  uint32_t writing_ = 0;
+  uint32_t running_ = 0;  // jobs that write
+  uint32_t writing_ = 0;  // their objects, until their rows are there
+  std::vector<std::shared_ptr<SectorMemory>> batch_memory_;  // of batches that are over
+  bool pump_pending_ = false;
   uint32_t promoting_ = 0;
   std::unordered_map<uint32_t, std::vector<std::function<void(Status)>>> waiting_;  // for a write
 };

@@ -1,4 +1,4 @@
-// storage/nvme_space.h - which bytes of the data file are free, and who owns the others.
+// storage/nvme_space.h - which bytes of a device of nvme are free, and who owns the others.
 // Thread-confined.
 #pragma once
 #include <cstdint>
@@ -27,6 +27,8 @@ class NvmeSpace {
   inline ~NvmeSpace();
   const std::vector<Extent>& extents() const { return extents_; }
   uint64_t bytes() const { return bytes_; }
+  /// Of the device that it is on.
+  uint16_t place() const { return extents_[0].device; }
   /// From now on the index owns the extents.
   void keep() { map_ = nullptr; }
 
@@ -36,12 +38,15 @@ class NvmeSpace {
   const uint64_t bytes_;
 };
 
+using NvmeSpaces = std::vector<std::shared_ptr<NvmeSpace>>;
+
 class NvmeMap {
  public:
   static constexpr uint64_t kReservedBytes = kMiB;  // the identity block lies there
 
-  /// `device_bytes` > kReservedBytes.
-  explicit NvmeMap(uint64_t device_bytes) : map_(0, device_bytes) {
+  /// `device_bytes` > kReservedBytes. `place`: what its extents name as their device.
+  explicit NvmeMap(uint64_t device_bytes, uint16_t place = 0)
+      : map_(0, device_bytes), place_(place) {
     const Extent reserved{0, kReservedBytes / ExtentMap::kBlockBytes};
     TERRACE_CHECK(map_.claim({&reserved, 1}, kReservedBytes).ok());
   }
@@ -50,8 +55,27 @@ class NvmeMap {
   std::shared_ptr<NvmeSpace> allocate(uint64_t bytes) {
     StatusOr<std::vector<Extent>> extents = map_.allocate(bytes);
     if (!extents.ok()) return nullptr;
+    for (Extent& extent : *extents) extent.device = place_;
     used_ += bytes_of(*extents);
     return std::make_shared<NvmeSpace>(this, std::move(*extents), bytes);
+  }
+  /// Space for several, one after the other on the device, each a single extent; empty when there
+  /// is no such run. Together they take at most a MiB.
+  NvmeSpaces allocate_together(std::span<const uint64_t> sizes) {
+    const StatusOr<std::vector<Extent>> run = map_.allocate(kMiB);
+    if (!run.ok()) return {};
+    map_.free(*run, kMiB);
+    if (run->size() != 1) return {};
+    NvmeSpaces out;
+    uint32_t block = (*run)[0].block;
+    for (const uint64_t bytes : sizes) {
+      const uint64_t taken = ExtentMap::allocated_bytes(bytes);
+      const Extent extent{block, static_cast<uint32_t>(taken / ExtentMap::kBlockBytes), place_};
+      block += extent.blocks;
+      TERRACE_CHECK(claim({&extent, 1}, bytes).ok());  // inside the run
+      out.push_back(std::make_shared<NvmeSpace>(this, std::vector<Extent>{extent}, bytes));
+    }
+    return out;
   }
   /// As ExtentMap::claim.
   Status claim(std::span<const Extent> extents, uint64_t bytes) {
@@ -82,6 +106,7 @@ class NvmeMap {
 
  private:
   ExtentMap map_;
+  const uint16_t place_;
   uint64_t used_ = 0;
   uint64_t withheld_ = 0;
   std::function<void()> freed_;

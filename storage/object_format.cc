@@ -189,7 +189,7 @@ void encode(const ObjectHeader& header, std::span<std::byte> into) {
   for (const uint32_t crc : header.unit_crcs) out.u32(crc);
   for (const Extent& extent : header.extents) {
     out.u32(extent.block);
-    out.u32(extent.blocks);
+    out.u32(extent.packed());
   }
   out.raw(header.raw_key);
   out.raw(header.user_meta);
@@ -240,7 +240,7 @@ StatusOr<ObjectHeader> decode_object_header(std::span<const std::byte> bytes) {
   out.extents.reserve(counts.extents);
   for (uint32_t i = 0; i < counts.extents; ++i) {
     const uint32_t block = in.u32();
-    out.extents.push_back({block, in.u32()});
+    out.extents.push_back(Extent::unpack(block, in.u32()));
   }
   out.raw_key = in.raw(counts.raw_key_bytes);
   out.user_meta = in.raw(counts.user_meta_bytes);

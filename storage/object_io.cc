@@ -18,7 +18,7 @@ void add_pieces(std::span<const Extent> extents, uint64_t offset, std::span<cons
     for (const Extent& extent : slice(extents, offset, run.iov_len)) {
       for (uint64_t done = 0; done < extent.bytes();) {
         const uint64_t bytes = std::min<uint64_t>(kMiB, extent.bytes() - done);
-        out->push_back({extent.offset() + done, {at, bytes}});
+        out->push_back({extent.offset() + done, {at, bytes}, extent.device});
         at += bytes;
         done += bytes;
       }

@@ -42,7 +42,7 @@ std::vector<Extent> slice(std::span<const Extent> extents, uint64_t offset, uint
     }
     const auto first = static_cast<uint32_t>(skip);
     const auto take = static_cast<uint32_t>(std::min<uint64_t>(extent.blocks - first, left));
-    out.push_back({extent.block + first, take});
+    out.push_back({extent.block + first, take, extent.device});
     skip = 0;
     left -= take;
   }

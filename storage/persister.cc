@@ -13,6 +13,7 @@ struct Persister::Job {
   PersistSpec spec;
   std::shared_ptr<NvmeSpace> space;
   uint32_t header_crc = 0;
+  NvmeTier::Places failed;  // devices that were tried
 };
 
 std::shared_ptr<EarlyWrite> Persister::begin_early(const std::shared_ptr<ArenaSpace>& source) {
@@ -44,7 +45,7 @@ void Persister::write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t o
     early->status.update(result);
     if (--early->running == 0 && early->idle) std::exchange(early->idle, nullptr)();
   };
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 void Persister::start(PersistSpec spec) {
@@ -95,7 +96,7 @@ uint64_t Persister::wanted_bytes() const {
 void Persister::write(const std::shared_ptr<Job>& job) {
   PersistSpec& spec = job->spec;
   if (spec.early != nullptr && !spec.early->status.ok()) {
-    core_.later([this, job] { end(job, job->spec.early->status); });
+    core_.later([this, job] { elsewhere(job, job->spec.early->status); });
     return;
   }
   core_.evictor.kick();
@@ -116,7 +117,7 @@ void Persister::write(const std::shared_ptr<Job>& job) {
   }
   transfer.holds = {header, spec.source, job->space};
   transfer.done = [this, job](const Status& result) { written(job, result); };
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 /// Blocks that the medium refused would be the next object's: they are not used again.
@@ -129,13 +130,24 @@ void Persister::give_up_space(const std::shared_ptr<NvmeSpace>& space, const Sta
 void Persister::written(const std::shared_ptr<Job>& job, const Status& result) {
   if (!result.ok()) {
     give_up_space(job->space, result);
-    return end(job, result);
+    return elsewhere(job, result);
   }
   if (!core_.config.flush_before_acknowledge) return put_row(job);
-  core_.queue->sync([this, job](const Status& synced) {
-    if (!synced.ok()) return end(job, synced);
+  core_.nvme->sync(*job->space, [this, job](const Status& synced) {
+    if (!synced.ok()) return elsewhere(job, synced);
     put_row(job);
   });
+}
+
+/// All of the object is in dram, whatever part of it had been written.
+void Persister::elsewhere(const std::shared_ptr<Job>& job, const Status& why) {
+  job->failed.push_back(job->space->place());
+  std::shared_ptr<NvmeSpace> space = core_.nvme->allocate(job->spec.source->bytes(), job->failed);
+  if (space == nullptr) return end(job, why);
+  core_.metrics.device_retries.add();
+  job->spec.early.reset();
+  job->space = std::move(space);
+  write(job);
 }
 
 void Persister::put_row(const std::shared_ptr<Job>& job) {

@@ -73,6 +73,8 @@ class Persister {
   struct Job;
   void write(const std::shared_ptr<Job>& job);
   void written(const std::shared_ptr<Job>& job, const Status& result);
+  /// A device failed: another one gets the object, or the job ends with `why`.
+  void elsewhere(const std::shared_ptr<Job>& job, const Status& why);
   void give_up_space(const std::shared_ptr<NvmeSpace>& space, const Status& why);
   void put_row(const std::shared_ptr<Job>& job);
   void take_back(const std::shared_ptr<Job>& job, const Status& why);

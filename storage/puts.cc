@@ -92,8 +92,11 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   put->stored_bytes = sizes.stored_bytes;
 
   if (const uint32_t id = core_.find(put->spec.ns, put->spec.key); id != kNoEntry) {
-    answer_duplicate(put, id);
-    return put;
+    if (core_.reachable(id)) {
+      answer_duplicate(put, id);
+      return put;
+    }
+    core_.doom(id, false, nullptr);  // nobody can read it: the new one takes its place
   }
   const ObjectName name{put->spec.ns, put->spec.key};
   if (const auto it = lines_.find(name); it != lines_.end()) {

@@ -188,7 +188,16 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
   TERRACE_CHECK(reader->state_ == nullptr);
   const uint32_t id = core.find(ns, key);
-  if (id != kNoEntry) return open_local(id, owner, reader, op);
+  const bool reachable = id != kNoEntry && core.reachable(id);
+  if (reachable) return open_local(id, owner, reader, op);
+  if (id != kNoEntry) {
+    core.metrics.device_misses.add();
+    if (!core.in_shared(core.index[id])) {
+      return error(StatusCode::kUnavailable,
+                   "object " + key.hex() + " lies on an nvme device that does not answer");
+    }
+    core.doom(id, false, nullptr);  // the other copy takes its place
+  }
   if (core.shared == nullptr) return StatusCode::kNotFound;
   return open_shared(ns, key, owner, reader, op);
 }

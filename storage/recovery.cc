@@ -35,7 +35,9 @@ Status Recovery::run() {
   TERRACE_RETURN_IF_ERROR(core_.metadata->recover(
       [this](MetadataRow row) {
         if (++seen_ % kReportEvery == 0) spdlog::info("recovery rows={}", seen_);
-        if (row.extents_complete) {
+        // Nobody reads the header of what lies on a missing device.
+        const bool away = !row.extents.empty() && core_.nvme->missing(row.extents[0].device);
+        if (row.extents_complete || away) {
           take(row);
         } else {
           incomplete_.push_back(std::move(row));  // needs the device
@@ -109,7 +111,11 @@ void Recovery::take(const MetadataRow& row) {
   entry.set(IndexEntry::on_nvme);
   // A row is written over flushed data only, and what the metadata store recovered is durable.
   entry.set(IndexEntry::durable);
-  core_.policy->entered(Tier::nvme, ChunkStore::Core::kNvmeList, id);
+  if (core_.nvme->missing(row.extents[0].device)) {
+    core_.metrics.device_missing_objects.add();  // its going would make no room
+  } else {
+    core_.policy->entered(Tier::nvme, ChunkStore::Core::kNvmeList, id);
+  }
   core_.metrics.objects[static_cast<size_t>(Tier::nvme)].add();
   core_.metrics.recovered_objects.add();
 }
@@ -127,8 +133,13 @@ StatusOr<std::vector<Extent>> Recovery::extents_from_header(const MetadataRow& r
   if (NvmeMap::bytes_of(row.extents) < row.header_bytes) {
     return error(StatusCode::kDataLoss, "the row's extents do not cover the header");
   }
+  Device* const device = core_.nvme->device_at(row.extents[0].device);
+  if (device == nullptr) return error(StatusCode::kDataLoss, "its device is not of this directory");
   for (const Extent& extent : row.extents) {
-    if (extent.offset() + extent.bytes() > core_.device->size_bytes()) {
+    if (extent.device != row.extents[0].device) {
+      return error(StatusCode::kDataLoss, "extents on two devices");
+    }
+    if (extent.offset() + extent.bytes() > device->size_bytes()) {
       return error(StatusCode::kDataLoss, "an extent lies behind the device's end");
     }
   }
@@ -138,7 +149,7 @@ StatusOr<std::vector<Extent>> Recovery::extents_from_header(const MetadataRow& r
   add_pieces(row.extents, 0, {&run, 1}, &pieces);
   for (const IoPiece& piece : pieces) {
     Wait wait;
-    core_.device->read(piece.offset, piece.memory, &wait);
+    device->read(piece.offset, piece.memory, &wait);
     TERRACE_RETURN_IF_ERROR(wait.on(core_.loop));
   }
   TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_object_header(memory.span()));

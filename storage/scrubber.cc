@@ -139,7 +139,7 @@ void Scrubber::read_nvme_piece() {
   transfer.holds = {work.memory};
   transfer.done = [this](const Status& result) { checked(result); };
   busy_ = true;
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 void Scrubber::checked(const Status& result) {

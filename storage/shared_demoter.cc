@@ -58,6 +58,7 @@ void SharedDemoter::step_list(Tier tier, uint32_t list) {
     if (!may_start()) return;
     const IndexEntry& entry = core_.index[id];
     if (tier == Tier::dram && entry.has(IndexEntry::on_nvme)) continue;
+    if (!core_.reachable(id)) continue;
     // Fresh: it is there although a set that is full does not know it.
     if (!core_.shared->knows(entry.ns) || core_.shared->find(entry.ns, entry.key) ||
         core_.shared->publishing(entry.ns, entry.key) || core_.shared->fresh(entry.ns, entry.key)) {

@@ -139,7 +139,7 @@ TEST_F(SharedEraseTest, no_listing_brings_it_back_meanwhile) {
   const auto hold = std::make_shared<testing::Hold>();
   config_.shared_directory = path_;
   const auto store = *ChunkStore::open(
-      config_, loop_.get(), nullptr, nullptr,
+      config_, loop_.get(), {}, nullptr,
       SharedDirectory::make(path_, std::make_unique<testing::HeldFiles>(hold), &clock_));
   store->name_namespace(ns, ChunkKey{{std::byte{1}}});
   testing::StoreDriver driver(store.get(), [this] {

@@ -53,7 +53,7 @@ class TestProcess {
     config.shared_bytes_max = kGiB;
     config.shared_list_period = milliseconds(100);
     config.shared_generate_lease = milliseconds(1500);
-    store_ = *ChunkStore::open(config, loop_.get(), nullptr, nullptr,
+    store_ = *ChunkStore::open(config, loop_.get(), {}, nullptr,
                                SharedDirectory::make(path, std::make_unique<FileCalls>(), &clock_));
     store_->name_namespace(NamespaceId{1}, ChunkKey{{std::byte{5}}});
     driver_ = std::make_unique<StoreDriver>(store_.get(), [this] {

@@ -112,7 +112,7 @@ void SharedTier::read_source(const std::shared_ptr<Sharing>& sharing) {
     sharing->source.data.push_back({data.data(), data.size()});
     publish_source(sharing);
   };
-  core_.queue->transfer(std::move(transfer));
+  core_.nvme->transfer(std::move(transfer));
 }
 
 void SharedTier::publish_source(const std::shared_ptr<Sharing>& sharing) {

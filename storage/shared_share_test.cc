@@ -38,10 +38,9 @@ class SharedShareTest : public ::testing::Test {
     config.shared_timeout = seconds(600);  // of the simulated clock
     config.shared_list_period = seconds(36'000);
     config.shared_sweep_period = seconds(36'000);
-    world_.line = std::make_unique<testing::PowerLine>(&world_.device, world_.loop.get());
     world_.metadata = *MetadataStore::open(world_.metadata_options, world_.loop.get());
     auto medium = SharedDirectory::make(path_, std::make_unique<HeldFiles>(hold_), &world_.clock);
-    world_.store = *ChunkStore::open(config, world_.loop.get(), world_.line.get(),
+    world_.store = *ChunkStore::open(config, world_.loop.get(), world_.plug_in(),
                                      world_.metadata.get(), std::move(medium));
     world_.store->name_namespace(NamespaceId{1}, ChunkKey{{std::byte{1}}});
     world_.driver = std::make_unique<testing::StoreDriver>(world_.store.get(),

@@ -39,7 +39,7 @@ void SlabRegistry::came(uint32_t slab) {
   slabs_[slab].present = true;
   if (core_.hbm != nullptr) core_.hbm->host_memory(core_.arena->memory_of(slab), true);
   tell(slab);
-  if (core_.device != nullptr) moving_.push_back(slab);
+  if (core_.has_nvme()) moving_.push_back(slab);
 }
 
 void SlabRegistry::replace(uint32_t slab, DomainId next) {
@@ -81,13 +81,13 @@ bool SlabRegistry::step(uint32_t slab) {
   const std::span<std::byte> memory = core_.arena->memory_of(slab);
   if (state.present) {
     const uint64_t bytes = std::min<uint64_t>(kStepBytes, memory.size() - state.registered);
-    core_.device->expect_memory(memory.subspan(state.registered, bytes));
+    core_.nvme->expect_memory(memory.subspan(state.registered, bytes));
     state.registered += bytes;
     return state.registered == memory.size();
   }
   if (state.registered > 0) {
     const uint64_t first = (state.registered - 1) / kStepBytes * kStepBytes;
-    core_.device->forget_memory(memory.subspan(first, state.registered - first));
+    core_.nvme->forget_memory(memory.subspan(first, state.registered - first));
     state.registered = first;
   }
   if (state.registered > 0) return false;

@@ -33,7 +33,7 @@ void read_nvme(const std::shared_ptr<StagedRead>& read) {
     if (result.code() == StatusCode::kDataLoss) condemn(*read);
     finish(read, result.ok() ? read->arrived(*read) : result);
   };
-  read->core->queue->transfer(std::move(transfer));
+  read->core->nvme->transfer(std::move(transfer));
 }
 
 void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused);
@@ -76,10 +76,12 @@ void submit(const std::shared_ptr<StagedRead>& read) {
 /// Submits when it has one.
 void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused) {
   ChunkStore::Core& core = *read->core;
-  read->lease = core.staging->take(read->owner);
+  const std::span<const Extent> extents = core.index.extents(read->id);
+  const StagingUser user{read->owner, extents.empty() ? uint16_t{0} : extents[0].device};
+  read->lease = core.staging->take(user);
   if (read->lease != nullptr) return submit(read);
   core.metrics.staging_waits.add();
-  refused->update(core.staging->wait(read->owner, [read](std::shared_ptr<StagingLease> lease) {
+  refused->update(core.staging->wait(user, [read](std::shared_ptr<StagingLease> lease) {
     if (lease == nullptr) {
       return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
     }

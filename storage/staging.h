@@ -18,11 +18,18 @@ namespace terrace {
 
 class Staging;
 
+/// Whose buffers count together: those of an owner for reads of one device.
+struct StagingUser {
+  uint64_t owner = 0;
+  uint16_t device = 0;  // its place
+  auto operator<=>(const StagingUser&) const = default;
+};
+
 /// A lent buffer; back in the pool on destruction.
 class StagingLease {
  public:
-  StagingLease(Staging* pool, uint64_t owner, std::span<std::byte> buffer)
-      : pool_(pool), owner_(owner), buffer_(buffer) {}
+  StagingLease(Staging* pool, const StagingUser& user, std::span<std::byte> buffer)
+      : pool_(pool), user_(user), buffer_(buffer) {}
   StagingLease(const StagingLease&) = delete;
   StagingLease& operator=(const StagingLease&) = delete;
   ~StagingLease();
@@ -33,11 +40,13 @@ class StagingLease {
 
  private:
   Staging* const pool_;
-  std::optional<uint64_t> owner_;
+  std::optional<StagingUser> user_;
   const std::span<std::byte> buffer_;
 };
 
-/// An owner has at most a quarter of the buffers. The last quarter is for owners that have none.
+/// A user has at most a quarter of the buffers. The last quarter is for users that have none. Reads
+/// of one of several devices never have all, so that one that hangs, and keeps what it got, leaves
+/// some for the others.
 class Staging {
  public:
   static constexpr size_t kBufferBytes = kMiB;
@@ -45,15 +54,16 @@ class Staging {
   /// Null: no buffer came back in time.
   using Ready = std::function<void(std::shared_ptr<StagingLease>)>;
 
-  /// `patience`: how long who waits does without one of its owner's buffers coming back.
-  Staging(Loop* loop, BufferPool pool, Nanos patience);
+  /// `patience`: how long who waits does without one of its user's buffers coming back. `devices`:
+  /// how many there are to read from.
+  Staging(Loop* loop, BufferPool pool, Nanos patience, size_t devices = 1);
   ~Staging();
 
-  /// A buffer now, or null: then wait(). `owner`: whose buffers count together.
-  std::shared_ptr<StagingLease> take(uint64_t owner);
-  /// Calls `ready` when there is a buffer, owners in turn, or with null when there was none for
+  /// A buffer now, or null: then wait().
+  std::shared_ptr<StagingLease> take(const StagingUser& user);
+  /// Calls `ready` when there is a buffer, users in turn, or with null when there was none for
   /// `patience`. kResourceExhausted: too many wait.
-  Status wait(uint64_t owner, Ready ready);
+  Status wait(const StagingUser& user, Ready ready);
   size_t buffers() const { return pool_.count(); }
   std::span<std::byte> whole() { return pool_.whole(); }
   bool all_home() const { return pool_.free_count() == pool_.count(); }
@@ -66,14 +76,14 @@ class Staging {
     Nanos since{0};
     Ready ready;
   };
-  struct Owner {
+  struct User {
     size_t held = 0;
     Nanos progress{0};  // a buffer was lent to it
     std::deque<Waiter> waiters;
   };
-  bool may_have(const Owner& owner) const;
-  std::shared_ptr<StagingLease> lend(uint64_t name, Owner* owner);
-  void count_back(uint64_t owner);
+  bool may_have(const StagingUser& name, const User& user) const;
+  std::shared_ptr<StagingLease> lend(const StagingUser& name, User* user);
+  void count_back(const StagingUser& name);
   void look_soon();
   void serve();
   bool serve_one();
@@ -82,8 +92,10 @@ class Staging {
   Loop* const loop_;
   BufferPool pool_;
   const Nanos patience_;
-  std::map<uint64_t, Owner> owners_;  // those that hold or wait
-  uint64_t last_served_ = 0;
+  const size_t device_max_;               // buffers that reads of one device may have
+  std::map<StagingUser, User> users_;     // those that hold or wait
+  std::map<uint16_t, size_t> of_device_;  // buffers lent, by device
+  StagingUser last_served_;
   size_t waiting_ = 0;
   bool serving_ = false;
   Timer late_;

@@ -69,6 +69,17 @@ uint64_t StoreConfig::slab_size() const {
   return std::min(bytes, dram_bytes);
 }
 
+std::vector<std::string> StoreConfig::data_paths() const {
+  if (data_file.empty()) return {data_directory + "/terrace.dat"};
+  std::vector<std::string> paths;
+  for (size_t at = 0; at <= data_file.size();) {
+    const size_t comma = std::min(data_file.find(',', at), data_file.size());
+    paths.push_back(data_file.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return paths;
+}
+
 Status StoreConfig::validate() const {
   TERRACE_RETURN_IF_ERROR(validate_memory(*this));
   TERRACE_RETURN_IF_ERROR(validate_shared(*this));
@@ -78,7 +89,14 @@ Status StoreConfig::validate() const {
   if (nvme_bytes > 0 && data_directory.empty()) {
     return error(StatusCode::kInvalidArgument, "data_directory is empty with an nvme tier");
   }
-  if (nvme_bytes > uint64_t{16} << 40) return bad("nvme_bytes", nvme_bytes, "at most 16 TiB");
+  if (nvme_bytes > uint64_t{16} << 40) {
+    return bad("nvme_bytes", nvme_bytes, "at most 16 TiB, of each device");
+  }
+  for (const std::string& path : data_paths()) {
+    if (!path.empty()) continue;
+    return error(StatusCode::kInvalidArgument,
+                 "data_file=\"" + data_file + "\": an empty path; comma between paths");
+  }
   if (watermark_permille > 20) return bad("watermark_permille", watermark_permille, "at most 20");
   if (promote_hits > 255) return bad("promote_hits", promote_hits, "0 to 255");
   if (puts_in_flight_max == 0) return bad("puts_in_flight_max", 0, "at least 1");

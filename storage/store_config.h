@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/limits.h"
 #include "base/status.h"
@@ -20,9 +21,10 @@ struct StoreConfig {
   bool populate_memory = true;              // ahead of use, by a background thread
   std::optional<uint32_t> numa_node;        // where slabs should lie; main() knows the loop's
   uint64_t hbm_bytes = 0;                   // of device memory; 0: no hbm tier
-  uint64_t nvme_bytes = 0;                  // data file; 0: no nvme tier
-  std::string data_file;                    // a file or block device; empty: in the data directory
-  bool format_block_device = false;         // a device without identity is taken over
+  uint64_t nvme_bytes = 0;                  // of each device; 0: what it has
+  std::string data_file;  // files or block devices, comma between; empty: in the data directory
+  bool format_block_device = false;                 // a device without identity is taken over
+  bool forget_missing_devices = false;              // at start, with all that lies on them
   uint64_t staging_bytes = uint64_t{64} << 20;      // buffers for reads from nvme
   std::string shared_directory;                     // shared tier; empty: none
   uint64_t shared_bytes_max = 0;                    // of all nodes together
@@ -52,9 +54,7 @@ struct StoreConfig {
   /// should be several for each: an eighth of dram_bytes, but 4 to 256 MiB.
   uint64_t slab_size() const;
   /// Where in the data directory things lie.
-  std::string data_path() const {
-    return data_file.empty() ? data_directory + "/terrace.dat" : data_file;
-  }
+  std::vector<std::string> data_paths() const;
   std::string metadata_path() const { return data_directory + "/index"; }
 };
 }  // namespace terrace

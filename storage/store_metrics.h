@@ -1,6 +1,7 @@
 // storage/store_metrics.h - what the tiers count. Written by the store's loop, read by any thread.
 #pragma once
 #include <array>
+#include <string>
 
 #include "base/chunk_key.h"
 #include "base/counter.h"
@@ -25,6 +26,18 @@ enum class NotTaken : uint8_t {
 inline constexpr size_t kNotTakenReasons = 11;
 const char* name_of(NotTaken why);
 
+inline constexpr size_t kStoreDevicesMax = 16;  // of the nvme tier
+
+/// One device of the nvme tier. Its name is written before anybody reads it.
+struct NvmeDeviceMetrics {
+  std::string path;
+  uint16_t place = 0;
+  Counter read_bytes, write_bytes, errors, timeouts;
+  Counter fences, slow_rests;  // times that it was left alone, for which reason
+  Counter capacity_bytes, used_bytes;
+  Counter health;  // now: a DeviceHealth
+};
+
 struct StoreMetrics {
   // Per tier, index = Tier.
   std::array<Counter, kTierCount> reads, read_bytes, writes, write_bytes, evictions, evicted_bytes;
@@ -39,6 +52,12 @@ struct StoreMetrics {
   Counter hbm_errors, hbm_unworthy;  // copies that failed; that were not made
   Counter device_errors, device_timeouts, staging_waits;
   std::array<Counter, 2> device_in_flight, device_waiting;  // requests now: reads, writes
+  std::array<NvmeDeviceMetrics, kStoreDevicesMax> devices;  // the first device_count
+  Counter device_count;
+  Counter device_misses;           // lookups of objects whose device is missing or does not answer
+  Counter device_missing_objects;  // found at start on devices that were missing
+  Counter device_retries;          // objects that one device refused and another one got
+  Counter write_batches, write_batched_objects;  // small objects written to nvme together
   Counter promotions, promotions_abandoned, demotions, erases, evictions_undemoted;
   Counter promotions_unworthy, demotions_unworthy;  // not made: worth less than what would leave
   /// By tier: the value of what leaves next (policy/placement_policy.h), times 1e18; 0: there is

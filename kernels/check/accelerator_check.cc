@@ -61,10 +61,10 @@ void move_object(DeviceSlab* slab, std::byte* host, bool in) {
   std::mutex mutex;
   std::condition_variable changed;
   bool over = false;
-  DeviceStatus result;
+  DeviceResult result;
   std::vector<DeviceSlab::Piece> pieces;
   for (uint64_t at = 0; at < kObject; at += kPiece) pieces.push_back({at, host + at, kPiece});
-  const auto ended = [&](const DeviceStatus& status) {
+  const auto ended = [&](const DeviceResult& status) {
     const std::lock_guard lock(mutex);
     result = status;
     over = true;

@@ -61,7 +61,7 @@ void must(cudaError_t code, const char* what) {
   std::exit(1);
 }
 
-void must(const DeviceStatus& status) {
+void must(const DeviceResult& status) {
   if (status.ok()) return;
   std::fprintf(stderr, "gpu_check: %s\n", status.message.c_str());
   std::exit(1);

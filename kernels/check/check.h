@@ -33,7 +33,7 @@ class Table {
 
 /// Ends the program with a message: for calls that have no reason to fail.
 void must(cudaError_t code, const char* what);
-void must(const DeviceStatus& status);
+void must(const DeviceResult& status);
 
 /// The median of `rounds` of seconds per call of `work`, `calls` of them and a wait for `stream`
 /// in each round, after one round that does not count.

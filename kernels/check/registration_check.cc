@@ -21,12 +21,12 @@ bool all_zero(const std::vector<std::byte>& bytes) {
 
 void check_errors(std::span<const std::byte> memory, Table* table) {
   HostRegistration none, second;
-  const DeviceStatus empty = HostRegistration::create({}, HostAccess::read_only, &none);
+  const DeviceResult empty = HostRegistration::create({}, HostAccess::read_only, &none);
   table->check("nothing to register is refused", empty.code == cudaErrorInvalidValue);
-  const DeviceStatus twice = HostRegistration::create(memory, HostAccess::read_only, &second);
+  const DeviceResult twice = HostRegistration::create(memory, HostAccess::read_only, &second);
   table->check("a second registration is refused",
                twice.code == cudaErrorHostMemoryAlreadyRegistered, twice.message);
-  const DeviceStatus part =
+  const DeviceResult part =
       HostRegistration::create(memory.first(4096), HostAccess::read_only, &second);
   table->check("... also of a part", part.code == cudaErrorHostMemoryAlreadyRegistered,
                part.message);
@@ -36,7 +36,7 @@ void check_errors(std::span<const std::byte> memory, Table* table) {
 
 void note_writable_flags(std::span<const std::byte> memory, Table* table) {
   HostRegistration out;
-  const DeviceStatus status = HostRegistration::create(memory, HostAccess::read_write, &out);
+  const DeviceResult status = HostRegistration::create(memory, HostAccess::read_write, &out);
   table->note("registered without cudaHostRegisterReadOnly",
               status.ok() ? "accepted" : "refused: " + status.message);
 }
@@ -67,7 +67,7 @@ void check_registration(Owner* owner, Table* table) {
   table->check("unregistered: every byte arrives",
                through_device(memory, device) == content(memory.size(), 1));
   HostRegistration registration;
-  const DeviceStatus made = HostRegistration::create(memory, HostAccess::read_only, &registration);
+  const DeviceResult made = HostRegistration::create(memory, HostAccess::read_only, &registration);
   table->check("registers with cudaHostRegisterReadOnly | Portable", made.ok(), made.message);
   if (!made.ok()) return;
   cudaPointerAttributes attributes{};
@@ -85,7 +85,7 @@ void check_registration(Owner* owner, Table* table) {
   owner->refill(3);
   {
     HostRegistration again;
-    const DeviceStatus anew = HostRegistration::create(memory, HostAccess::read_only, &again);
+    const DeviceResult anew = HostRegistration::create(memory, HostAccess::read_only, &again);
     table->check("registers anew, after new pages came", anew.ok(), anew.message);
     table->check("... every byte arrives",
                  through_device(memory, device) == content(memory.size(), 3));

@@ -2,85 +2,15 @@
 
 #include <toml++/toml.h>
 
-#include <charconv>
 #include <fstream>
-#include <functional>
-#include <map>
 #include <sstream>
 
 #include "base/cpu.h"
 #include "server/node/open_accelerator.h"
+#include "server/node/option.h"
 
 namespace terrace {
 namespace {
-
-/// One option: how it is spelled, what it means, how text sets it and how it is shown.
-struct Option {
-  std::string name;  // "dram-bytes" on the command line, "dram_bytes" in the file
-  std::string what;
-  std::function<Status(const std::string&)> set;
-  std::function<std::string()> show;  // as a TOML value
-  bool flag = false;                  // true without a value
-};
-
-Status bad_value(const std::string& name, const std::string& text, const std::string& wanted) {
-  return error(StatusCode::kInvalidArgument, name + "=\"" + text + "\": " + wanted);
-}
-
-/// "4GiB", "512MiB", "64KiB" or a plain number.
-StatusOr<uint64_t> parse_number(const std::string& name, const std::string& text) {
-  uint64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string unit(end, text.data() + text.size());
-  static const std::map<std::string, uint64_t> kUnits = {
-      {"", 1}, {"KiB", kKiB}, {"MiB", kMiB}, {"GiB", kGiB}, {"TiB", 1024 * kGiB}};
-  const auto found = kUnits.find(unit);
-  if (failed != std::errc() || found == kUnits.end() || value > (~uint64_t{0}) / found->second) {
-    return bad_value(name, text, "a number, with KiB, MiB, GiB or TiB if it counts bytes");
-  }
-  return value * found->second;
-}
-
-template <class T>
-Option number(const std::string& name, const std::string& what, T* target) {
-  const auto set = [name, target](const std::string& text) -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
-    if (value > std::numeric_limits<T>::max()) {
-      return bad_value(name, text, "at most " + std::to_string(std::numeric_limits<T>::max()));
-    }
-    *target = static_cast<T>(value);
-    return ok_status();
-  };
-  return {name, what, set, [target] { return std::to_string(*target); }};
-}
-
-template <class Duration>
-Option duration(const std::string& name, const std::string& what, Duration* target) {
-  const auto set = [name, target](const std::string& text) -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
-    if (value > 1'000'000'000) return bad_value(name, text, "at most 1000000000");
-    *target = Duration(static_cast<int64_t>(value));
-    return ok_status();
-  };
-  return {name, what, set, [target] { return std::to_string(target->count()); }};
-}
-
-Option text(const std::string& name, const std::string& what, std::string* target) {
-  const auto set = [target](const std::string& value) {
-    *target = value;
-    return ok_status();
-  };
-  return {name, what, set, [target] { return '"' + *target + '"'; }};
-}
-
-Option boolean(const std::string& name, const std::string& what, bool* target) {
-  const auto set = [name, target](const std::string& value) -> Status {
-    if (value != "true" && value != "false") return bad_value(name, value, "true or false");
-    *target = value == "true";
-    return ok_status();
-  };
-  return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
-}
 
 Option policy(PolicyKind* target) {
   const auto set = [target](const std::string& value) -> Status {
@@ -144,11 +74,6 @@ std::vector<Option> options_of(NodeConfig* c) {
       boolean("lock-memory", "lock the dram tier when allowed", &s->lock_memory),
       number("hbm-bytes", "device memory for copies of what is used most; 0: none", &s->hbm_bytes),
       text("hbm-device", "whose memory: cuda:N, or host (for tests)", &c->hbm_device),
-      number("nvme-bytes", "size of the data file; 0: the size it has", &s->nvme_bytes),
-      text("data-file", "file or block device of the nvme tier; empty: in the data directory",
-           &s->data_file),
-      boolean("format-block-device", "take over a block device that holds nothing of ours",
-              &s->format_block_device),
       number("staging-bytes", "buffers for reads from nvme", &s->staging_bytes),
       policy(&s->policy),
       number("watermark-permille", "of each tier, kept free", &s->watermark_permille),
@@ -185,6 +110,7 @@ std::vector<Option> options_of(NodeConfig* c) {
       duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
       duration("drain-timeout-ms", "how long a clean shutdown waits", &c->drain_timeout),
   };
+  for (Option& each : nvme_options(s)) all.push_back(std::move(each));
   for (Option& each : warm_options(c)) all.push_back(std::move(each));
   for (Option& each : shared_options(s)) all.push_back(std::move(each));
   return all;

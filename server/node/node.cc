@@ -1,7 +1,5 @@
 #include "server/node/node.h"
 
-#include <sys/stat.h>
-
 #include <cstdlib>
 #include <future>
 #include <thread>
@@ -11,14 +9,13 @@
 #include "base/prng.h"
 #include "server/node/control_service.h"
 #include "server/node/metrics.h"
+#include "server/node/node_devices.h"
 #include "server/node/open_accelerator.h"
 #include "server/node/router.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
 #include "server/node/warm_restart.h"
-#include "storage/data_file.h"
 #include "storage/shared_directory.h"
-#include "storage/uring_device.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
@@ -46,25 +43,6 @@ class Step final : public Op {
  private:
   bool finished_ = false;
 };
-
-/// A data directory without a size: the size that it has.
-Status fill_in_size(StoreConfig* store) {
-  if (store->data_directory.empty() || store->nvme_bytes > 0) return ok_status();
-  struct stat found {};
-  if (::stat(store->data_path().c_str(), &found) == 0 && S_ISREG(found.st_mode)) {
-    store->nvme_bytes = static_cast<uint64_t>(found.st_size);
-    return ok_status();
-  }
-  return error(StatusCode::kInvalidArgument,
-               "data-directory " + store->data_directory +
-                   " holds no data file yet: say how large it is to be with --nvme-bytes");
-}
-
-void log_fill(uint64_t done, uint64_t total) {
-  if (done % kGiB == 0 || done == total) {
-    spdlog::info("event=zeroing_data_file done_bytes={} total_bytes={}", done, total);
-  }
-}
 }  // namespace
 
 /// Never destroyed: a call of the shared tier that hangs may look at it after the node is gone.
@@ -86,8 +64,7 @@ class Node::Core {
   NodeContext context;
   std::unique_ptr<Loop> loop;
   std::unique_ptr<DirectoryLock> lock;
-  std::unique_ptr<DataFile> file;
-  std::unique_ptr<UringDevice> device;
+  std::unique_ptr<NodeDevices> devices;
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<NamespaceTable> namespaces;
   std::unique_ptr<WarmRestart> warm;
@@ -153,19 +130,7 @@ Status Node::Core::open_media() {
   TERRACE_ASSIGN_OR_RETURN(DirectoryLock taken,
                            DirectoryLock::acquire(config.store.data_directory));
   lock = std::make_unique<DirectoryLock>(std::move(taken));
-  TERRACE_RETURN_IF_ERROR(fill_in_size(&config.store));
-  DataFile::Options data;
-  data.path = config.store.data_path();
-  data.bytes = config.store.nvme_bytes;
-  data.format_block_device = config.store.format_block_device;
-  data.progress = log_fill;
-  TERRACE_ASSIGN_OR_RETURN(file, DataFile::open(data, lock->uuid()));
-  if (!file->direct()) spdlog::warn("event=no_direct_io path={}", config.store.data_path());
-  DeviceOptions device_options;
-  device_options.reads_in_flight_max = config.store.device_reads_in_flight_max;
-  device_options.writes_in_flight_max = config.store.device_writes_in_flight_max;
-  device_options.io_timeout = config.store.device_timeout;
-  device = std::make_unique<UringDevice>(file.get(), loop.get(), device_options);
+  TERRACE_ASSIGN_OR_RETURN(devices, NodeDevices::open(config.store, lock->uuid(), loop.get()));
   MetadataStore::Options rows;
   rows.path = config.store.metadata_path();
   TERRACE_ASSIGN_OR_RETURN(metadata, MetadataStore::open(rows, loop.get()));
@@ -185,8 +150,10 @@ Status Node::Core::open_store() {
   if (config.store.hbm_bytes > 0) {
     TERRACE_ASSIGN_OR_RETURN(accelerator, open_accelerator(config.hbm_device));
   }
+  std::vector<NvmeDevice> nvme;
+  if (devices != nullptr) nvme = devices->all();
   TERRACE_ASSIGN_OR_RETURN(
-      store, ChunkStore::open(config.store, loop.get(), device.get(), metadata.get(), shared,
+      store, ChunkStore::open(config.store, loop.get(), std::move(nvme), metadata.get(), shared,
                               warm->take_slabs(*namespaces), std::move(accelerator)));
   namespaces->never_reuse(store->highest_namespace());
   for (const auto& ns : namespaces->all()) store->name_namespace(ns->id, ns->shared_digest);

@@ -27,7 +27,7 @@ std::optional<int> ordinal_of(const std::string& device) {
 StatusOr<std::shared_ptr<Accelerator>> open_cuda([[maybe_unused]] int ordinal) {
 #ifdef TERRACE_HAS_CUDA
   std::unique_ptr<Accelerator> made;
-  const DeviceStatus status = make_cuda_accelerator(ordinal, &made);
+  const DeviceResult status = make_cuda_accelerator(ordinal, &made);
   if (!status.ok()) {
     return error(StatusCode::kUnavailable,
                  "hbm-device=cuda:" + std::to_string(ordinal) + ": " + status.message);

@@ -2,6 +2,8 @@
 
 #include <tuple>
 
+#include "server/node/nvme_metrics.h"
+
 namespace terrace {
 namespace {
 
@@ -179,6 +181,7 @@ void add_storage(const StoreMetrics& metrics, MetricSink* out) {
   add_slabs(metrics, out);
   add_warm(metrics, out);
   add_store(metrics, out);
+  add_nvme_devices(metrics, out);
   add_shared(metrics.shared, out);
 }
 }  // namespace terrace

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "storage/slab_format.h"
@@ -37,6 +38,7 @@ class CrashRun {
       : options_(options), world_(options.seed, options.device_bytes), prng_(options.seed * 31) {
     world_.config.flush_before_acknowledge = options.flush;
     world_.metadata_options.sync = options.sync_rows;
+    for (uint32_t i = 1; i < options.devices; ++i) world_.add_device(options.device_bytes);
     world_.config.dram_bytes = 2 * kMiB;
     world_.config.slab_bytes = kMiB;  // one for each tenant, when both put
     if (!options.warm) return;
@@ -56,6 +58,7 @@ class CrashRun {
  private:
   void live(uint64_t life) {
     // A start that is cut short, then one that is not.
+    choose_trouble();
     const bool cut_start = options_.warm && prng_.chance(30);
     if (cut_start) world_.disk.cut_after(prng_.below(30));
     Status started = world_.start();
@@ -82,6 +85,7 @@ class CrashRun {
     for (uint64_t done = 0, all = sudden ? 300 : prng_.below(10); done < all; ++done) {
       if (!world_.disk.powered()) break;
       if (options_.stale && done == freeze_at) world_.keeper->freeze();
+      if (trouble_ != Trouble::none && done == trouble_at_) make_trouble();
       act();
     }
     if (!world_.disk.powered()) ++result_.cuts_under_way;
@@ -96,6 +100,31 @@ class CrashRun {
     world_.crash();
     flip_bits();
     ++result_.cuts;
+  }
+
+  enum class Trouble : uint8_t { none, missing, hangs, fails };
+
+  /// Of one device in this life: not there from its start, or dying in its middle.
+  void choose_trouble() {
+    world_.absent.clear();
+    trouble_ = Trouble::none;
+    impaired_ = false;
+    if (!options_.impaired || prng_.chance(30)) return;
+    ++result_.impaired_lives;
+    troubled_ = static_cast<uint16_t>(prng_.below(options_.devices));
+    trouble_ = static_cast<Trouble>(1 + prng_.below(3));
+    trouble_at_ = prng_.below(8);
+    if (trouble_ != Trouble::missing) return;
+    world_.absent = {troubled_};
+    impaired_ = true;
+  }
+
+  void make_trouble() {
+    if (trouble_ == Trouble::missing) return;
+    impaired_ = true;
+    sim::SimDevice& device = world_.device_at(troubled_);
+    if (trouble_ == Trouble::hangs) device.hang();
+    if (trouble_ == Trouble::fails) device.fail(0, error(StatusCode::kUnavailable, "gone"), true);
   }
 
   /// What was acknowledged as `memory` is promised as long as nothing had to go.
@@ -139,6 +168,13 @@ class CrashRun {
         ++result_.lost;
         result_.failure = "not taken back: " + where;
       }
+      // Its device is away: a miss for now, and a promise still.
+      const bool away = impaired_ && promise == Promise::kept;
+      if (away && !got.ok()) {
+        away_.insert(number);
+        continue;
+      }
+      if (got.ok() && away_.erase(number) > 0) ++result_.came_back;
       if (promise == Promise::kept && !got.ok() && !options_.evicting) {
         ++result_.lost;
         if (options_.flush && options_.sync_rows) result_.failure = "lost: " + where;
@@ -218,7 +254,8 @@ class CrashRun {
       Writing& w = *group.back();
       const StoreDriver& driver = driver_for(w.object.number);
       w.durability = prng_.chance(60) ? Durability::nvme : Durability::memory;
-      if (promises_[w.object.number] == Promise::erased) {
+      // A put replaces what nobody can read now.
+      if (impaired_ || promises_[w.object.number] == Promise::erased) {
         promises_[w.object.number] = Promise::none;
       }
       // Not when an earlier put of the group may be told of an object that this erase takes.
@@ -281,6 +318,11 @@ class CrashRun {
   StoreWorld world_;
   Prng prng_;
   std::map<uint64_t, Promise> promises_;
+  Trouble trouble_ = Trouble::none;  // of this life
+  uint16_t troubled_ = 0;
+  uint64_t trouble_at_ = 0;
+  bool impaired_ = false;    // a device is away
+  std::set<uint64_t> away_;  // objects that were promised and missed
   CrashResult result_;
 };
 }  // namespace

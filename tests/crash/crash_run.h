@@ -19,6 +19,8 @@ struct CrashOptions {
   bool warm = false;      // the dram tier survives the cut; memory puts are promised too
   bool stale = false;     // canary: what survives is older than the kill
   uint32_t flips = 0;     // of bits in what survives, per life
+  uint32_t devices = 1;   // of the nvme tier
+  bool impaired = false;  // with several: in most lives one of them is missing, hangs, or fails
 };
 
 struct CrashResult {
@@ -33,6 +35,8 @@ struct CrashResult {
   uint64_t slabs_replaced = 0;  // that went from one tenant to another
   uint64_t taken_back = 0;      // objects that survived in dram
   uint64_t starts_cut = 0;      // kills before a start was over
+  uint64_t impaired_lives = 0;  // with a device that was missing or failed in the middle
+  uint64_t came_back = 0;       // objects read again after their device was away
   uint64_t failed_checks = 0;   // objects that survived and were found damaged
 };
 

@@ -36,6 +36,33 @@ TEST(CrashTest, no_power_cut_gives_wrong_bytes_while_space_is_reused) {
   }
 }
 
+TEST(CrashTest, with_several_devices_one_may_die_at_any_point) {
+  CrashResult all;
+  for (uint64_t seed = 1; seed <= 24; ++seed) {
+    const uint32_t devices = 2 + static_cast<uint32_t>(seed % 2);
+    const CrashResult result =
+        run_lives({.seed = seed, .lives = 40, .devices = devices, .impaired = true});
+    ASSERT_EQ(result.failure, "") << "seed " << seed;
+    all.impaired_lives += result.impaired_lives;
+    all.came_back += result.came_back;
+    all.acknowledged += result.acknowledged;
+  }
+  EXPECT_GE(all.impaired_lives, 500u);
+  EXPECT_GE(all.came_back, 100u);
+  EXPECT_GE(all.acknowledged, 1000u);
+}
+
+TEST(CrashTest, the_canary_without_a_flush_is_caught_on_several_devices) {
+  uint64_t caught = 0;
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    const CrashResult result =
+        run_lives({.seed = seed, .lives = 40, .flush = false, .devices = 3, .impaired = true});
+    if (result.lost > 0) ++caught;
+    ASSERT_EQ(result.wrong, 0u) << "even then no wrong byte; seed " << seed;
+  }
+  EXPECT_EQ(caught, 5u);
+}
+
 TEST(CrashTest, the_canary_without_a_flush_is_caught) {
   uint64_t caught = 0;
   for (uint64_t seed = 1; seed <= 5; ++seed) {

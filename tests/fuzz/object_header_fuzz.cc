@@ -14,6 +14,7 @@
 #include "base/crc32c.h"
 #include "base/limits.h"
 #include "storage/data_file.h"
+#include "storage/device_list.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
 #include "storage/slab_format.h"
@@ -69,6 +70,17 @@ void try_rows(std::span<const std::byte> bytes) {
   try_row(good.substr(0, kRowKeyBytes), good.substr(kRowKeyBytes));
 }
 
+void try_devices(std::span<const std::byte> bytes) {
+  std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  (void)decode_device_list(text);
+  if (text.size() < 4) return;
+  const uint32_t crc = crc32c(bytes.first(bytes.size() - 4));
+  std::memcpy(text.data() + text.size() - 4, &crc, 4);
+  if (const auto list = decode_device_list(text); list.ok()) {
+    TERRACE_CHECK(encode_device_list(*list) == text);
+  }
+}
+
 void try_blocks(std::vector<std::byte> bytes) {
   (void)decode_identity(bytes);
   bytes.resize(DataFileIdentity::kBytes);
@@ -109,6 +121,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try_header(bytes);
   try_sealed_header(bytes);
   try_rows(bytes);
+  try_devices(bytes);
   try_blocks(bytes);
   return 0;
 }
@@ -132,6 +145,10 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   } else if (i == 4) {
     bytes.resize(DataFileIdentity::kBytes);
     encode(DataFileIdentity{.device = {}, .directory = {}, .bytes = kGiB}, bytes);
+  } else if (i == 6) {
+    const std::string text = encode_device_list({3, {{0, {}, "/a"}, {2, {}, "/b"}}});
+    bytes.resize(text.size());
+    std::memcpy(bytes.data(), text.data(), text.size());
   } else if (i == 5) {
     bytes.resize(kSlabHeaderBytes);
     encode(SlabHeader{.data_bytes = 64 * kMiB, .first_block = 0, .epoch = 1},

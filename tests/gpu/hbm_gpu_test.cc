@@ -9,7 +9,7 @@ class HbmGpuNode : public OverEachPath {};
 
 TEST_P(HbmGpuNode, WhatIsUsedMostStaysInDeviceMemory) {
   std::unique_ptr<Accelerator> accelerator;
-  const DeviceStatus found = make_cuda_accelerator(0, &accelerator);
+  const DeviceResult found = make_cuda_accelerator(0, &accelerator);
   if (!found.ok()) GTEST_SKIP() << found.message;
   expect_served_from("cuda:0");
 }

@@ -31,7 +31,7 @@ class RegisteredMemory {
       if (entries_.contains(memory.id)) continue;
       Entry& entry = entries_[memory.id];
       entry.held = memory.held;
-      const DeviceStatus made =
+      const DeviceResult made =
           HostRegistration::create(memory.memory, HostAccess::read_only, &entry.registration);
       EXPECT_TRUE(made.ok()) << made.message;
     }

@@ -144,7 +144,7 @@ class ViewToGpu : public testing::Test {
     copy.chunk_count = 1;
     copy.blocks_per_chunk = copy.pool_blocks = kBlocks;
     copy.block_bytes = kBlockBytes;
-    const DeviceStatus started = paged_copy_on_device(copy, PagedDirection::scatter, stream_);
+    const DeviceResult started = paged_copy_on_device(copy, PagedDirection::scatter, stream_);
     ASSERT_TRUE(started.ok()) << started.message;
   }
   void make_tables() {

@@ -19,7 +19,7 @@ class DramStoreTest : public ::testing::Test {
     config_.populate_memory = false;
     if (loop_ == nullptr) loop_ = *Loop::create({.ring_entries = 64}, &clock_);
     StatusOr<std::unique_ptr<ChunkStore>> store =
-        ChunkStore::open(config_, loop_.get(), nullptr, nullptr);
+        ChunkStore::open(config_, loop_.get(), {}, nullptr);
     ASSERT_TRUE(store.ok()) << store.status().to_string();
     store_ = std::move(*store);
     driver_ = std::make_unique<StoreDriver>(store_.get(), [this] {

@@ -23,7 +23,7 @@ struct TestNode {
            const std::vector<NamespaceDigest>& digests) {
     config.shared_directory = path;
     auto medium = SharedDirectory::make(path, std::make_unique<FaultyFiles>(faults), clock);
-    store = *ChunkStore::open(config, loop, nullptr, nullptr, std::move(medium));
+    store = *ChunkStore::open(config, loop, {}, nullptr, std::move(medium));
     for (size_t i = 0; i < digests.size(); ++i) {
       store->name_namespace(NamespaceId{static_cast<uint32_t>(i + 1)}, digests[i]);
     }

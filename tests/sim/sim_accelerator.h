@@ -34,21 +34,21 @@ class SimAccelerator final : public Accelerator {
   uint64_t expected_bytes() const { return expected_bytes_; }
 
   std::string name() const override { return "sim"; }
-  DeviceStatus make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
+  DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override {
     if (bytes > kBytesMax) return {2, "the simulated device has 64 MiB"};
     memory_.assign(bytes, std::byte{0});
     *out = std::make_unique<Slab>(this);
     return {};
   }
-  DeviceStatus expect_host(std::span<std::byte> memory) override {
+  DeviceResult expect_host(std::span<std::byte> memory) override {
     expected_bytes_ += memory.size();
     return {};
   }
-  DeviceStatus forget_host(std::span<std::byte> memory) override {
+  DeviceResult forget_host(std::span<std::byte> memory) override {
     expected_bytes_ -= memory.size();
     return {};
   }
-  DeviceStatus open_slab(const DeviceSlabHandle&, std::unique_ptr<OpenedSlab>*) override {
+  DeviceResult open_slab(const DeviceSlabHandle&, std::unique_ptr<OpenedSlab>*) override {
     return {801, "one process only"};
   }
 
@@ -58,13 +58,13 @@ class SimAccelerator final : public Accelerator {
    public:
     explicit Slab(SimAccelerator* home) : home_(home) {}
     uint64_t size_bytes() const override { return home_->memory_.size(); }
-    DeviceStatus copy_in(std::span<const Piece> pieces, Ended ended) override {
+    DeviceResult copy_in(std::span<const Piece> pieces, Ended ended) override {
       return home_->start(pieces, true, std::move(ended));
     }
-    DeviceStatus copy_out(std::span<const Piece> pieces, Ended ended) override {
+    DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) override {
       return home_->start(pieces, false, std::move(ended));
     }
-    DeviceStatus handle(DeviceSlabHandle*) const override { return {801, "one process only"}; }
+    DeviceResult handle(DeviceSlabHandle*) const override { return {801, "one process only"}; }
 
    private:
     SimAccelerator* const home_;
@@ -76,7 +76,7 @@ class SimAccelerator final : public Accelerator {
     DeviceSlab::Ended ended;
   };
 
-  DeviceStatus start(std::span<const DeviceSlab::Piece> pieces, bool in, DeviceSlab::Ended ended) {
+  DeviceResult start(std::span<const DeviceSlab::Piece> pieces, bool in, DeviceSlab::Ended ended) {
     for (const DeviceSlab::Piece& piece : pieces) {
       TERRACE_CHECK(piece.offset + piece.bytes <= memory_.size());
     }
@@ -96,7 +96,7 @@ class SimAccelerator final : public Accelerator {
         const uint64_t bytes = fails ? piece.bytes / 2 : piece.bytes;
         std::memcpy(copy.in ? there : piece.host, copy.in ? piece.host : there, bytes);
       }
-      copy.ended(fails ? DeviceStatus{700, "an illegal memory access"} : DeviceStatus());
+      copy.ended(fails ? DeviceResult{700, "an illegal memory access"} : DeviceResult());
     }
     if (!hanging_ && !copies_.empty()) loop_->arm(&timer_, copies_.front().at);
   }

@@ -5,8 +5,10 @@
 
 #include <list>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "storage/chunk_store.h"
 #include "tests/sim/sim_accelerator.h"
@@ -86,7 +88,6 @@ class StoreWorld {
     config.slab_bytes = 64 * kMiB;
     config.populate_memory = false;
     config.huge_pages = false;
-    config.nvme_bytes = device_bytes;
     config.staging_bytes = 4 * kMiB;
     config.scrub_period = seconds(0);
     config.device_timeout = seconds(5);
@@ -99,9 +100,32 @@ class StoreWorld {
     if (store != nullptr) stop();
   }
 
+  /// One more device of the tier, at the next start.
+  sim::SimDevice& add_device(uint64_t bytes = 48 * kMiB) {
+    others.push_back(std::make_unique<sim::SimDevice>(&disk, bytes, loop.get(), seconds(5)));
+    return *others.back();
+  }
+  /// The device of a place.
+  sim::SimDevice& device_at(size_t place) { return place == 0 ? device : *others[place - 1]; }
+  /// The devices for a store that starts, on a power line each; `absent` ones are missing.
+  std::vector<NvmeDevice> plug_in() {
+    lines.clear();
+    std::vector<NvmeDevice> all;
+    for (uint16_t place = 0; place <= others.size(); ++place) {
+      NvmeDevice one;
+      one.place = place;
+      one.path = "/world/device" + std::to_string(place);
+      if (!absent.contains(place)) {
+        lines.push_back(std::make_unique<PowerLine>(&device_at(place), loop.get()));
+        one.device = lines.back().get();
+      }
+      all.push_back(std::move(one));
+    }
+    return all;
+  }
+
   /// The node starts. A store that cannot start is an error of the test.
   Status start() {
-    line = std::make_unique<PowerLine>(&device, loop.get());
     StatusOr<std::unique_ptr<MetadataStore>> opened =
         MetadataStore::open(metadata_options, loop.get());
     if (!opened.ok()) return opened.status();
@@ -114,7 +138,7 @@ class StoreWorld {
       keeping.files = keeper->take();
     }
     StatusOr<std::unique_ptr<ChunkStore>> recovered = ChunkStore::open(
-        config, loop.get(), line.get(), metadata.get(), nullptr, std::move(keeping), accelerator);
+        config, loop.get(), plug_in(), metadata.get(), nullptr, std::move(keeping), accelerator);
     if (!recovered.ok()) {
       metadata.reset();
       return recovered.status();
@@ -138,15 +162,16 @@ class StoreWorld {
       take_apart();
     }
     device.restart(loop.get());
+    for (const auto& each : others) each->restart(loop.get());
     env.files().restart();
     disk.power_on();
   }
   /// Time passes, a little.
   bool turn() {
     clock.advance(microseconds(200));
-    if (!disk.powered() && line != nullptr) {
+    if (!disk.powered() && !lines.empty()) {
       if (keeper != nullptr) keeper->freeze();
-      line->cut();
+      for (const auto& line : lines) line->cut();
     }
     if (loop->turn(Nanos(0)) > 0 || loop->turn(microseconds(200)) > 0) return true;
     clock.advance(milliseconds(10));  // only a deadline can be waited for, or a thread
@@ -164,7 +189,9 @@ class StoreWorld {
   std::unique_ptr<SimKeeper> keeper;            // null: the dram tier ends with each life
   std::array<std::byte, 16> owner{std::byte{1}};
   std::vector<std::pair<NamespaceId, DomainId>> namespaces;  // those that a start knows
-  std::unique_ptr<PowerLine> line;
+  std::vector<std::unique_ptr<sim::SimDevice>> others;       // places 1, 2, ...
+  std::set<uint16_t> absent;                                 // places of devices that are missing
+  std::vector<std::unique_ptr<PowerLine>> lines;
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<ChunkStore> store;
   std::unique_ptr<StoreDriver> driver;
@@ -175,7 +202,7 @@ class StoreWorld {
     store.reset();
     metadata.reset();
     for (int i = 0; i < 3; ++i) loop->turn(Nanos(0));
-    line.reset();
+    lines.clear();
   }
 };
 }  // namespace terrace::testing

@@ -95,7 +95,7 @@ StatusOr<Nanos> BenchNode::kill_and_start() {
 std::string BenchNode::data_path() const {
   StoreConfig config;
   config.data_directory = options_.data_directory;
-  return config.data_path();
+  return config.data_paths().front();
 }
 
 Nanos BenchNode::cpu_time() const {

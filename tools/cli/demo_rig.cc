@@ -137,15 +137,15 @@ Status DemoRig::flip_bit(std::span<const uint32_t> prompt, uint32_t chunk) {
   const uint64_t middle = (found->header_bytes + found->stored_bytes) / 2 / kSectorBytes;
   const std::vector<Extent> at = slice(found->extents, middle * kSectorBytes, kSectorBytes);
   if (at.empty()) return error(StatusCode::kNotFound, "the row names no place for the chunk");
-  const Fd file(::open(config.data_path().c_str(), O_RDWR | O_CLOEXEC));
+  const Fd file(::open(config.data_paths().front().c_str(), O_RDWR | O_CLOEXEC));
   const auto offset = static_cast<off_t>(at[0].offset() + 100);
   uint8_t byte = 0;
   if (!file || ::pread(file.get(), &byte, 1, offset) != 1) {
-    return errno_status(errno, "read " + config.data_path());
+    return errno_status(errno, "read " + config.data_paths().front());
   }
   byte ^= 1;
   if (::pwrite(file.get(), &byte, 1, offset) != 1 || ::fsync(file.get()) != 0) {
-    return errno_status(errno, "write " + config.data_path());
+    return errno_status(errno, "write " + config.data_paths().front());
   }
   return ok_status();
 }

@@ -65,7 +65,7 @@ void add_fsck(CLI::App* app, Invocation* invocation) {
   command->add_option("DIRECTORY", options->data_directory, "The node's data directory")
       ->required();
   command->add_option("--data-file", options->data_file,
-                      "Its data file or device, when that lies elsewhere");
+                      "Its data files or devices, comma between, when they lie elsewhere");
   command->add_flag("--headers-only", *headers_only, "Do not read the objects' bytes");
   command->add_flag("--rebuild", options->rebuild,
                     "Make the durable index anew from the object headers");

@@ -1,0 +1,245 @@
+// Goal: with several devices an object lies on one, a device that is full, broken, hanging, slow,
+// draining or missing costs only what is there, and it comes back with what it has.
+// Method: a store on two or three simulated devices; faults are injected into one of them.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/sim/store_world.h"
+
+namespace terrace {
+namespace {
+using testing::StoreWorld;
+using testing::TestObject;
+constexpr auto kDram = static_cast<size_t>(Tier::dram);
+
+/// Each object's device, by the durable index.
+std::map<ChunkKey, uint16_t> places(StoreWorld& world) {
+  std::map<ChunkKey, uint16_t> out;
+  EXPECT_TRUE(world.metadata
+                  ->recover(
+                      [&](const MetadataRow& row) {
+                        for (const Extent& extent : row.extents) {
+                          EXPECT_EQ(extent.device, row.extents[0].device) << "whole on one device";
+                        }
+                        out[row.key] = row.extents[0].device;
+                      },
+                      [](std::string_view, const Status&) {})
+                  .ok());
+  return out;
+}
+
+void put_objects(StoreWorld& world, uint64_t from, uint64_t to) {
+  for (uint64_t n = from; n < to; ++n) {
+    const Status put = world.driver->put(TestObject(n), Durability::nvme);
+    ASSERT_TRUE(put.ok()) << n << ": " << put.to_string();
+  }
+}
+
+/// Objects of [0, count) that are read whole; the others must be misses. `lost`: those on a place.
+void expect_all_but(StoreWorld& world, uint64_t count, const std::map<ChunkKey, uint16_t>& where,
+                    uint16_t lost) {
+  for (uint64_t n = 0; n < count; ++n) {
+    const TestObject object(n);
+    const bool there = where.at(object.key) != lost;
+    EXPECT_EQ(world.store->find(world.driver->ns, object.key).has_value(), there) << n;
+    const Status got = world.driver->get(object);
+    EXPECT_EQ(got.ok(), there) << n << ": " << got.to_string();
+    EXPECT_NE(got.code(), StatusCode::kInternal);
+  }
+}
+
+void wait(StoreWorld& world, Nanos time) {
+  const Nanos until = world.clock.now() + time;
+  while (world.clock.now() < until) {
+    world.clock.advance(milliseconds(50));
+    for (int i = 0; i < 3; ++i) world.turn();
+  }
+}
+
+class NvmeDevicesTest : public ::testing::Test {
+ protected:
+  explicit NvmeDevicesTest() : world_(77) {
+    world_.add_device();
+    world_.config.promote_hits = 0;
+  }
+  /// A restart: then everything is on nvme only.
+  void again() {
+    world_.stop();
+    ASSERT_TRUE(world_.start().ok());
+  }
+  StoreWorld world_;
+};
+
+TEST_F(NvmeDevicesTest, objects_spread_and_survive_a_restart) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  const auto where = places(world_);
+  size_t second = 0;
+  for (const auto& [key, place] : where) second += place == 1 ? 1 : 0;
+  EXPECT_GT(second, 10u);
+  EXPECT_LT(second, 30u);
+  again();
+  EXPECT_EQ(world_.store->metrics().recovered_objects.get(), 40u);
+  expect_all_but(world_, 40, where, 9);
+}
+
+TEST_F(NvmeDevicesTest, a_missing_device_costs_its_objects_and_brings_them_back) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  auto where = places(world_);
+  world_.stop();
+  world_.absent = {1};
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::missing);
+  expect_all_but(world_, 40, where, 1);
+  EXPECT_GT(world_.store->metrics().device_misses.get(), 0u);
+  // Of what was there: one is put anew, one is erased, the others wait.
+  std::vector<uint64_t> gone;
+  for (uint64_t n = 0; n < 40; ++n) {
+    if (where[TestObject(n).key] == 1) gone.push_back(n);
+  }
+  ASSERT_GE(gone.size(), 3u);
+  ASSERT_TRUE(world_.driver->put(TestObject(gone[0]), Durability::nvme).ok());
+  EXPECT_TRUE(world_.driver->get(TestObject(gone[0])).ok());
+  ASSERT_TRUE(world_.driver->erase(TestObject(gone[1])).ok());
+  world_.stop();
+  world_.absent.clear();
+  ASSERT_TRUE(world_.start().ok());
+  for (uint64_t n = 0; n < 40; ++n) {
+    EXPECT_EQ(world_.driver->get(TestObject(n)).ok(), n != gone[1]) << n;
+  }
+}
+
+TEST_F(NvmeDevicesTest, a_device_that_is_unknown_loses_its_rows) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  const auto where = places(world_);
+  world_.stop();
+  auto kept = std::move(world_.others);
+  world_.others.clear();  // forgotten: the store never hears of it
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_GT(world_.store->metrics().recovery_dropped_rows.get(), 0u);
+  expect_all_but(world_, 40, where, 1);
+  world_.stop();
+  for (auto& each : kept) world_.others.push_back(std::move(each));
+  ASSERT_TRUE(world_.start().ok());
+  expect_all_but(world_, 40, where, 1);
+}
+
+TEST_F(NvmeDevicesTest, what_one_refuses_another_gets) {
+  for (const StatusCode code : {StatusCode::kResourceExhausted, StatusCode::kDataLoss,
+                                StatusCode::kPermissionDenied, StatusCode::kInternal}) {
+    StoreWorld world(78);
+    sim::SimDevice& second = world.add_device();
+    ASSERT_TRUE(world.start().ok());
+    second.fail(0, error(code, "broken"), true);
+    put_objects(world, 0, 30);
+    EXPECT_GT(world.store->metrics().device_retries.get(), 0u);
+    for (const auto& [key, place] : places(world)) EXPECT_EQ(place, 0);
+    EXPECT_LT(world.store->metrics().device_retries.get(), 12u) << "soon it is left alone";
+    EXPECT_EQ(world.store->devices()[1].health, DeviceHealth::fenced);
+    second.heal();
+    wait(world, seconds(11));
+    EXPECT_EQ(world.store->devices()[1].health, DeviceHealth::ok);
+    put_objects(world, 30, 50);
+    EXPECT_GT(world.store->devices()[1].used, 0u);
+  }
+}
+
+TEST_F(NvmeDevicesTest, a_device_whose_reads_fail_is_fenced_and_answers_again) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 60);
+  const auto where = places(world_);
+  again();
+  world_.others[0]->fail(0, error(StatusCode::kUnavailable, "gone"), true);
+  for (uint64_t n = 0; n < 60; ++n) {
+    EXPECT_EQ(world_.driver->get(TestObject(n)).ok(), where.at(TestObject(n).key) == 0) << n;
+  }
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::fenced);
+  EXPECT_EQ(world_.store->metrics().devices[1].fences.get(), 1u);
+  expect_all_but(world_, 60, where, 1);
+  world_.others[0]->heal();
+  wait(world_, seconds(6));
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
+  expect_all_but(world_, 60, where, 9);
+}
+
+TEST_F(NvmeDevicesTest, a_device_that_hangs_is_fenced_and_comes_back) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  const auto where = places(world_);
+  again();
+  world_.others[0]->hang();
+  for (uint64_t n = 0; n < 40; ++n) {
+    if (where.at(TestObject(n).key) != 1) continue;
+    EXPECT_FALSE(world_.driver->get(TestObject(n)).ok());
+    break;
+  }
+  wait(world_, seconds(6));
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::fenced);
+  expect_all_but(world_, 40, where, 1);
+  const Nanos begin = world_.clock.now();
+  put_objects(world_, 100, 120);
+  EXPECT_LT(world_.clock.now() - begin, seconds(2)) << "nobody waits for it";
+  world_.others[0]->let_go();
+  wait(world_, seconds(1));
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
+  expect_all_but(world_, 40, where, 9);
+}
+
+TEST_F(NvmeDevicesTest, a_put_replaces_what_nobody_can_read) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 20);
+  const auto where = places(world_);
+  again();
+  world_.others[0]->hang();
+  uint64_t lost = 0;
+  while (where.at(TestObject(lost).key) != 1) ++lost;
+  EXPECT_FALSE(world_.driver->get(TestObject(lost)).ok());
+  wait(world_, seconds(6));
+  ASSERT_TRUE(world_.driver->put(TestObject(lost), Durability::nvme).ok());
+  EXPECT_EQ(places(world_).at(TestObject(lost).key), 0);
+  EXPECT_TRUE(world_.driver->get(TestObject(lost)).ok());
+  world_.others[0]->let_go();
+  wait(world_, seconds(1));
+  again();
+  EXPECT_TRUE(world_.driver->get(TestObject(lost)).ok());
+}
+
+TEST_F(NvmeDevicesTest, a_draining_device_gets_nothing_new_and_is_read) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 20);
+  const auto where = places(world_);
+  EXPECT_EQ(world_.store->drain_device(7).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(world_.store->drain_device(1).ok());
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::draining);
+  put_objects(world_, 100, 120);
+  for (const auto& [key, place] : places(world_)) {
+    EXPECT_TRUE(where.contains(key) || place == 0);
+  }
+  ASSERT_TRUE(world_.store->undrain(1).ok());
+  put_objects(world_, 200, 220);
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
+}
+
+TEST_F(NvmeDevicesTest, eviction_makes_room_where_objects_go) {
+  StoreWorld world(79, 3 * kMiB);
+  world.add_device(48 * kMiB);
+  ASSERT_TRUE(world.start().ok());
+  for (uint64_t n = 0; n < 20; ++n) {
+    ASSERT_TRUE(world.driver->put(TestObject(n, {90'000}), Durability::nvme).ok());
+  }
+  const uint64_t there = world.store->devices()[1].used;
+  ASSERT_TRUE(world.store->drain_device(1).ok());
+  for (uint64_t n = 100; n < 160; ++n) {
+    const Status put = world.driver->put(TestObject(n, {90'000}), Durability::nvme);
+    ASSERT_TRUE(put.ok()) << put.to_string();
+  }
+  EXPECT_EQ(world.store->devices()[1].used, there) << "nothing there had to go";
+  EXPECT_EQ(world.store->metrics().devices[0].health.get(), 0u);
+  EXPECT_GT(world.store->metrics().evictions[static_cast<size_t>(Tier::nvme)].get(), 0u);
+  EXPECT_GE(world.store->metrics().evictions[kDram].get(), 0u);
+}
+}  // namespace
+}  // namespace terrace
