@@ -15,6 +15,7 @@
 #include "storage/evictor.h"
 #include "storage/index.h"
 #include "storage/mover.h"
+#include "storage/nvme_admission.h"
 #include "storage/nvme_tier.h"
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
@@ -135,6 +136,7 @@ class ChunkStore::Core {
   std::unique_ptr<SharedSweeper> sweeper;
   std::unique_ptr<SharedGenerations> generations;
   std::unique_ptr<PlacementPolicy> policy;  // lists: of dram, sharing domains; of nvme, kNvmeList
+  NvmeAdmission admission;                  // to nvme
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;
