@@ -23,6 +23,7 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
       devices(std::move(its_devices)),
       metadata(its_metadata),
       policy(make_policy(store_config.policy)),
+      admission(*this),
       evictor(*this),
       mover(*this),
       scrubber(*this),
@@ -365,6 +366,7 @@ void ChunkStore::Core::update_gauges() {
   }
   if (nvme == nullptr) return;
   nvme->update_gauges();
+  admission.update();
   metrics.capacity_bytes[kNvme].set(nvme->total_bytes());
   metrics.used_bytes[kNvme].set(nvme->used_bytes());
 }

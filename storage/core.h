@@ -16,6 +16,7 @@
 #include "storage/hbm_tier.h"
 #include "storage/index.h"
 #include "storage/mover.h"
+#include "storage/nvme_admission.h"
 #include "storage/nvme_tier.h"
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
@@ -145,6 +146,7 @@ class ChunkStore::Core {
   std::unique_ptr<SharedGenerations> generations;
   /// Lists: of dram, sharing domains; of nvme, kNvmeList; of hbm, HbmTier::kList.
   std::unique_ptr<PlacementPolicy> policy;
+  NvmeAdmission admission;  // to nvme
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;

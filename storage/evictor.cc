@@ -54,8 +54,9 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   // One in a shared tier that hangs is as good as none.
   const bool shared = core_.in_shared(entry) && core_.shared->works(entry.ns);
   candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || shared;
-  candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed) &&
-                         core_.worth(id, Tier::nvme, nvme_price);
+  candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::on_nvme) &&
+                         !entry.has(IndexEntry::write_failed) &&
+                         core_.admission.admits(id, nvme_price);
   return candidate;
 }
 

@@ -25,7 +25,7 @@ void Mover::write_back(uint32_t id, bool urgent) {
 
 void Mover::write_through(uint32_t id) {
   if (!core_.has_nvme()) return;
-  if (core_.worth(id, Tier::nvme, core_.price(Tier::nvme, ChunkStore::Core::kNvmeList))) {
+  if (core_.admission.admits(id, core_.price(Tier::nvme, ChunkStore::Core::kNvmeList))) {
     write_back(id, false);
   } else {
     core_.metrics.demotions_unworthy.add();

@@ -28,7 +28,7 @@ struct NvmeTier::Unit {
 
 NvmeTier::NvmeTier(const std::vector<NvmeDevice>& devices, Loop* loop, const StoreConfig& config,
                    StoreMetrics* metrics)
-    : loop_(loop), metrics_(metrics), prober_([this] { probe(); }) {
+    : loop_(loop), metrics_(metrics), opened_(loop->now()), prober_([this] { probe(); }) {
   TERRACE_CHECK(devices.size() <= kStoreDevicesMax);
   for (const NvmeDevice& given : devices) {
     auto unit = std::make_unique<Unit>();
@@ -271,7 +271,7 @@ void NvmeTier::probe(Unit* unit) {
   TransferSpec spec;
   spec.pieces = {{0, unit->probe_memory->span(), unit->given.place}};
   spec.holds = {unit->probe_memory};
-  spec.done = [this, unit](const Status& result) {
+  spec.done = [unit](const Status& result) {
     unit->probing = false;
     unit->probes_good = result.ok() ? unit->probes_good + 1 : 0;
     if (unit->probes_good < kProbesGood) return;
@@ -370,6 +370,13 @@ void NvmeTier::update_gauges() {
     counts.capacity_bytes.set(each.bytes);
     counts.used_bytes.set(each.used);
     counts.health.set(static_cast<uint64_t>(each.health));
+    const double days = static_cast<double>((loop_->now() - opened_).count()) * 1e-9 / 86'400;
+    if (days <= 0) continue;
+    const double a_day = static_cast<double>(each.written_bytes) / days;
+    counts.written_per_day.set(static_cast<uint64_t>(std::min(a_day, 1e18)));
+    if (each.bytes == 0) continue;
+    const double milli = 1000 * a_day / static_cast<double>(each.bytes);
+    counts.drive_writes_milli.set(static_cast<uint64_t>(std::min(milli, 1e18)));
   }
 }
 

@@ -110,6 +110,7 @@ class NvmeTier {
 
   Loop* const loop_;
   StoreMetrics* const metrics_;
+  const Nanos opened_;
   std::vector<std::unique_ptr<Unit>> units_;
   std::array<Unit*, 256> by_place_{};
   Nanos looked_{0};

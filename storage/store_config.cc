@@ -92,6 +92,9 @@ Status StoreConfig::validate() const {
   if (nvme_bytes > uint64_t{16} << 40) {
     return bad("nvme_bytes", nvme_bytes, "at most 16 TiB, of each device");
   }
+  if (nvme_write_budget_gib_per_day > uint64_t{1} << 30) {
+    return bad("nvme_write_budget_gib_per_day", nvme_write_budget_gib_per_day, "at most 2^30");
+  }
   for (const std::string& path : data_paths()) {
     if (!path.empty()) continue;
     return error(StatusCode::kInvalidArgument,

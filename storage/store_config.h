@@ -13,15 +13,16 @@
 namespace terrace {
 
 struct StoreConfig {
-  std::string data_directory;               // nvme tier; empty: dram only
-  uint64_t dram_bytes = uint64_t{1} << 30;  // arena; a multiple of 64 MiB, or 1..63 MiB
-  uint64_t slab_bytes = 0;                  // one memfd each; 0: slab_size() decides
-  bool huge_pages = true;                   // when the machine has them
-  bool lock_memory = true;                  // when allowed
-  bool populate_memory = true;              // ahead of use, by a background thread
-  std::optional<uint32_t> numa_node;        // where slabs should lie; main() knows the loop's
-  uint64_t hbm_bytes = 0;                   // of device memory; 0: no hbm tier
-  uint64_t nvme_bytes = 0;                  // of each device; 0: what it has
+  std::string data_directory;                  // nvme tier; empty: dram only
+  uint64_t dram_bytes = uint64_t{1} << 30;     // arena; a multiple of 64 MiB, or 1..63 MiB
+  uint64_t slab_bytes = 0;                     // one memfd each; 0: slab_size() decides
+  bool huge_pages = true;                      // when the machine has them
+  bool lock_memory = true;                     // when allowed
+  bool populate_memory = true;                 // ahead of use, by a background thread
+  std::optional<uint32_t> numa_node;           // where slabs should lie; main() knows the loop's
+  uint64_t hbm_bytes = 0;                      // of device memory; 0: no hbm tier
+  uint64_t nvme_bytes = 0;                     // of each device; 0: what it has
+  uint64_t nvme_write_budget_gib_per_day = 0;  // of all devices together; 0: no limit
   std::string data_file;  // files or block devices, comma between; empty: in the data directory
   bool format_block_device = false;                 // a device without identity is taken over
   bool forget_missing_devices = false;              // at start, with all that lies on them

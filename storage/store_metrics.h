@@ -35,7 +35,9 @@ struct NvmeDeviceMetrics {
   Counter read_bytes, write_bytes, errors, timeouts;
   Counter fences, slow_rests;  // times that it was left alone, for which reason
   Counter capacity_bytes, used_bytes;
-  Counter health;  // now: a DeviceHealth
+  Counter written_per_day;     // bytes, at the rate since the start
+  Counter drive_writes_milli;  // a day, at that rate: thousandths of its capacity
+  Counter health;              // now: a DeviceHealth
 };
 
 struct StoreMetrics {
@@ -57,6 +59,8 @@ struct StoreMetrics {
   Counter device_misses;           // lookups of objects whose device is missing or does not answer
   Counter device_missing_objects;  // found at start on devices that were missing
   Counter device_retries;          // objects that one device refused and another one got
+  Counter budget_spent_bytes, budget_refused;    // of a limited write budget of nvme
+  Counter budget_left_permille;                  // now, of the most that is saved up
   Counter write_batches, write_batched_objects;  // small objects written to nvme together
   Counter promotions, promotions_abandoned, demotions, erases, evictions_undemoted;
   Counter promotions_unworthy, demotions_unworthy;  // not made: worth less than what would leave

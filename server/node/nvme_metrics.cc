@@ -26,6 +26,11 @@ void add_device(const NvmeDeviceMetrics& m, MetricSink* out) {
   out->gauge("terrace_storage_device_capacity_bytes", "What objects can have of it.",
              m.capacity_bytes, device);
   out->gauge("terrace_storage_device_used_bytes", "What objects have of it.", m.used_bytes, device);
+  out->gauge("terrace_storage_device_written_bytes_per_day",
+             "Written a day, at the rate since the start.", m.written_per_day, device);
+  out->add_gauge("terrace_storage_device_drive_writes_per_day",
+                 "Of its capacity, written a day, at the rate since the start.",
+                 1e-3 * static_cast<double>(m.drive_writes_milli.get()), device);
   for (const DeviceHealth health : kHealths) {
     Labels labels = device;
     labels.emplace_back("health", name_of(health));
@@ -41,6 +46,13 @@ void add_nvme_devices(const StoreMetrics& m, MetricSink* out) {
                "Lookups of objects whose device is missing or does not answer.", m.device_misses);
   out->counter("terrace_storage_device_retries_total",
                "Objects that one device refused and another one got.", m.device_retries);
+  out->counter("terrace_storage_nvme_budget_spent_bytes_total",
+               "Written while there is a write budget.", m.budget_spent_bytes);
+  out->counter("terrace_storage_nvme_budget_refused_total",
+               "Objects not written to nvme because the write budget was short.", m.budget_refused);
+  out->add_gauge("terrace_storage_nvme_budget_left_ratio",
+                 "Of the most that can be saved up; 0: only durable puts are written.",
+                 1e-3 * static_cast<double>(m.budget_left_permille.get()), {});
   out->counter("terrace_storage_write_batches_total",
                "Writes of several small objects together to nvme.", m.write_batches);
   out->counter("terrace_storage_write_batched_objects_total", "Objects in them.",

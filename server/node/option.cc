@@ -49,6 +49,9 @@ std::vector<Option> nvme_options(StoreConfig* s) {
            &s->data_file),
       boolean("format-block-device", "take over block devices that hold nothing of ours",
               &s->format_block_device),
+      number("nvme-write-budget-gib-per-day",
+             "what all devices together may be written a day; 0: no limit",
+             &s->nvme_write_budget_gib_per_day),
       boolean("forget-missing-devices", "give up devices that are not there, and what is on them",
               &s->forget_missing_devices),
   };
