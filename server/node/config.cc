@@ -2,84 +2,16 @@
 
 #include <toml++/toml.h>
 
-#include <charconv>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <sstream>
 
 #include "base/cpu.h"
+#include "server/node/config_option.h"
 
 namespace terrace {
 namespace {
-
-/// One option: how it is spelled, what it means, how text sets it and how it is shown.
-struct Option {
-  std::string name;  // "dram-bytes" on the command line, "dram_bytes" in the file
-  std::string what;
-  std::function<Status(const std::string&)> set;
-  std::function<std::string()> show;  // as a TOML value
-  bool flag = false;                  // true without a value
-};
-
-Status bad_value(const std::string& name, const std::string& text, const std::string& wanted) {
-  return error(StatusCode::kInvalidArgument, name + "=\"" + text + "\": " + wanted);
-}
-
-/// "4GiB", "512MiB", "64KiB" or a plain number.
-StatusOr<uint64_t> parse_number(const std::string& name, const std::string& text) {
-  uint64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string unit(end, text.data() + text.size());
-  static const std::map<std::string, uint64_t> kUnits = {
-      {"", 1}, {"KiB", kKiB}, {"MiB", kMiB}, {"GiB", kGiB}, {"TiB", 1024 * kGiB}};
-  const auto found = kUnits.find(unit);
-  if (failed != std::errc() || found == kUnits.end() || value > (~uint64_t{0}) / found->second) {
-    return bad_value(name, text, "a number, with KiB, MiB, GiB or TiB if it counts bytes");
-  }
-  return value * found->second;
-}
-
-template <class T>
-Option number(const std::string& name, const std::string& what, T* target) {
-  const auto set = [name, target](const std::string& text) -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
-    if (value > std::numeric_limits<T>::max()) {
-      return bad_value(name, text, "at most " + std::to_string(std::numeric_limits<T>::max()));
-    }
-    *target = static_cast<T>(value);
-    return ok_status();
-  };
-  return {name, what, set, [target] { return std::to_string(*target); }};
-}
-
-template <class Duration>
-Option duration(const std::string& name, const std::string& what, Duration* target) {
-  const auto set = [name, target](const std::string& text) -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t value, parse_number(name, text));
-    if (value > 1'000'000'000) return bad_value(name, text, "at most 1000000000");
-    *target = Duration(static_cast<int64_t>(value));
-    return ok_status();
-  };
-  return {name, what, set, [target] { return std::to_string(target->count()); }};
-}
-
-Option text(const std::string& name, const std::string& what, std::string* target) {
-  const auto set = [target](const std::string& value) {
-    *target = value;
-    return ok_status();
-  };
-  return {name, what, set, [target] { return '"' + *target + '"'; }};
-}
-
-Option boolean(const std::string& name, const std::string& what, bool* target) {
-  const auto set = [name, target](const std::string& value) -> Status {
-    if (value != "true" && value != "false") return bad_value(name, value, "true or false");
-    *target = value == "true";
-    return ok_status();
-  };
-  return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
-}
 
 Option policy(PolicyKind* target) {
   const auto set = [target](const std::string& value) -> Status {
@@ -94,6 +26,15 @@ std::vector<Option> shared_options(StoreConfig* s) {
   return {
       text("shared-directory", "shared tier: a directory that other nodes use too; empty: none",
            &s->shared_directory),
+      text("shared-s3", "or on a bucket: http[s]://HOST[:PORT]/BUCKET[/PREFIX]; empty: none",
+           &s->shared_s3.url),
+      text("shared-s3-region", "what requests are signed for", &s->shared_s3.region),
+      boolean("shared-s3-path-style", "false: the bucket is a part of the host name",
+              &s->shared_s3.path_style),
+      text("shared-s3-credentials-file", "keys, profile [default]; empty: AWS_ACCESS_KEY_ID etc.",
+           &s->shared_s3.credentials_file),
+      text("shared-s3-ca-file", "who may sign its certificate; empty: whom the system trusts",
+           &s->shared_s3.ca_file),
       number("shared-bytes-max", "what all nodes together keep in it", &s->shared_bytes_max),
       number("shared-threads", "calls of its file system at once", &s->shared_threads),
       duration("shared-timeout-ms", "a call that takes longer hangs: the tier is skipped",
