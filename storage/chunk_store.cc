@@ -232,7 +232,7 @@ Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos p
                                     Nanos hold_max, GenerationRight* right, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
   if (core_->shared == nullptr) {
-    return error(StatusCode::kUnavailable, "no shared_directory: compute it");
+    return error(StatusCode::kUnavailable, "no shared tier: compute it");
   }
   return core_->generations->wait(ns, key, patience, hold_max, right, op);
 }

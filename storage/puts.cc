@@ -49,7 +49,7 @@ Status Puts::check_durability(const PutSpec& spec) const {
   if (spec.durability == Durability::shared) {
     if (core_.shared == nullptr) {
       return error(StatusCode::kUnavailable,
-                   "put: durability shared on a node without a shared_directory");
+                   "put: durability shared on a node without a shared tier");
     }
     if (!core_.shared->works(spec.ns)) {
       return error(StatusCode::kUnavailable, "put: the shared tier does not answer");

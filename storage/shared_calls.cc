@@ -90,10 +90,13 @@ void SharedCalls::returned(const std::shared_ptr<Running>& running) {
   running_.erase(running->self);
   if (running->call.lane == SharedLane::background) --background_running_;
   if (running->ended) --hanging_;
+  // The medium gave up on a server that says nothing: as good as a call that hangs.
+  const bool silent = running->result.code() == StatusCode::kDeadlineExceeded;
+  if (silent && !running->ended) fence();
   if (running->probe) {
     probing_ = false;
     // Also with an error: a full file system answers, and only who may sweep can make room.
-    if (!running->ended) {
+    if (!running->ended && !silent) {
       fenced_ = false;
       spdlog::info("event=shared_tier_back probe=\"{}\"", running->result.to_string());
     }

@@ -3,7 +3,8 @@
 //
 // A thread cannot be taken out of a call that hangs. So a call that is late ends for its caller,
 // keeps its thread and its memory until it really returns, and fences the tier: everything is
-// refused at once, until a probe gets through. No more threads than there are can ever hang.
+// refused at once, until a probe gets through. No more threads than there are can ever hang. Work
+// that returns kDeadlineExceeded has found out by itself that nobody answers, and fences as well.
 #pragma once
 #include <cstdint>
 #include <deque>

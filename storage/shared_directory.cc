@@ -92,7 +92,7 @@ std::unique_ptr<SharedDirectory> SharedDirectory::make(const std::string& root,
   return std::unique_ptr<SharedDirectory>(new SharedDirectory(root, std::move(files), clock));
 }
 
-Status SharedDirectory::check_root() {
+Status SharedDirectory::check() {
   const File directory(files_, files_->open(root_, O_RDONLY | O_DIRECTORY, 0));
   if (directory) return ok_status();
   if (directory.fd() == -ENOTDIR) {

@@ -18,9 +18,9 @@ class SharedDirectory final : public SharedMedium {
   static std::unique_ptr<SharedDirectory> make(const std::string& root,
                                                std::unique_ptr<FileCalls> files,
                                                const Clock* clock);
-  /// `root` must exist: a file system that is not mounted must not be mistaken for an empty one.
-  /// Blocks. kNotFound, kInvalidArgument (not a directory), kUnavailable.
-  Status check_root();
+  /// The directory must exist: a file system that is not mounted must not be mistaken for an empty
+  /// one. kNotFound, kInvalidArgument (not a directory).
+  Status check() override;
   Status probe() override;
   Status publish(const std::string& name, std::span<const iovec> pieces) override;
   Status create(const std::string& name, std::string_view bytes) override;

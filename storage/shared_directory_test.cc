@@ -65,7 +65,7 @@ class SharedDirectoryTest : public ::testing::Test {
     TERRACE_ASSIGN_OR_RETURN(const SharedHeader header, read_shared_header(medium, name_));
     std::vector<std::byte> back(data_.size());
     const iovec into{back.data(), back.size()};
-    TERRACE_RETURN_IF_ERROR(load_shared(medium, name_, header, {&into, 1}));
+    TERRACE_RETURN_IF_ERROR(load_shared(medium, name_, header, {&into, 1}, Nanos(0)));
     if (header.header.user_meta != "meta" || back != data_) {
       return error(StatusCode::kInternal, "wrong bytes as if they were right");
     }
@@ -103,7 +103,7 @@ TEST_F(SharedDirectoryTest, the_digest_of_a_namespace_is_a_format) {
 
 TEST_F(SharedDirectoryTest, a_root_that_is_not_there_is_refused) {
   const auto checked = [this](const std::string& root) {
-    return SharedDirectory::make(root, std::make_unique<FileCalls>(), &clock_)->check_root().code();
+    return SharedDirectory::make(root, std::make_unique<FileCalls>(), &clock_)->check().code();
   };
   EXPECT_EQ(checked(path_), StatusCode::kOk);
   EXPECT_EQ(checked(path_ + "/none"), StatusCode::kNotFound);

@@ -14,6 +14,8 @@ namespace terrace {
 namespace {
 
 constexpr auto kShared = static_cast<size_t>(Tier::shared);
+/// The sweeper takes by age what is older than the grace: so exact it need know the last use.
+constexpr int64_t kTouchesPerGrace = 8;
 }  // namespace
 
 void SharedTier::miss(const Status& why) {
@@ -98,8 +100,9 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
   call.bytes = sizes.stored_bytes;
   std::vector<iovec> data;
   load->space->memory(sizes.header_bytes, sizes.stored_bytes - sizes.header_bytes, &data);
-  call.work = [medium = medium_, copy = load->copy, header = load->header, data] {
-    return load_shared(medium.get(), copy, *header, data);
+  call.work = [medium = medium_, copy = load->copy, header = load->header, data,
+               touch_after = Nanos(core_.config.shared_grace) / kTouchesPerGrace] {
+    return load_shared(medium.get(), copy, *header, data, touch_after);
   };
   call.holds = {load->space};
   call.then = [this, load](const Status& result) {

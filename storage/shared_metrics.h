@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/counter.h"
+#include "storage/s3_metrics.h"
 
 namespace terrace {
 
@@ -35,5 +36,6 @@ struct SharedMetrics {
   Counter swept_objects, swept_bytes, trash_emptied, leftovers_removed;
   Counter directory_bytes, directory_objects;  // as this node's last sweep found them
   Counter generations_granted, generations_found, generations_late;
+  const S3Metrics* requests = nullptr;  // of the medium; null: it is no bucket
 };
 }  // namespace terrace

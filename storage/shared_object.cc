@@ -53,6 +53,13 @@ class Gathered {
   size_t at_ = 0;
 };
 
+/// Damage that a second reading has not got came about on the way, and says nothing of the copy.
+template <class Read>
+Status read_twice(const Read& read) {
+  Status first = read();
+  return first.code() == StatusCode::kDataLoss ? read() : first;
+}
+
 Status verify(const ObjectHeader& header, std::span<const iovec> data) {
   Gathered memory(data);
   size_t index = 0;
@@ -100,7 +107,9 @@ Status publish_shared(SharedMedium* medium, const SharedName& name, const Object
   return medium->publish(shared_path(name), pieces);
 }
 
-StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
+namespace {
+
+StatusOr<SharedHeader> read_header(SharedMedium* medium, const SharedName& name) {
   TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
                            medium->open(shared_path(name)));
   const uint64_t size = file->size();
@@ -139,18 +148,34 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
   return out;
 }
 
-Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
-                   std::span<const iovec> data) {
+Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
+                 std::span<const iovec> data) {
   TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
                            medium->open(shared_path(name)));
-  Gathered memory(data);
-  uint64_t offset = header.bytes;
-  for (auto into = memory.next(kMiB); !into.empty(); into = memory.next(kMiB)) {
-    TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), offset, into));
-    offset += into.size();
-  }
-  if (Status bad = verify(header.header, data); !bad.ok()) return damaged(name, bad.message());
-  (void)medium->touch(shared_path(name));  // else it may be swept a little sooner
+  Status read = file->read_pieces(header.bytes, data);
+  if (read.code() == StatusCode::kOutOfRange) return damaged(name, read.message());
+  TERRACE_RETURN_IF_ERROR(std::move(read));
+  const Status bad = verify(header.header, data);
+  return bad.ok() ? bad : damaged(name, bad.message());
+}
+}  // namespace
+
+StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
+  SharedHeader out;
+  TERRACE_RETURN_IF_ERROR(read_twice([&]() -> Status {
+    TERRACE_ASSIGN_OR_RETURN(out, read_header(medium, name));
+    return ok_status();
+  }));
+  return out;
+}
+
+Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
+                   std::span<const iovec> data, Nanos touch_after) {
+  const std::string path = shared_path(name);
+  TERRACE_RETURN_IF_ERROR(read_twice([&] { return read_data(medium, name, header, data); }));
+  // Without it the copy may be swept a little sooner.
+  const auto facts = medium->facts(path);
+  if (facts.ok() && facts->age >= touch_after) (void)medium->touch(path);
   return ok_status();
 }
 }  // namespace terrace

@@ -81,16 +81,19 @@ Status SharedSweep::look() {
         return ok_status();
       }
       const std::string path = shared_folder_path(namespaces_.back(), folders_.back());
-      TERRACE_ASSIGN_OR_RETURN(const std::vector<std::string> names, medium_->list(path, kListMax));
-      for (const std::string& name : names) {
-        if (const auto leaf = parse_shared_leaf(name)) leaves_.push_back(*leaf);
+      TERRACE_ASSIGN_OR_RETURN(const std::vector<SharedMedium::Listed> listed,
+                               medium_->list_facts(path, kListMax));
+      for (const SharedMedium::Listed& each : listed) {
+        if (const auto leaf = parse_shared_leaf(each.name)) leaves_.push_back({*leaf, each.facts});
       }
       folders_.pop_back();
       continue;
     }
-    const SharedName name{namespaces_.back(), leaves_.back().key, leaves_.back().generation};
+    const Leaf found = leaves_.back();
     leaves_.pop_back();
-    const auto facts = medium_->facts(shared_path(name));
+    const SharedName name{namespaces_.back(), found.leaf.key, found.leaf.generation};
+    const StatusOr<SharedMedium::Facts> facts =
+        found.facts ? *found.facts : medium_->facts(shared_path(name));
     if (facts.status().code() == StatusCode::kNotFound) continue;
     if (!facts.ok()) return facts.status();
     result_.bytes += facts->bytes;

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <string>
 #include <vector>
@@ -84,7 +85,11 @@ class SharedSweep {
   SweepResult result_;
   std::vector<NamespaceDigest> namespaces_;  // still to come, the last one now
   std::vector<uint32_t> folders_;            // of it, the same
-  std::vector<SharedLeaf> leaves_;           // of the last folder, the same
+  struct Leaf {
+    SharedLeaf leaf;
+    std::optional<SharedMedium::Facts> facts;  // when the listing said them
+  };
+  std::vector<Leaf> leaves_;  // of the last folder, the same
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> oldest_;  // youngest first
   std::vector<Candidate> victims_;  // the oldest last
   size_t cleaning_ = 0;

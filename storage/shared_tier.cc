@@ -80,7 +80,9 @@ SharedTier::SharedTier(ChunkStore::Core& core, std::shared_ptr<SharedMedium> med
       medium_(std::move(medium)),
       set_(core.config.objects_max),
       calls_(medium_, core.loop, options_of(core.config), &core.metrics.shared),
-      next_pass_([this] { begin_pass(); }) {}
+      next_pass_([this] { begin_pass(); }) {
+  core_.metrics.shared.requests = medium_->requests();
+}
 
 SharedTier::~SharedTier() {
   core_.loop->disarm(&next_pass_);

@@ -29,10 +29,29 @@ Status validate_memory(const StoreConfig& config) {
 }
 
 Status validate_shared(const StoreConfig& config) {
-  if (config.shared_directory.empty()) return ok_status();
+  TERRACE_RETURN_IF_ERROR(config.shared_s3.validate());
+  if (!config.has_shared()) return ok_status();
+  if (!config.shared_directory.empty() && config.shared_s3.used()) {
+    return error(StatusCode::kInvalidArgument,
+                 "shared_directory and shared_s3: a node has one shared tier, not two");
+  }
+  // Ages on a bucket are known to a second, and leases are renewed after a third of their time.
+  if (config.shared_s3.used() && config.shared_generate_lease.count() < 3000) {
+    return bad("shared_generate_lease_ms",
+               static_cast<uint64_t>(config.shared_generate_lease.count()),
+               "at least 3000 with shared_s3");
+  }
+  if (config.shared_s3.used() && config.shared_sweep_period.count() < 1000) {
+    return bad("shared_sweep_period_ms", static_cast<uint64_t>(config.shared_sweep_period.count()),
+               "at least 1000 with shared_s3");
+  }
+  if (config.shared_s3.used() && config.shared_timeout.count() < 1000) {
+    return bad("shared_timeout_ms", static_cast<uint64_t>(config.shared_timeout.count()),
+               "at least 1000 with shared_s3");
+  }
   if (config.shared_bytes_max < kMiB) {
     return bad("shared_bytes_max", config.shared_bytes_max,
-               "at least 1 MiB with a shared_directory: what all nodes together may keep there");
+               "at least 1 MiB with a shared tier: what all nodes together may keep there");
   }
   if (config.shared_threads == 0 || config.shared_threads > 64) {
     return bad("shared_threads", config.shared_threads, "1 to 64");

@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "storage/policy/policy_kind.h"
+#include "storage/s3_config.h"
 
 namespace terrace {
 
@@ -28,6 +29,7 @@ struct StoreConfig {
   bool forget_missing_devices = false;              // at start, with all that lies on them
   uint64_t staging_bytes = uint64_t{64} << 20;      // buffers for reads from nvme
   std::string shared_directory;                     // shared tier; empty: none
+  S3Config shared_s3;                               // or on a bucket
   uint64_t shared_bytes_max = 0;                    // of all nodes together
   uint32_t shared_threads = 4;                      // for calls of its file system, which block
   std::chrono::milliseconds shared_timeout{5'000};  // one that takes longer hangs
@@ -51,6 +53,7 @@ struct StoreConfig {
 
   /// kInvalidArgument names the option, its value and its limit.
   Status validate() const;
+  bool has_shared() const { return !shared_directory.empty() || shared_s3.used(); }
   /// Bytes of a slab, the last one may be smaller. A slab holds objects of one tenant, so there
   /// should be several for each: an eighth of dram_bytes, but 4 to 256 MiB.
   uint64_t slab_size() const;

@@ -6,8 +6,8 @@
 #include <sstream>
 
 #include "base/cpu.h"
+#include "server/node/config_option.h"
 #include "server/node/open_accelerator.h"
-#include "server/node/option.h"
 
 namespace terrace {
 namespace {
@@ -21,10 +21,36 @@ Option policy(PolicyKind* target) {
           set, [target] { return std::string("\"") + name_of(*target) + '"'; }};
 }
 
+std::vector<Option> nvme_options(StoreConfig* s) {
+  return {
+      number("nvme-bytes", "size of each data file; 0: the size it has", &s->nvme_bytes),
+      text("data-file",
+           "files or block devices of the nvme tier, comma between; empty: one file in the data "
+           "directory",
+           &s->data_file),
+      boolean("format-block-device", "take over block devices that hold nothing of ours",
+              &s->format_block_device),
+      number("nvme-write-budget-gib-per-day",
+             "what all devices together may be written a day; 0: no limit",
+             &s->nvme_write_budget_gib_per_day),
+      boolean("forget-missing-devices", "give up devices that are not there, and what is on them",
+              &s->forget_missing_devices),
+  };
+}
+
 std::vector<Option> shared_options(StoreConfig* s) {
   return {
       text("shared-directory", "shared tier: a directory that other nodes use too; empty: none",
            &s->shared_directory),
+      text("shared-s3", "or on a bucket: http[s]://HOST[:PORT]/BUCKET[/PREFIX]; empty: none",
+           &s->shared_s3.url),
+      text("shared-s3-region", "what requests are signed for", &s->shared_s3.region),
+      boolean("shared-s3-path-style", "false: the bucket is a part of the host name",
+              &s->shared_s3.path_style),
+      text("shared-s3-credentials-file", "keys, profile [default]; empty: AWS_ACCESS_KEY_ID etc.",
+           &s->shared_s3.credentials_file),
+      text("shared-s3-ca-file", "who may sign its certificate; empty: whom the system trusts",
+           &s->shared_s3.ca_file),
       number("shared-bytes-max", "what all nodes together keep in it", &s->shared_bytes_max),
       number("shared-threads", "calls of its file system at once", &s->shared_threads),
       duration("shared-timeout-ms", "a call that takes longer hangs: the tier is skipped",

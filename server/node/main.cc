@@ -39,6 +39,7 @@ int main(int argc, char** argv, char** environment) {
   }
   if (!config.ok()) return fail(config.status());
   config->systemd = terrace::systemd_facts(environment);
+  config->store.shared_s3.environment = terrace::s3_environment(environment);
   if (const auto status = terrace::set_up_logging("terraced", config->log_level); !status.ok()) {
     return fail(status);
   }

@@ -1,7 +1,6 @@
 #include "server/node/node.h"
 
 #include <cstdlib>
-#include <future>
 #include <thread>
 
 #include "base/cpu.h"
@@ -12,10 +11,10 @@
 #include "server/node/node_devices.h"
 #include "server/node/open_accelerator.h"
 #include "server/node/router.h"
+#include "server/node/shared_start.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
 #include "server/node/warm_restart.h"
-#include "storage/shared_directory.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
@@ -162,29 +161,8 @@ Status Node::Core::open_store() {
 
 /// Null: the node has no shared tier.
 StatusOr<std::shared_ptr<SharedMedium>> Node::Core::open_shared() {
-  if (config.store.shared_directory.empty()) return std::shared_ptr<SharedMedium>();
-  const std::shared_ptr<SharedDirectory> shared = SharedDirectory::make(
-      config.store.shared_directory, std::make_unique<FileCalls>(), machine_clock());
-  // On a thread of its own: what hangs is the tier, not the start of a node that could serve the
-  // others.
-  auto answer = std::make_shared<std::promise<std::pair<Status, Status>>>();
-  std::future<std::pair<Status, Status>> answered = answer->get_future();
-  std::thread([shared, answer] {
-    Status root = shared->check_root();
-    Status usable = root.ok() ? shared->probe() : root;
-    answer->set_value({std::move(root), std::move(usable)});
-  }).detach();
-  if (answered.wait_for(config.store.shared_timeout) != std::future_status::ready) {
-    spdlog::warn("event=shared_directory_hangs path={}", config.store.shared_directory);
-    return std::shared_ptr<SharedMedium>(shared);
-  }
-  const auto [root, usable] = answered.get();
-  TERRACE_RETURN_IF_ERROR(root);
-  // One that cannot be written to is a tier that fails, not a node that does not start.
-  if (!usable.ok()) {
-    spdlog::warn("event=shared_directory_unusable error=\"{}\"", usable.to_string());
-  }
-  return std::shared_ptr<SharedMedium>(shared);
+  if (!config.store.has_shared()) return std::shared_ptr<SharedMedium>();
+  return open_shared_medium(config.store, machine_clock());
 }
 
 Status Node::Core::open_ports() {

@@ -51,6 +51,14 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message("shared_directory = \"/x\"\nshared_bytes_max = 2000000\nshared_threads = 0")
                 .find("shared_threads"),
             std::string::npos);
+  const std::string bucket = "shared_s3 = \"http://h/bucket\"\nshared_bytes_max = 2000000\n";
+  EXPECT_NE(message("shared_s3 = \"s3://bucket\"").find("http"), std::string::npos);
+  EXPECT_NE(message(bucket + "shared_directory = \"/x\"").find("not two"), std::string::npos);
+  EXPECT_NE(message(bucket + "shared_timeout_ms = 900").find("shared_timeout_ms"),
+            std::string::npos);
+  EXPECT_NE(message(bucket + "shared_generate_lease_ms = 2999").find("shared_generate_lease_ms"),
+            std::string::npos);
+  EXPECT_NE(message("shared_s3_ca_file = \"/x\"").find("shared_s3"), std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
   EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
 }

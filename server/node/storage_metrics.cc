@@ -174,6 +174,26 @@ void add_shared(const SharedMetrics& m, MetricSink* out) {
              m.hanging);
 }
 
+void add_requests(const S3Metrics& m, MetricSink* out) {
+  const auto number = [](const S3Metrics::Number& value) {
+    return static_cast<double>(value.load(std::memory_order_relaxed));
+  };
+  for (size_t kind = 0; kind < kS3Kinds; ++kind) {
+    for (size_t outcome = 0; outcome < kS3Outcomes; ++outcome) {
+      out->add_counter("terrace_storage_s3_requests_total",
+                       "Requests to the bucket, each attempt, by how it ended.",
+                       number(m.attempts[kind][outcome]),
+                       {{"kind", name_of(static_cast<S3Kind>(kind))},
+                        {"outcome", name_of(static_cast<S3Outcome>(outcome))}});
+    }
+  }
+  out->add_counter("terrace_storage_s3_retries_total", "Of these: not the first attempt.",
+                   number(m.retries), {});
+  out->add_counter("terrace_storage_s3_sent_bytes_total", "Bodies that went out.",
+                   number(m.sent_bytes), {});
+  out->add_counter("terrace_storage_s3_received_bytes_total", "Bodies that came in.",
+                   number(m.received_bytes), {});
+}
 }  // namespace
 
 void add_storage(const StoreMetrics& metrics, MetricSink* out) {
@@ -183,5 +203,6 @@ void add_storage(const StoreMetrics& metrics, MetricSink* out) {
   add_store(metrics, out);
   add_nvme_devices(metrics, out);
   add_shared(metrics.shared, out);
+  if (metrics.shared.requests != nullptr) add_requests(*metrics.shared.requests, out);
 }
 }  // namespace terrace

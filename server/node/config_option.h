@@ -1,19 +1,16 @@
-// server/node/option.h - one option of a node: how it is spelled, what it means, how text sets it
-// and how it is shown; and the options of one subject. Values only.
+// server/node/config_option.h - how one option of the configuration is spelled, set and shown.
 #pragma once
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <string>
-#include <vector>
 
 #include "base/status.h"
-#include "storage/store_config.h"
 
 namespace terrace {
 
+/// One option: how it is spelled, what it means, how text sets it and how it is shown.
 struct Option {
   std::string name;  // "dram-bytes" on the command line, "dram_bytes" in the file
   std::string what;
@@ -22,13 +19,12 @@ struct Option {
   bool flag = false;                  // true without a value
 };
 
-/// kInvalidArgument.
+/// NAME="TEXT": WANTED, as kInvalidArgument.
 Status bad_value(const std::string& name, const std::string& text, const std::string& wanted);
-/// "4GiB", "512MiB", "64KiB" or a plain number.
+/// "4GiB", "512MiB", "64KiB" or a plain number. kInvalidArgument.
 StatusOr<uint64_t> parse_number(const std::string& name, const std::string& text);
-Option text(const std::string& name, const std::string& what, std::string* target);
-Option boolean(const std::string& name, const std::string& what, bool* target);
 
+// Each sets and shows `target`, which outlives it.
 template <class T>
 Option number(const std::string& name, const std::string& what, T* target) {
   const auto set = [name, target](const std::string& text) -> Status {
@@ -53,6 +49,6 @@ Option duration(const std::string& name, const std::string& what, Duration* targ
   return {name, what, set, [target] { return std::to_string(target->count()); }};
 }
 
-/// Those of the nvme tier. `store` outlives them.
-std::vector<Option> nvme_options(StoreConfig* store);
+Option text(const std::string& name, const std::string& what, std::string* target);
+Option boolean(const std::string& name, const std::string& what, bool* target);
 }  // namespace terrace

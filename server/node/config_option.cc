@@ -1,5 +1,6 @@
-#include "server/node/option.h"
+#include "server/node/config_option.h"
 
+#include <charconv>
 #include <map>
 
 #include "base/limits.h"
@@ -38,22 +39,5 @@ Option boolean(const std::string& name, const std::string& what, bool* target) {
     return ok_status();
   };
   return {name, what, set, [target] { return *target ? "true" : "false"; }, true};
-}
-
-std::vector<Option> nvme_options(StoreConfig* s) {
-  return {
-      number("nvme-bytes", "size of each data file; 0: the size it has", &s->nvme_bytes),
-      text("data-file",
-           "files or block devices of the nvme tier, comma between; empty: one file in the data "
-           "directory",
-           &s->data_file),
-      boolean("format-block-device", "take over block devices that hold nothing of ours",
-              &s->format_block_device),
-      number("nvme-write-budget-gib-per-day",
-             "what all devices together may be written a day; 0: no limit",
-             &s->nvme_write_budget_gib_per_day),
-      boolean("forget-missing-devices", "give up devices that are not there, and what is on them",
-              &s->forget_missing_devices),
-  };
 }
 }  // namespace terrace
