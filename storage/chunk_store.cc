@@ -209,7 +209,11 @@ Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
       gone(only_here ? ok_status() : result);
     });
   }
-  if (here) core_->doom(id, false, gone);
+  if (here) {
+    const bool in_dram = core_->index[id].resident != kNoEntry;
+    core_->departs(id, in_dram ? Tier::dram : Tier::nvme, DepartReason::erased, true);
+    core_->doom(id, false, gone);
+  }
   return ok_status();
 }
 
@@ -235,6 +239,10 @@ ChunkStore::TierUse ChunkStore::tier_use(Tier tier) const {
   core_->update_gauges();
   return {core_->metrics.capacity_bytes[i].get(), core_->metrics.used_bytes[i].get(),
           core_->metrics.objects[i].get()};
+}
+
+bool ChunkStore::nvme_works() const {
+  return core_->nvme_works();
 }
 
 uint32_t ChunkStore::load_us(TierMask tiers) const {

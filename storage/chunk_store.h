@@ -43,6 +43,7 @@ struct ObjectInfo {
   Durability durability = Durability::memory;
 };
 
+struct Explanation;  // storage/explanation.h
 class ChunkStore;
 
 /// Holds one object's bytes: eviction passes it by, an erase waits for it. Move-only; released on
@@ -210,6 +211,11 @@ class ChunkStore {
   /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it,
   /// and each is taken to follow the one before it.
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
+  /// Somebody wanted the key's bytes and it is not there: counted by why it went, as far as that
+  /// is remembered (config.departures_bytes).
+  void count_miss(NamespaceId ns, const ChunkKey& key);
+  /// Where it is and why, or when it went and why: for people. O(1).
+  Explanation explain(NamespaceId ns, const ChunkKey& key) const;
   /// kNotFound when it is not there (or being erased), or only in the shared tier.
   StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);
   struct Listed {
@@ -318,6 +324,8 @@ class ChunkStore {
     uint64_t objects = 0;
   };
   TierUse tier_use(Tier tier) const;
+  /// An nvme tier is there and answers.
+  bool nvme_works() const;
   /// Expected microseconds until the first byte of an object in `tier`, its queue included.
   uint32_t load_us(TierMask tiers) const;
 

@@ -21,6 +21,7 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       loop(its_loop),
       device(its_device),
       metadata(its_metadata),
+      departures(store_config.departures_bytes),
       policy(make_policy(store_config.policy)),
       evictor(*this),
       mover(*this),
@@ -127,6 +128,7 @@ void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> spac
   entry.resident = residents_free_.back();
   residents_free_.pop_back();
   space->set_entry(id);
+  space->set_since(loop->now());
   const auto domain = static_cast<uint32_t>(space->domain());
   residents_[entry.resident] = std::move(space);
   entry.nvme_hits = 0;
@@ -277,6 +279,8 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
   spdlog::warn("quarantine key={} ns={} generation={} tier={}", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
   const bool in_dram = entry.resident != kNoEntry;
+  const bool other = tier == Tier::dram ? entry.has(IndexEntry::on_nvme) : in_dram;
+  departs(id, tier, DepartReason::quarantined, !other);
   if (tier == Tier::dram) {
     if (in_dram) residents_[entry.resident]->withhold();
     if (entry.has(IndexEntry::on_nvme)) {

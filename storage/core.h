@@ -12,6 +12,7 @@
 #include "storage/arena.h"
 #include "storage/calls.h"
 #include "storage/chunk_store.h"
+#include "storage/departures.h"
 #include "storage/device_queue.h"
 #include "storage/evictor.h"
 #include "storage/index.h"
@@ -106,6 +107,12 @@ class ChunkStore::Core {
   double price(Tier tier, uint32_t list) const;
   /// Whether an object should get a copy in a tier at this price.
   bool worth(uint32_t id, Tier tier, double price_there) const;
+  /// Its copy in `tier` is about to go, for people: before it does. `last`: no other copy is on
+  /// this node; `price`: of its place, when that is why.
+  void departs(uint32_t id, Tier tier, DepartReason reason, bool last, double price = 0);
+  void departs_shared(NamespaceId ns, const ChunkKey& key, uint64_t bytes, DepartReason reason);
+  /// What the index and the policy say of a visible object.
+  void explain_local(uint32_t id, Explanation* out) const;
   /// Eviction drops the last local copy: counts what the shared tier has not got.
   void leaves(uint32_t id);
   void update_gauges();
@@ -117,6 +124,7 @@ class ChunkStore::Core {
   Device* const device;
   MetadataStore* const metadata;
   StoreMetrics metrics;
+  Departures departures;
   Index index;
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts

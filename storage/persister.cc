@@ -13,6 +13,7 @@ struct Persister::Job {
   PersistSpec spec;
   std::shared_ptr<NvmeSpace> space;
   uint32_t header_crc = 0;
+  Nanos since{0};  // it waits for space
 };
 
 std::shared_ptr<EarlyWrite> Persister::begin_early(const std::shared_ptr<ArenaSpace>& source) {
@@ -65,6 +66,7 @@ void Persister::start(PersistSpec spec) {
     });
     return;
   }
+  job->since = core_.loop->now();
   waiting_.push_back(job);
   core_.evictor.kick();
 }
@@ -75,6 +77,7 @@ void Persister::retry() {
     job->space = core_.nvme->allocate(job->spec.source->bytes());
     if (job->space == nullptr) return;
     waiting_.pop_front();
+    core_.evictor.freed_after(Tier::nvme, job->since);
     write(job);
   }
 }

@@ -117,6 +117,15 @@ void Recovery::take(const MetadataRow& row) {
 /// The row names space that is not its own: it goes, the object is a miss.
 void Recovery::drop(const MetadataRow& row, const Status& why) {
   core_.metrics.recovery_dropped_rows.add();
+  Departure lost;
+  lost.key = row.key;
+  lost.ns = row.ns;
+  lost.tier = Tier::nvme;
+  lost.reason = DepartReason::lost;
+  lost.last = true;
+  lost.at = core_.loop->now();
+  lost.bytes = row.stored_bytes;
+  core_.departures.add(lost);
   spdlog::warn("recovery dropped key={} ns={} generation={}: {}", row.key.hex(),
                static_cast<uint32_t>(row.ns), row.generation, why.to_string());
   core_.rows->erase(row.ns, row.key, row.generation, [](const Status&) {});

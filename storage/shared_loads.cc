@@ -142,6 +142,11 @@ void SharedTier::failed(const std::shared_ptr<Load>& load, const Status& why) {
   miss(why);
   const ObjectName& name = load->name;
   if (why.code() == StatusCode::kDataLoss) quarantine(load->copy);
+  if (why.code() == StatusCode::kDataLoss || why.code() == StatusCode::kNotFound) {
+    core_.departs_shared(
+        name.ns, name.key, load->copy.generation.logical_bytes(),
+        why.code() == StatusCode::kDataLoss ? DepartReason::quarantined : DepartReason::swept);
+  }
   const bool gone = why.code() == StatusCode::kNotFound || why.code() == StatusCode::kDataLoss;
   if (gone) set_.remove(name.ns, name.key, load->copy.generation);
   end(load, why);

@@ -162,6 +162,8 @@ std::vector<Option> options_of(NodeConfig* c) {
       number("scrub-mib-per-s", "the scrubber's share of the device", &s->scrub_mib_per_s),
       boolean("demote-on-close", "memory-only objects go to nvme at shutdown", &s->demote_on_close),
       number("objects-max", "objects in the index", &s->objects_max),
+      number("departures-bytes", "to remember what left lately and why (terrace explain); 0: none",
+             &s->departures_bytes),
       text("cpus", "CPUs of the data loop, as in 0-3,8; the dram tier lies near them; empty: any",
            &c->cpus),
       duration("poll-us", "how long the data loop looks for work before it sleeps", &c->poll_for),
@@ -206,6 +208,7 @@ Status apply_tokens(const toml::array& array, NodeConfig* config) {
     TokenConfig token;
     token.tenant = (*table)["tenant"].value_or(std::string());
     token.sha256 = (*table)["sha256"].value_or(std::string());
+    token.admin = (*table)["admin"].value_or(false);
     config->tokens.push_back(std::move(token));
   }
   return ok_status();

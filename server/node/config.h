@@ -16,6 +16,7 @@ namespace terrace {
 struct TokenConfig {
   std::string tenant;
   std::string sha256;  // of the token, 64 hex digits, so that the file holds no secret
+  bool admin = false;  // may administer tiers (terrace tier verify, resize, drain)
 };
 
 /// What one tenant may have.

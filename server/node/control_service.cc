@@ -1,70 +1,20 @@
 #include "server/node/control_service.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <unistd.h>
-
-#include <future>
-#include <type_traits>
 
 #include "base/host.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
+#include "server/node/call_service.h"
 #include "server/node/status_counters.h"
+#include "server/node/tier_service.h"
 #include "transport/rdma_transport.h"
 
 namespace terrace {
 namespace {
 
-constexpr Nanos kLoopAnswerTimeout = seconds(5);
 constexpr int kMessageBytesMax = 4 << 20;
-
-grpc::Status to_grpc(const Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
-}
-
-/// Runs `work` on the loop and waits for its value. kUnavailable when the loop does not answer.
-template <class Work>
-auto on_loop(Loop* loop, Work work) -> StatusOr<std::invoke_result_t<Work>> {
-  using Value = std::invoke_result_t<Work>;
-  auto promise = std::make_shared<std::promise<Value>>();
-  std::future<Value> answer = promise->get_future();
-  TERRACE_RETURN_IF_ERROR(loop->post([promise, work] { promise->set_value(work()); }));
-  if (answer.wait_for(kLoopAnswerTimeout) != std::future_status::ready) {
-    return error(StatusCode::kUnavailable, "node is busy: no answer from its loop within 5 s");
-  }
-  return answer.get();
-}
-
-/// Who calls: the tenant that the bearer token stands for.
-Status authenticate(const NodeConfig& config, const grpc::ServerContext& call,
-                    const std::string& asked_tenant, std::string* tenant) {
-  if (config.dev) {
-    *tenant = asked_tenant.empty() ? "default" : asked_tenant;
-    return ok_status();
-  }
-  const auto header = call.client_metadata().find("authorization");
-  const std::string prefix = "Bearer ";
-  if (header == call.client_metadata().end() || !header->second.starts_with(prefix)) {
-    return error(StatusCode::kUnauthenticated,
-                 "no token: send metadata \"authorization: Bearer TOKEN\"");
-  }
-  const std::string token(header->second.data() + prefix.size(),
-                          header->second.size() - prefix.size());
-  const std::string digest = sha256(token).hex();
-  for (const TokenConfig& known : config.tokens) {
-    if (known.sha256 != digest) continue;
-    if (!asked_tenant.empty() && asked_tenant != known.tenant) {
-      return error(StatusCode::kPermissionDenied, "this token is for tenant \"" + known.tenant +
-                                                      "\", not \"" + asked_tenant + "\"");
-    }
-    *tenant = known.tenant;
-    return ok_status();
-  }
-  return error(StatusCode::kUnauthenticated, "unknown token");
-}
 
 class ControlService final : public proto::Control::Service {
  public:
@@ -92,10 +42,10 @@ class ControlService final : public proto::Control::Service {
                    "client speaks protocol " + std::to_string(request.protocol_version()) +
                        ", node " + std::to_string(kProtocolVersion) + ": upgrade the older one");
     }
-    std::string tenant;
-    TERRACE_RETURN_IF_ERROR(authenticate(*context_->config, call, request.tenant(), &tenant));
+    Caller caller;
+    TERRACE_RETURN_IF_ERROR(authenticate(*context_->config, call, request.tenant(), &caller));
     const std::string client = request.client().substr(0, 128);
-    auto opened = on_loop(context_->loop, [router = router_, tenant, client] {
+    auto opened = on_loop(context_->loop, [router = router_, tenant = caller.tenant, client] {
       return router->open_session(tenant, client);
     });
     if (!opened.ok()) return opened.status();
@@ -194,8 +144,8 @@ class AdminService final : public proto::Admin::Service {
 
   grpc::Status NodeStatus(grpc::ServerContext* call, const proto::NodeStatusRequest*,
                           proto::NodeStatusReply* reply) override {
-    std::string tenant;
-    const Status who = authenticate(*context_->config, *call, "", &tenant);
+    Caller caller;
+    const Status who = authenticate(*context_->config, *call, "", &caller);
     if (!who.ok()) return to_grpc(who);
     auto answer = on_loop(context_->loop, [this] { return status(); });
     if (!answer.ok()) return to_grpc(answer.status());
@@ -205,11 +155,11 @@ class AdminService final : public proto::Admin::Service {
   grpc::Status ListNamespaces(grpc::ServerContext* call,
                               const proto::ListNamespacesRequest* request,
                               proto::ListNamespacesReply* reply) override {
-    std::string tenant;
-    const Status who = authenticate(*context_->config, *call, request->tenant(), &tenant);
+    Caller caller;
+    const Status who = authenticate(*context_->config, *call, request->tenant(), &caller);
     if (!who.ok()) return to_grpc(who);
     const bool all = context_->config->dev && request->tenant().empty();
-    auto answer = on_loop(context_->loop, [this, tenant, all] { return list(tenant, all); });
+    auto answer = on_loop(context_->loop, [this, caller, all] { return list(caller.tenant, all); });
     if (!answer.ok()) return to_grpc(answer.status());
     *reply = *std::move(answer);
     return grpc::Status::OK;
@@ -269,7 +219,9 @@ class AdminService final : public proto::Admin::Service {
 class ControlServer::Core {
  public:
   Core(NodeContext* context, Router* router, const Facts& facts)
-      : control_(context, router, facts), admin_(context, router, facts) {}
+      : control_(context, router, facts),
+        admin_(context, router, facts),
+        tiers_(make_tier_service(context, facts.node_id)) {}
   ~Core() {
     if (server_) server_->Shutdown(std::chrono::system_clock::now() + seconds(1));
   }
@@ -280,6 +232,7 @@ class ControlServer::Core {
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(&control_);
     builder.RegisterService(&admin_);
+    builder.RegisterService(tiers_.get());
     builder.SetMaxReceiveMessageSize(kMessageBytesMax);
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
     // Two nodes must never share a port without knowing it.
@@ -296,6 +249,7 @@ class ControlServer::Core {
  private:
   ControlService control_;
   AdminService admin_;
+  std::unique_ptr<grpc::Service> tiers_;
   std::unique_ptr<grpc::Server> server_;
   uint16_t port_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <tuple>
 
+#include "server/node/tier_metrics.h"
+
 namespace terrace {
 namespace {
 
@@ -173,5 +175,6 @@ void add_storage(const StoreMetrics& metrics, MetricSink* out) {
   add_warm(metrics, out);
   add_store(metrics, out);
   add_shared(metrics.shared, out);
+  add_departures(metrics, out);
 }
 }  // namespace terrace

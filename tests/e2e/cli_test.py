@@ -137,10 +137,43 @@ class CliTest(unittest.TestCase):
                      "terrace_server_operation_latency_seconds_bucket",
                      "terrace_storage_crc_failures_total", "terrace_server_uptime_seconds",
                      "terrace_storage_recovery_seconds", "terrace_storage_evictions_total",
+                     "terrace_storage_departures_total",
+                     "terrace_storage_key_misses_total", "terrace_storage_evicted_value_total",
+                     "terrace_storage_eviction_idle_seconds_bucket",
                      "terrace_transport_queued_bytes", "terrace_storage_device_requests", "terrace_server_fetch_misses_total"):
             self.assertRegex(text, rf"(?m)^{name}\b", name)
         for line in text.splitlines():
             self.assertRegex(line, r'^(#.*|[a-z_]+(\{.*\})? [-+0-9.eEinfNa]+)$')
+
+    def test_explain_says_where_and_why(self):
+        path = self.write_file("explained", 5000)
+        self.run_terrace("put", path, "--key", "explained", "--durability", "nvme")
+        said = self.run_json("explain", "explained")["nodes"][0]
+        self.assertEqual([copy["tier"] for copy in said["copies"]], ["dram", "nvme"])
+        self.assertTrue(said["durable"])
+        self.assertGreater(said["value"], 0)
+        self.assertIn(b"there is room", self.run_terrace("explain", "explained").stdout)
+        self.run_terrace("rm", "explained")
+        self.run_terrace("get", "explained", "-o", self.root / "none", code=1)
+        gone = self.run_json("explain", "explained", code=1)["nodes"][0]
+        self.assertFalse(gone["here"])
+        self.assertEqual(gone["departures"][0]["reason"], "erased")
+        self.assertGreaterEqual(gone["departures"][0]["misses"], 1)
+        self.assertIn(b"erased", self.run_terrace("explain", "explained", code=1).stdout)
+        never = self.run_terrace("explain", "never-put", code=1).stdout
+        self.assertIn(b"nothing is remembered", never)
+        self.run_terrace("explain", "k", "--namespace", "no-such", code=1)
+
+    def test_tier_status(self):
+        path = self.write_file("status", 5000)
+        self.run_terrace("put", path, "--key", "status")
+        tiers = {tier["tier"]: tier for tier in self.run_json("tier", "status")["nodes"][0]["tiers"]}
+        self.assertEqual(set(tiers), {"dram", "nvme"})
+        for tier in tiers.values():
+            self.assertEqual(tier["health"], "ok")
+            self.assertGreater(tier["objects"], 0)
+            self.assertEqual(tier["free_bytes"] + tier["used_bytes"], tier["capacity_bytes"])
+        self.assertIn(b"missed because", self.run_terrace("tier", "status").stdout)
 
     def test_doctor_finds_the_node(self):
         done = self.run_terrace("doctor", "--directory", self.root)

@@ -9,6 +9,8 @@ void add_get(CLI::App* app, Invocation* invocation);
 void add_ls(CLI::App* app, Invocation* invocation);
 void add_stat(CLI::App* app, Invocation* invocation);
 void add_rm(CLI::App* app, Invocation* invocation);
+void add_explain(CLI::App* app, Invocation* invocation);
+void add_tier(CLI::App* app, Invocation* invocation);
 void add_node(CLI::App* app, Invocation* invocation);
 void add_bench(CLI::App* app, Invocation* invocation);
 void add_replay(CLI::App* app, Invocation* invocation);
