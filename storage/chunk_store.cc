@@ -185,22 +185,31 @@ Status ChunkStore::commit(ChunkWriter* writer, Op* op) {
 
 Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  const uint32_t id = core_->find(ns, key);
+  const bool nowhere =
+      core_->find(ns, key) == kNoEntry && (core_->shared == nullptr || !core_->shared->knows(ns));
+  if (nowhere) return StatusCode::kNotFound;
+  core_->remove(ns, key, DepartReason::erased, [op](const Status& result) { op->done(result); });
+  return ok_status();
+}
+
+void ChunkStore::Core::remove(NamespaceId ns, const ChunkKey& key, DepartReason reason, Then then) {
+  const uint32_t id = find(ns, key);
   const bool here = id != kNoEntry;
-  SharedTier* const shared = core_->shared.get();
   // Whether it has a copy only a look says: other nodes publish, and what this one knows is old.
   const bool ask_shared = shared != nullptr && shared->knows(ns);
-  if (!here && !ask_shared) return StatusCode::kNotFound;
+  if (!here && !ask_shared) {
+    return later([then = std::move(then)] { then(StatusCode::kNotFound); });
+  }
   struct Both {
     int left = 0;
     Status status;
   };
   const auto both = std::make_shared<Both>();
-  const auto gone = [core = core_.get(), op, both](const Status& result) {
+  const auto gone = [this, then = std::move(then), both](const Status& result) {
     both->status.update(result);
     if (--both->left > 0) return;
-    if (both->status.code() != StatusCode::kNotFound) core->metrics.erases.add();
-    op->done(both->status);
+    if (both->status.code() != StatusCode::kNotFound) metrics.erases.add();
+    then(both->status);
   };
   both->left = (here ? 1 : 0) + (ask_shared ? 1 : 0);
   if (ask_shared) {
@@ -210,11 +219,10 @@ Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
     });
   }
   if (here) {
-    const bool in_dram = core_->index[id].resident != kNoEntry;
-    core_->departs(id, in_dram ? Tier::dram : Tier::nvme, DepartReason::erased, true);
-    core_->doom(id, false, gone);
+    const bool in_dram = index[id].resident != kNoEntry;
+    departs(id, in_dram ? Tier::dram : Tier::nvme, reason, true);
+    doom(id, false, gone);
   }
-  return ok_status();
 }
 
 Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience,

@@ -22,18 +22,23 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop, Device* 
       device(its_device),
       metadata(its_metadata),
       departures(store_config.departures_bytes),
+      shared_bytes_max(store_config.shared_bytes_max),
       policy(make_policy(store_config.policy)),
       evictor(*this),
       mover(*this),
       scrubber(*this),
+      verifying(*this),
       verifier(*this),
       puts(*this),
+      retainer(*this),
       registry(*this),
       balancer(*this) {}
 
 ChunkStore::Core::~Core() {
   if (arena != nullptr) arena->leave_contents();  // the next run takes it back, when it is kept
   scrubber.stop();
+  verifying.stop();
+  retainer.stop();
   balancer.stop();
   registry.stop();
   if (queue != nullptr && queue->hanging() > 0) {
@@ -82,7 +87,9 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   worth.bytes = facts.stored_bytes;
   worth.recompute_s = static_cast<double>(facts.worth.recompute_us) * 1e-6;
   worth.importance = facts.worth.importance;
+  if (facts.kept) worth.weight = weight_of(facts.kept->priority);
   policy->known(id, worth, loop->now());
+  if (facts.kept) retainer.known(id, *facts.kept);
   if (evictor.surplus_objects() > 0) evictor.kick();
   return id;
 }
@@ -113,6 +120,7 @@ uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t 
   facts.header_bytes = header_bytes;
   facts.sections = static_cast<uint32_t>(header.sections.size());
   facts.worth = worth;
+  facts.kept = retention_of(header);
   const uint32_t id = publish(facts);
   attach_dram(id, space);
   return id;
@@ -215,6 +223,7 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   policy->left(Tier::dram, id);
   policy->left(Tier::nvme, id);
   policy->forgotten(id);
+  retainer.forgotten(id);
   index.unlink(id);
   Fate& fate = fates_[id];
   fate.withhold = withhold;
@@ -311,7 +320,7 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
   uint32_t looked = 0;
   policy->walk(tier, list, loop->now(), [&](uint32_t id) {
     least = policy->value(id, loop->now());
-    const bool pinned = index[id].pins > 0;
+    const bool pinned = index[id].pins > 0 || index[id].kept_here;
     // Behind many pinned ones the next is worth about the same.
     if (pinned && ++looked < kPriceLooksMax) return PlacementPolicy::Visit::passed;
     return PlacementPolicy::Visit::stop;

@@ -21,6 +21,7 @@
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
 #include "storage/puts.h"
+#include "storage/retainer.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
 #include "storage/shared_demoter.h"
@@ -44,6 +45,7 @@ struct ObjectFacts {
   uint64_t header_bytes = 0;
   uint32_t sections = 0;
   WorthHint worth;
+  std::optional<Kept> kept;
 };
 
 class ChunkStore::Core {
@@ -97,6 +99,13 @@ class ChunkStore::Core {
   /// Invisible at once. The row is deleted, and when that is durable and the last pin is gone, the
   /// space is free; or, with `withhold`, is not used again. `gone` runs when it cannot come back.
   void doom(uint32_t id, bool withhold, Then gone);
+  /// As ChunkStore::erase, for `reason`; always ends on a later turn.
+  void remove(NamespaceId ns, const ChunkKey& key, DepartReason reason, Then then);
+  /// rehome.cc: ChunkStore::move and clear, of a visible object.
+  void rehome(uint32_t id, Tier to, Then then);
+  void leave_faster(uint32_t id, Tier to, const Then& then);
+  void clear_copy(uint32_t id, Tier tier, Then then);
+  void leave_nvme(uint32_t id, Then then);
   /// A write of this entry to nvme ended: a doom that waited for it goes on.
   void settle(uint32_t id);
   /// A checksum of the copy in `tier` failed: that copy is never read again.
@@ -126,6 +135,7 @@ class ChunkStore::Core {
   StoreMetrics metrics;
   Departures departures;
   Index index;
+  uint64_t shared_bytes_max = 0;                   // config's, until it is changed
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
@@ -146,8 +156,10 @@ class ChunkStore::Core {
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;
+  Scrubber verifying;  // for passes that somebody asked for
   Verifier verifier;
   Puts puts;
+  Retainer retainer;
   SlabRegistry registry;
   SlabBalancer balancer;
   static constexpr uint32_t kNvmeList = 0;

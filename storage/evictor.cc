@@ -56,13 +56,19 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || shared;
   candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed) &&
                          core_.worth(id, Tier::nvme, nvme_price);
+  if (entry.kept_here && !entry.has(IndexEntry::on_nvme)) {
+    // It stays on this node: written to nvme whatever it is worth, or not at all.
+    candidate.has_slower_copy = false;
+    candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed);
+    candidate.pinned |= !candidate.may_demote;
+  }
   return candidate;
 }
 
 EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
   EvictCandidate candidate;
   candidate.id = id;
-  candidate.pinned = core_.index[id].pins > 0;
+  candidate.pinned = core_.index[id].pins > 0 || core_.index[id].kept_here;
   candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
   return candidate;
 }

@@ -73,6 +73,7 @@ void ChunkStore::Core::explain_local(uint32_t id, Explanation* out) const {
   out->since_use = now - out->policy.last_use;
   out->recompute_s = out->policy.density * static_cast<double>(entry.stored_bytes());
   out->uses_now = entry.pins;
+  if (const Kept* const kept = retainer.find(id); kept != nullptr) out->kept = *kept;
   if (out->policy.parent) out->parent = index[*out->policy.parent].key;
   const auto add = [&](Tier tier, uint64_t bytes, std::optional<Nanos> age, uint32_t list) {
     Explanation::Copy copy;
@@ -113,6 +114,7 @@ Explanation ChunkStore::explain(NamespaceId ns, const ChunkKey& key) const {
     }
     out.prices[static_cast<size_t>(Tier::shared)] = 0;
   }
+  out.pinned_bytes = core.retainer.pinned_bytes(ns);
   const auto domain = static_cast<uint32_t>(core.domain_of(ns));
   out.prices[static_cast<size_t>(Tier::dram)] = core.price(Tier::dram, domain);
   if (core.nvme != nullptr) {

@@ -9,6 +9,7 @@
 #include "storage/chunk_store.h"
 #include "storage/departures.h"
 #include "storage/policy/placement_policy.h"
+#include "storage/retention_record.h"
 
 namespace terrace {
 
@@ -32,6 +33,8 @@ struct Explanation {
   Nanos since_use{0};
   uint32_t uses_now = 0;  // operations, leases and views that hold its bytes
   std::optional<ChunkKey> parent;
+  std::optional<Kept> kept;   // what was said of its retention
+  uint64_t pinned_bytes = 0;  // of its namespace
   std::vector<Departure>
       departures;  // of this key, the newest first; `at` and `last_miss` are ages
 };

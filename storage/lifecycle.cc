@@ -48,6 +48,7 @@ Status ChunkStore::Core::open(SlabKeeping keeping) {
     evictor.kick();
   }
   scrubber.start();
+  retainer.start();
   if (shared != nullptr) {
     shared->start();
     demoter->start();
@@ -64,6 +65,8 @@ class ChunkStore::Core::Closing {
   ~Closing() { core_->loop->disarm(&timer_); }
   void begin() {
     core_->scrubber.stop();
+    core_->verifying.stop();
+    core_->retainer.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
       core_->sweeper->stop();
@@ -82,7 +85,7 @@ class ChunkStore::Core::Closing {
     const bool media = core.queue == nullptr ||
                        (core.queue->idle() && core.rows->idle() && core.persister->idle());
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
-    if (media && far && core.mover.idle() && core.scrubber.idle() &&
+    if (media && far && core.mover.idle() && core.scrubber.idle() && core.verifying.idle() &&
         core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());

@@ -102,6 +102,7 @@ void Recovery::take(const MetadataRow& row) {
   facts.stored_bytes = row.stored_bytes;
   facts.header_bytes = row.header_bytes;
   facts.sections = row.sections;
+  facts.kept = row.kept;
   const uint32_t id = core_.publish(facts);
   IndexEntry& entry = core_.index[id];
   core_.index.set_extents(id, row.extents);

@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/loop.h"
 #include "base/status.h"
@@ -33,13 +34,16 @@ auto on_loop(Loop* loop, Work work) -> StatusOr<std::invoke_result_t<Work>> {
   return answer.get();
 }
 
-/// Who calls.
-struct Caller {
-  std::string tenant;
-  bool admin = false;  // may do what concerns all tenants
-};
-/// The tenant that the bearer token stands for; with --dev whoever is named. kUnauthenticated,
-/// kPermissionDenied (another tenant's token).
+/// Starts `count` things on the loop, whose `then` runs there later, once each, and waits for all
+/// at most `patience`. kUnavailable, kDeadlineExceeded: some go on.
+using LoopThen = std::function<void(Status)>;
+StatusOr<std::vector<Status>> each_on_loop(Loop* loop, size_t count, Nanos patience,
+                                           std::function<void(size_t, LoopThen)> start);
+
+/// Who calls: the tenant that the bearer token stands for; with --dev whoever is named.
+/// kUnauthenticated, kPermissionDenied (another tenant's token).
 Status authenticate(const NodeConfig& config, const grpc::ServerContext& call,
-                    const std::string& asked_tenant, Caller* caller);
+                    const std::string& asked_tenant, std::string* tenant);
+/// Who calls may do what concerns all tenants: with --dev everybody. kPermissionDenied.
+Status authenticate_admin(const NodeConfig& config, const grpc::ServerContext& call);
 }  // namespace terrace

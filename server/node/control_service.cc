@@ -42,10 +42,10 @@ class ControlService final : public proto::Control::Service {
                    "client speaks protocol " + std::to_string(request.protocol_version()) +
                        ", node " + std::to_string(kProtocolVersion) + ": upgrade the older one");
     }
-    Caller caller;
-    TERRACE_RETURN_IF_ERROR(authenticate(*context_->config, call, request.tenant(), &caller));
+    std::string tenant;
+    TERRACE_RETURN_IF_ERROR(authenticate(*context_->config, call, request.tenant(), &tenant));
     const std::string client = request.client().substr(0, 128);
-    auto opened = on_loop(context_->loop, [router = router_, tenant = caller.tenant, client] {
+    auto opened = on_loop(context_->loop, [router = router_, tenant, client] {
       return router->open_session(tenant, client);
     });
     if (!opened.ok()) return opened.status();
@@ -144,8 +144,8 @@ class AdminService final : public proto::Admin::Service {
 
   grpc::Status NodeStatus(grpc::ServerContext* call, const proto::NodeStatusRequest*,
                           proto::NodeStatusReply* reply) override {
-    Caller caller;
-    const Status who = authenticate(*context_->config, *call, "", &caller);
+    std::string tenant;
+    const Status who = authenticate(*context_->config, *call, "", &tenant);
     if (!who.ok()) return to_grpc(who);
     auto answer = on_loop(context_->loop, [this] { return status(); });
     if (!answer.ok()) return to_grpc(answer.status());
@@ -155,11 +155,11 @@ class AdminService final : public proto::Admin::Service {
   grpc::Status ListNamespaces(grpc::ServerContext* call,
                               const proto::ListNamespacesRequest* request,
                               proto::ListNamespacesReply* reply) override {
-    Caller caller;
-    const Status who = authenticate(*context_->config, *call, request->tenant(), &caller);
+    std::string tenant;
+    const Status who = authenticate(*context_->config, *call, request->tenant(), &tenant);
     if (!who.ok()) return to_grpc(who);
     const bool all = context_->config->dev && request->tenant().empty();
-    auto answer = on_loop(context_->loop, [this, caller, all] { return list(caller.tenant, all); });
+    auto answer = on_loop(context_->loop, [this, tenant, all] { return list(tenant, all); });
     if (!answer.ok()) return to_grpc(answer.status());
     *reply = *std::move(answer);
     return grpc::Status::OK;

@@ -79,6 +79,15 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   out.set_since_use_ms(ms_of(said.since_use));
   out.set_uses_now(said.uses_now);
   if (said.parent) out.set_parent(pack_keys({&*said.parent, 1}));
+  const Kept kept = said.kept.value_or(Kept());
+  out.set_priority(name_of(kept.priority));
+  out.set_pinned(kept.pinned);
+  out.set_expires_unix_s(kept.expires_s);
+  out.set_type(kept.type);
+  out.set_turn(kept.turn);
+  out.set_session(kept.session);
+  out.set_namespace_pinned_bytes(said.pinned_bytes);
+  out.set_namespace_pinned_bytes_max(context.config->pinned_quota());
   add_departures(said, &out);
   out.set_policy(name_of(context.config->store.policy));
   for (size_t t = 0; t < kTierCount; ++t) {

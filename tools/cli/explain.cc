@@ -1,4 +1,5 @@
 // `terrace explain`: where an object is and why, or when and why it went.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -67,6 +68,14 @@ Json to_json(const proto::ExplainReply& said) {
               {"since_use_ms", said.since_use_ms()},
               {"in_use_by", said.uses_now()},
               {"departures", departures}};
+  out["priority"] = said.priority();
+  out["pinned"] = said.pinned();
+  out["expires_unix_s"] = said.expires_unix_s();
+  out["type"] = said.type();
+  out["turn"] = said.turn();
+  out["session"] = said.session();
+  out["namespace_pinned_bytes"] = said.namespace_pinned_bytes();
+  out["namespace_pinned_bytes_max"] = said.namespace_pinned_bytes_max();
   if (!said.parent().empty()) out["parent"] = hex_of(said.parent());
   Json prices = Json::object();
   for (const char* tier : {"dram", "nvme", "shared"}) {
@@ -80,6 +89,7 @@ Json to_json(const proto::ExplainReply& said) {
 /// Why a copy stays where it is, in words.
 std::string why_here(const proto::ExplainReply& said, const proto::ExplainReply::Copy& copy) {
   if (copy.tier() == "shared") return "published; its sweeper keeps the youngest";
+  if (said.pinned()) return "pinned";
   if (said.uses_now() > 0) return "in use by " + human_count(said.uses_now());
   if (copy.needed()) return human_count(copy.children()) + " that follow it keep it";
   if (copy.price() == 0) return "there is room";
@@ -109,6 +119,20 @@ void print_here(const proto::ExplainReply& said) {
     facts.add({"used", "last " + ago(said.since_use_ms())});
   }
   facts.add({"durable", said.durable() ? "survives a power cut" : "in memory only"});
+  if (said.priority() != "normal") facts.add({"priority", said.priority()});
+  if (said.pinned()) {
+    facts.add({"pinned", "to this node; the namespace has pinned " +
+                             human_bytes(said.namespace_pinned_bytes()) + " of " +
+                             human_bytes(said.namespace_pinned_bytes_max())});
+  }
+  if (said.expires_unix_s() != 0) {
+    const int64_t left_s = static_cast<int64_t>(said.expires_unix_s()) - unix_seconds();
+    facts.add({"expires", "in " + human_duration(seconds(std::max<int64_t>(0, left_s)))});
+  }
+  if (!said.type().empty() || !said.session().empty() || said.turn() != 0) {
+    facts.add({"what it is", "type \"" + said.type() + "\", turn " + human_count(said.turn()) +
+                                 ", session \"" + said.session() + "\""});
+  }
   if (!said.parent().empty()) facts.add({"follows", "key:" + hex_of(said.parent())});
   std::printf("%s", facts.text().c_str());
 }

@@ -1,5 +1,4 @@
-// `terrace tier`: the tiers of a node, and what an administrator may do about them. Each action is
-// a subcommand with a function of its own; kActions is the only list of them.
+// `terrace tier`: the tiers of a node; kActions is the only list of what may be done about them.
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -9,6 +8,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/connection.h"
 #include "tools/cli/output.h"
+#include "tools/cli/tier_actions.h"
 
 namespace terrace {
 namespace {
@@ -106,7 +106,7 @@ void add_status(CLI::App* tier, Invocation* invocation) {
   status->callback([invocation] { invocation->run = run_status; });
 }
 
-constexpr AddCommand kActions[] = {add_status};
+constexpr AddCommand kActions[] = {add_status, add_tier_verify, add_tier_drain, add_tier_resize};
 }  // namespace
 
 void add_tier(CLI::App* app, Invocation* invocation) {
