@@ -33,7 +33,7 @@ class ManualClock final : public Clock {
   Nanos now_{0};
 };
 
-/// Wall-clock seconds since 1970, for records that people read; never for a decision.
+/// Wall-clock seconds since 1970, for what outlives a process (names, ends of a ttl). It may jump.
 int64_t unix_seconds();
 /// CPU time that this process used so far, user plus system.
 Nanos process_cpu_time();

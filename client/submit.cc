@@ -10,6 +10,7 @@
 #include "client/item_places.h"
 #include "client/put_op.h"
 #include "client/request_op.h"
+#include "proto/retention_hints.h"
 
 namespace terrace {
 namespace {
@@ -132,6 +133,10 @@ StatusOr<ClientPut::Item> put_item(const NamespaceInfo& ns, const PutItem& from,
   item.request->set_durability(static_cast<uint32_t>(options.durability));
   item.request->set_recompute_us(from.recompute_us);
   if (from.importance != 1) item.request->set_importance(from.importance);
+  if (!from.retention.plain()) {
+    TERRACE_RETURN_IF_ERROR(from.retention.validate());
+    pack_retention(from.retention, item.request->mutable_retention());
+  }
   TERRACE_RETURN_IF_ERROR(check_body("put", item.request->ByteSizeLong()));
   return item;
 }

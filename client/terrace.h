@@ -37,6 +37,7 @@
 #include "base/geometry.h"
 #include "base/identity.h"
 #include "base/region.h"
+#include "base/retention.h"
 #include "base/status.h"
 
 namespace terrace {
@@ -134,6 +135,8 @@ struct PutItem {
   /// tokens); 0: unknown, the node guesses by the size.
   uint64_t recompute_us = 0;
   float importance = 1;  // 0 to 1: the share of that which its loss would cost
+  /// How long it is to be kept, and how dearly. Of an object that is there already: ignored.
+  Retention retention{};
 };
 
 struct PutOptions : OpOptions {

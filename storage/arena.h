@@ -68,6 +68,9 @@ class ArenaSpace {
   /// Index entry whose dram copy this is; kNoEntry (storage/index.h): none's.
   uint32_t entry() const { return entry_; }
   void set_entry(uint32_t entry) { entry_ = entry; }
+  /// When it became that.
+  Nanos since() const { return since_; }
+  void set_since(Nanos since) { since_ = since; }
 
  private:
   friend class Arena;
@@ -84,6 +87,7 @@ class ArenaSpace {
   const uint64_t bytes_;
   uint64_t allocated_ = 0;
   uint32_t entry_ = ~uint32_t{0};
+  Nanos since_{0};
   bool withheld_ = false;
   bool verified_ = true;
   std::vector<Part> parts_;

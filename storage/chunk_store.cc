@@ -200,22 +200,31 @@ Status ChunkStore::commit(ChunkWriter* writer, Op* op) {
 
 Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
   if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  const uint32_t id = core_->find(ns, key);
+  const bool nowhere =
+      core_->find(ns, key) == kNoEntry && (core_->shared == nullptr || !core_->shared->knows(ns));
+  if (nowhere) return StatusCode::kNotFound;
+  core_->remove(ns, key, DepartReason::erased, [op](const Status& result) { op->done(result); });
+  return ok_status();
+}
+
+void ChunkStore::Core::remove(NamespaceId ns, const ChunkKey& key, DepartReason reason, Then then) {
+  const uint32_t id = find(ns, key);
   const bool here = id != kNoEntry;
-  SharedTier* const shared = core_->shared.get();
   // Whether it has a copy only a look says: other nodes publish, and what this one knows is old.
   const bool ask_shared = shared != nullptr && shared->knows(ns);
-  if (!here && !ask_shared) return StatusCode::kNotFound;
+  if (!here && !ask_shared) {
+    return later([then = std::move(then)] { then(StatusCode::kNotFound); });
+  }
   struct Both {
     int left = 0;
     Status status;
   };
   const auto both = std::make_shared<Both>();
-  const auto gone = [core = core_.get(), op, both](const Status& result) {
+  const auto gone = [this, then = std::move(then), both](const Status& result) {
     both->status.update(result);
     if (--both->left > 0) return;
-    if (both->status.code() != StatusCode::kNotFound) core->metrics.erases.add();
-    op->done(both->status);
+    if (both->status.code() != StatusCode::kNotFound) metrics.erases.add();
+    then(both->status);
   };
   both->left = (here ? 1 : 0) + (ask_shared ? 1 : 0);
   if (ask_shared) {
@@ -224,8 +233,11 @@ Status ChunkStore::erase(NamespaceId ns, const ChunkKey& key, Op* op) {
       gone(only_here ? ok_status() : result);
     });
   }
-  if (here) core_->doom(id, false, gone);
-  return ok_status();
+  if (here) {
+    const bool in_dram = index[id].resident != kNoEntry;
+    departs(id, in_dram ? Tier::dram : Tier::nvme, reason, true);
+    doom(id, false, gone);
+  }
 }
 
 Status ChunkStore::generate_or_wait(NamespaceId ns, const ChunkKey& key, Nanos patience,
@@ -264,6 +276,10 @@ ChunkStore::TierUse ChunkStore::tier_use(Tier tier) const {
   core_->update_gauges();
   return {core_->metrics.capacity_bytes[i].get(), core_->metrics.used_bytes[i].get(),
           core_->metrics.objects[i].get()};
+}
+
+bool ChunkStore::nvme_works() const {
+  return core_->nvme_works();
 }
 
 uint32_t ChunkStore::load_us(TierMask tiers) const {

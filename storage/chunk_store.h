@@ -20,6 +20,7 @@
 #include "base/geometry.h"
 #include "base/loop.h"
 #include "base/op.h"
+#include "base/retention.h"
 #include "base/status.h"
 #include "storage/domain.h"
 #include "storage/metadata_store.h"
@@ -44,6 +45,10 @@ struct ObjectInfo {
 };
 
 class Accelerator;
+struct ClearScan;  // storage/clear_scan.h
+struct DrainPass;  // storage/tier_pass.h
+struct VerifyPass;
+struct Explanation;  // storage/explanation.h
 class ChunkStore;
 
 /// Holds one object's bytes: eviction passes it by, an erase waits for it. Move-only; released on
@@ -139,6 +144,8 @@ struct PutSpec {
   Durability durability = Durability::memory;
   uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
   WorthHint worth;
+  Retention retention;                       // of a duplicate: ignored
+  uint64_t pinned_bytes_max = ~uint64_t{0};  // quota of the namespace, when it is to be pinned
 };
 
 /// An object being written; invisible until its commit is done. The caller owns it and keeps it in
@@ -215,6 +222,11 @@ class ChunkStore {
   /// A use of these keys, in prefix order: they are touched tail first, so the head outlives it,
   /// and each is taken to follow the one before it.
   void touch(NamespaceId ns, std::span<const ChunkKey> keys);
+  /// Somebody wanted the key's bytes and it is not there: counted by why it went, as far as that
+  /// is remembered (config.departures_bytes).
+  void count_miss(NamespaceId ns, const ChunkKey& key);
+  /// Where it is and why, or when it went and why: for people. O(1).
+  Explanation explain(NamespaceId ns, const ChunkKey& key) const;
   /// kNotFound when it is not there (or being erased), or only in the shared tier.
   StatusOr<Pin> pin(NamespaceId ns, const ChunkKey& key);
   struct Listed {
@@ -299,6 +311,32 @@ class ChunkStore {
   /// one there may come back. Other nodes may serve what they have loaded.
   Status erase(NamespaceId ns, const ChunkKey& key, Op* op);
 
+  // Administration (rehome.cc). `then` runs once, on a later turn.
+
+  using Then = std::function<void(Status)>;
+  /// A pinned object is not evicted from this node; it may leave dram for nvme. Durable where its
+  /// object is, or may become so. kNotFound: not on this node; kResourceExhausted: `quota` bytes
+  /// are pinned in the namespace.
+  void set_pin(NamespaceId ns, const ChunkKey& key, bool pin, uint64_t quota, Then then);
+  uint64_t pinned_bytes(NamespaceId ns) const;
+  /// dram: a copy there, slower ones stay. nvme, shared: a copy there, faster ones go. kNotFound;
+  /// kFailedPrecondition: the copy is made, but faster ones are in use, or it is pinned here;
+  /// kResourceExhausted (no room), kUnavailable (no such tier), or the tier's own error.
+  void move(NamespaceId ns, const ChunkKey& key, Tier to, Then then);
+  /// The copy in `tier` goes, wanted or not; nullopt: all copies. kNotFound: there is none;
+  /// kFailedPrecondition: it is pinned, or in use while another copy could serve.
+  void clear(NamespaceId ns, const ChunkKey& key, std::optional<Tier> tier, Then then);
+  /// A bounded step of clearing a whole namespace; true when it is over.
+  bool clear_step(ClearScan* scan);
+  /// Begins to read and check a whole tier, dram or nvme; damaged copies are quarantined as they
+  /// are found. kResourceExhausted: a pass runs; kUnavailable (no such tier, closing).
+  Status verify(std::shared_ptr<VerifyPass> pass);
+  /// A bounded step of writing what lies only in dram to nvme; true when it is over.
+  bool drain_step(DrainPass* pass);
+  /// What all nodes together may keep in the shared tier, from its next sweep on until this node
+  /// ends; the node that sweeps decides. kInvalidArgument: below 1 MiB; kUnavailable: no such tier.
+  Status resize_shared(uint64_t bytes);
+
   // Single flight.
 
   /// For a chunk that nobody has: gives the right to compute it to one of all callers of all nodes,
@@ -331,6 +369,8 @@ class ChunkStore {
     uint64_t objects = 0;
   };
   TierUse tier_use(Tier tier) const;
+  /// An nvme tier is there and answers.
+  bool nvme_works() const;
   /// Expected microseconds until the first byte of an object in `tier`, its queue included.
   uint32_t load_us(TierMask tiers) const;
 
@@ -342,6 +382,7 @@ class ChunkStore {
   friend class ChunkReader;
   friend class ChunkWriter;
   struct ReaderOpening;
+  void clear_one(ClearScan* scan, const ChunkKey& key, uint64_t bytes);
   Status open_local(uint32_t id, uint64_t owner, ChunkReader* reader, Op* op);
   Status open_shared(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
                      Op* op);

@@ -22,19 +22,25 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
       loop(its_loop),
       devices(std::move(its_devices)),
       metadata(its_metadata),
+      departures(store_config.departures_bytes),
+      shared_bytes_max(store_config.shared_bytes_max),
       policy(make_policy(store_config.policy)),
       admission(*this),
       evictor(*this),
       mover(*this),
       scrubber(*this),
+      verifying(*this),
       verifier(*this),
       puts(*this),
+      retainer(*this),
       registry(*this),
       balancer(*this) {}
 
 ChunkStore::Core::~Core() {
   if (arena != nullptr) arena->leave_contents();  // the next run takes it back, when it is kept
   scrubber.stop();
+  verifying.stop();
+  retainer.stop();
   balancer.stop();
   registry.stop();
   if (nvme != nullptr && nvme->hanging() > 0) {
@@ -88,7 +94,9 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   worth.bytes = facts.stored_bytes;
   worth.recompute_s = static_cast<double>(facts.worth.recompute_us) * 1e-6;
   worth.importance = facts.worth.importance;
+  if (facts.kept) worth.weight = weight_of(facts.kept->priority);
   policy->known(id, worth, loop->now());
+  if (facts.kept) retainer.known(id, *facts.kept);
   if (evictor.surplus_objects() > 0) evictor.kick();
   return id;
 }
@@ -119,6 +127,7 @@ uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t 
   facts.header_bytes = header_bytes;
   facts.sections = static_cast<uint32_t>(header.sections.size());
   facts.worth = worth;
+  facts.kept = retention_of(header);
   const uint32_t id = publish(facts);
   attach_dram(id, space);
   return id;
@@ -134,6 +143,7 @@ void ChunkStore::Core::attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> spac
   entry.resident = residents_free_.back();
   residents_free_.pop_back();
   space->set_entry(id);
+  space->set_since(loop->now());
   const auto domain = static_cast<uint32_t>(space->domain());
   residents_[entry.resident] = std::move(space);
   entry.nvme_hits = 0;
@@ -231,6 +241,7 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   policy->left(Tier::dram, id);
   policy->left(Tier::nvme, id);
   policy->forgotten(id);
+  retainer.forgotten(id);
   index.unlink(id);
   Fate& fate = fates_[id];
   fate.withhold = withhold;
@@ -296,6 +307,8 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
                static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
   if (hbm != nullptr) hbm->drop(id);  // made from what may have been bad by then
   const bool in_dram = entry.resident != kNoEntry;
+  const bool other = tier == Tier::dram ? entry.has(IndexEntry::on_nvme) : in_dram;
+  departs(id, tier, DepartReason::quarantined, !other);
   if (tier == Tier::dram) {
     if (in_dram) residents_[entry.resident]->withhold();
     if (entry.has(IndexEntry::on_nvme)) {
@@ -331,7 +344,7 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
   uint32_t looked = 0;
   policy->walk(tier, list, loop->now(), [&](uint32_t id) {
     least = policy->value(id, loop->now());
-    const bool pinned = index[id].pins > 0;
+    const bool pinned = index[id].pins > 0 || index[id].kept_here;
     // Behind many pinned ones the next is worth about the same.
     if (pinned && ++looked < kPriceLooksMax) return PlacementPolicy::Visit::passed;
     return PlacementPolicy::Visit::stop;

@@ -12,6 +12,7 @@
 #include "storage/arena.h"
 #include "storage/calls.h"
 #include "storage/chunk_store.h"
+#include "storage/departures.h"
 #include "storage/evictor.h"
 #include "storage/hbm_tier.h"
 #include "storage/index.h"
@@ -21,6 +22,7 @@
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
 #include "storage/puts.h"
+#include "storage/retainer.h"
 #include "storage/row_queue.h"
 #include "storage/scrubber.h"
 #include "storage/shared_demoter.h"
@@ -44,6 +46,7 @@ struct ObjectFacts {
   uint64_t header_bytes = 0;
   uint32_t sections = 0;
   WorthHint worth;
+  std::optional<Kept> kept;
 };
 
 class ChunkStore::Core {
@@ -99,6 +102,13 @@ class ChunkStore::Core {
   /// Invisible at once. The row is deleted, and when that is durable and the last pin is gone, the
   /// space is free; or, with `withhold`, is not used again. `gone` runs when it cannot come back.
   void doom(uint32_t id, bool withhold, Then gone);
+  /// As ChunkStore::erase, for `reason`; always ends on a later turn.
+  void remove(NamespaceId ns, const ChunkKey& key, DepartReason reason, Then then);
+  /// rehome.cc: ChunkStore::move and clear, of a visible object.
+  void rehome(uint32_t id, Tier to, Then then);
+  void leave_faster(uint32_t id, Tier to, const Then& then);
+  void clear_copy(uint32_t id, Tier tier, Then then);
+  void leave_nvme(uint32_t id, Then then);
   /// A write of this entry to nvme ended: a doom that waited for it goes on.
   void settle(uint32_t id);
   /// A checksum of the copy in `tier` failed: that copy is never read again.
@@ -115,6 +125,12 @@ class ChunkStore::Core {
   Room room_in(Tier tier, uint32_t list) const;
   /// Whether an object should get a copy in a tier at this price.
   bool worth(uint32_t id, Tier tier, double price_there) const;
+  /// Its copy in `tier` is about to go, for people: before it does. `last`: no other copy is on
+  /// this node; `price`: of its place, when that is why.
+  void departs(uint32_t id, Tier tier, DepartReason reason, bool last, double price = 0);
+  void departs_shared(NamespaceId ns, const ChunkKey& key, uint64_t bytes, DepartReason reason);
+  /// What the index and the policy say of a visible object.
+  void explain_local(uint32_t id, Explanation* out) const;
   /// Eviction drops the last local copy: counts what the shared tier has not got.
   void leaves(uint32_t id);
   void update_gauges();
@@ -126,7 +142,9 @@ class ChunkStore::Core {
   const std::vector<NvmeDevice> devices;
   MetadataStore* const metadata;
   StoreMetrics metrics;
+  Departures departures;
   Index index;
+  uint64_t shared_bytes_max = 0;                   // config's, until it is changed
   std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
   uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
@@ -150,8 +168,10 @@ class ChunkStore::Core {
   Evictor evictor;
   Mover mover;
   Scrubber scrubber;
+  Scrubber verifying;  // for passes that somebody asked for
   Verifier verifier;
   Puts puts;
+  Retainer retainer;
   SlabRegistry registry;
   SlabBalancer balancer;
   static constexpr uint32_t kNvmeList = 0;

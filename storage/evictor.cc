@@ -57,14 +57,22 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::on_nvme) &&
                          !entry.has(IndexEntry::write_failed) &&
                          core_.admission.admits(id, nvme_price);
+  if (entry.kept_here && !entry.has(IndexEntry::on_nvme)) {
+    // It stays on this node: written to nvme whatever it is worth, or not at all.
+    candidate.has_slower_copy = false;
+    candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::write_failed);
+    candidate.pinned |= !candidate.may_demote;
+  }
   return candidate;
 }
 
 EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
   EvictCandidate candidate;
   candidate.id = id;
+  const IndexEntry& entry = core_.index[id];
   // What lies on a device that gets no new objects makes no room.
-  candidate.pinned = core_.index[id].pins > 0 || !core_.nvme->makes_room(core_.index.extents(id));
+  candidate.pinned =
+      entry.pins > 0 || entry.kept_here || !core_.nvme->makes_room(core_.index.extents(id));
   candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
   return candidate;
 }
@@ -93,6 +101,13 @@ EvictPlan Evictor::plan(Tier tier, uint32_t list, uint64_t need, uint64_t victim
   return plan_eviction(candidates, need);
 }
 
+/// What a place costs when these have to leave for it.
+double Evictor::price_of(const std::vector<uint32_t>& ids) const {
+  double most = 0;
+  for (uint32_t id : ids) most = std::max(most, core_.policy->value(id, core_.loop->now()));
+  return most;
+}
+
 uint64_t Evictor::surplus_objects() const {
   const uint64_t limit = core_.config.objects_max;
   const uint64_t spare = std::max<uint64_t>(1, limit * core_.config.watermark_permille / 1000);
@@ -102,8 +117,11 @@ uint64_t Evictor::surplus_objects() const {
 
 void Evictor::carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max) {
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
+  const double price = price_of(victims.drop);
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
+    core_.departs(id, Tier::dram, DepartReason::evicted, !core_.index[id].has(IndexEntry::on_nvme),
+                  price);
     core_.metrics.evictions[kDram].add();
     core_.metrics.evicted_bytes[kDram].add(core_.dram_of(id)->allocated_bytes());
     if (core_.index[id].has(IndexEntry::on_nvme)) {
@@ -158,9 +176,11 @@ void Evictor::evict_surplus_from_dram(uint64_t objects) {
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
   const EvictPlan victims = plan(Tier::nvme, ChunkStore::Core::kNvmeList, need, victims_max, false);
+  const double price = price_of(victims.drop);
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
+    core_.departs(id, Tier::nvme, DepartReason::evicted, true, price);
     const uint64_t bytes = NvmeMap::bytes_of(core_.index.extents(id));
     core_.leaves(id);
     core_.metrics.evictions[kNvme].add();
@@ -206,8 +226,9 @@ std::shared_ptr<ArenaSpace> Evictor::dram_space(DomainId domain, uint64_t bytes,
     }
   }
   if (space == nullptr) {
-    uint64_t& wanted = dram_wanted_[static_cast<uint32_t>(domain)];
-    wanted = std::max(wanted, bytes);
+    Wanted& wanted = dram_wanted_[static_cast<uint32_t>(domain)];
+    if (wanted.bytes == 0) wanted.since = core_.loop->now();
+    wanted.bytes = std::max(wanted.bytes, bytes);
   }
   if (space == nullptr || lacking(domain) > 0) kick();
   return space;
@@ -216,7 +237,7 @@ std::shared_ptr<ArenaSpace> Evictor::dram_space(DomainId domain, uint64_t bytes,
 bool Evictor::step_dram() {
   std::vector<uint32_t> domains;
   for (const auto& [domain, holding] : core_.arena->holdings()) domains.push_back(domain);
-  for (const auto& [domain, bytes] : dram_wanted_) {
+  for (const auto& [domain, wanted] : dram_wanted_) {
     if (core_.arena->holding(DomainId{domain}).slabs.empty()) domains.push_back(domain);
   }
   bool more = false;
@@ -227,8 +248,9 @@ bool Evictor::step_dram() {
 
 bool Evictor::step_domain(DomainId domain) {
   const auto it = dram_wanted_.find(static_cast<uint32_t>(domain));
-  uint64_t wanted = it == dram_wanted_.end() ? 0 : it->second;
+  uint64_t wanted = it == dram_wanted_.end() ? 0 : it->second.bytes;
   if (wanted > 0 && core_.arena->allocate(domain, wanted) != nullptr) {
+    freed_after(Tier::dram, it->second.since);
     dram_wanted_.erase(it);
     wanted = 0;
   }
@@ -241,6 +263,11 @@ bool Evictor::step_domain(DomainId domain) {
   // Only a write-back can help; its end looks here again, as the arrival of a slab does.
   if (won == 0 && wanted > 0 && !coming) dram_wanted_.erase(it);
   return won > 0 && wanted > 0;
+}
+
+void Evictor::freed_after(Tier tier, Nanos since) const {
+  const auto us = std::chrono::duration_cast<microseconds>(core_.loop->now() - since).count();
+  core_.metrics.time_to_free[static_cast<size_t>(tier)].record_us(static_cast<uint64_t>(us));
 }
 
 bool Evictor::step_nvme() {

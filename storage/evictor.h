@@ -32,6 +32,8 @@ class Evictor {
   uint64_t watermark(uint64_t capacity) const;
   /// Looks at the watermarks on a later turn.
   void kick();
+  /// Somebody who waited for room in `tier` has it.
+  void freed_after(Tier tier, Nanos since) const;
 
  private:
   static constexpr uint32_t kScanMax = 4096;     // candidates looked at per step
@@ -52,6 +54,7 @@ class Evictor {
   /// `need` bytes or `victims_max` of them could go.
   EvictPlan plan(Tier tier, uint32_t list, uint64_t need, uint64_t victims_max,
                  bool may_demote) const;
+  double price_of(const std::vector<uint32_t>& ids) const;
   void carry_out_in_dram(const EvictPlan& victims, uint64_t victims_max);
   /// Return the bytes that are won, at once or when the rows are gone. Without `may_demote` what
   /// nvme has not got is dropped.
@@ -68,7 +71,11 @@ class Evictor {
   ChunkStore::Core& core_;
   bool kicked_ = false;
   /// By domain: an allocation of this size failed; evict until one succeeds.
-  std::unordered_map<uint32_t, uint64_t> dram_wanted_;
+  struct Wanted {
+    uint64_t bytes = 0;
+    Nanos since{0};
+  };
+  std::unordered_map<uint32_t, Wanted> dram_wanted_;
   uint64_t nvme_pending_ = 0;  // bytes whose rows are being deleted
   uint64_t nvme_goal_ = 0;     // grows while freed bytes do not fit who waits
   uint32_t rows_pending_ = 0;

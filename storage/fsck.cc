@@ -252,6 +252,7 @@ void Fsck::consider(const Extent& at, const FsckDisk& disk, std::span<const std:
   row.sections = static_cast<uint32_t>(header->sections.size());
   row.header_crc = header_crc_of(bytes);
   row.header_bytes = static_cast<uint32_t>(*size);
+  row.kept = retention_of(*header);
   set_extents(&row, found.extents);
   out->push_back(std::move(found));
 }

@@ -42,8 +42,10 @@ struct IndexEntry {
   uint16_t sections = 0;
   uint16_t header_blocks = 0;
   uint8_t flags = 0;
-  uint8_t nvme_hits = 0;  // whole reads from nvme or hbm since it was last in dram
-  bool queued = false;    // waits for its write to nvme
+  uint8_t nvme_hits = 0;    // whole reads from nvme or hbm since it was last in dram
+  bool queued = false;      // waits for its write to nvme
+  bool kept_hints = false;  // storage/retainer.h knows more of it
+  bool kept_here = false;   // pinned: never evicted from this node
 
   bool has(Flag flag) const { return (flags & flag) != 0; }
   void set(Flag flag) { flags = static_cast<uint8_t>(flags | flag); }

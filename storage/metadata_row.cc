@@ -8,15 +8,20 @@
 namespace terrace {
 namespace {
 
-// version u8, flags u8, extents u8, reserved u8, five numbers, the extents, CRC32C. docs/formats.md
+// version u8, flags u8, extents u8, reserved u8, six numbers, the extents, in version 3 a retention
+// record, CRC32C. docs/formats.md
 constexpr uint8_t kVersion = 1;
 constexpr uint8_t kVersionWithDevice = 2;  // the same, and its extents name a device that is not 0
+constexpr uint8_t kVersionKept = 3;        // a retention record follows the extents
 constexpr uint8_t kExtentsComplete = 1;
 constexpr size_t kFixedBytes = 4 + 3 * 8 + 3 * 4;
 constexpr size_t kExtentBytes = 8;
 constexpr size_t kCrcBytes = 4;
-static_assert(kRowKeyBytes + kFixedBytes + kRowExtentsMax * kExtentBytes + kCrcBytes <= 160,
-              "a row is at most 160 bytes");
+constexpr size_t kRowBytesMax = 160;
+constexpr size_t kVariableMax = kRowBytesMax - kRowKeyBytes - kFixedBytes - kCrcBytes;
+static_assert(kRowExtentsMax * kExtentBytes <= kVariableMax, "a row is at most 160 bytes");
+static_assert(kRetentionRecordMax + 2 * kExtentBytes <= kVariableMax,
+              "a header lies in the first extents");
 
 uint32_t crc_of(std::string_view key, std::string_view value) {
   const auto bytes = [](std::string_view text) {
@@ -46,12 +51,15 @@ std::string row_key(NamespaceId ns, const ChunkKey& key) {
 }
 
 std::string encode_row(const MetadataRow& row) {
-  const size_t kept = std::min(row.extents.size(), kRowExtentsMax);
-  const bool complete = row.extents_complete && kept == row.extents.size();
+  const bool says = row.kept && !row.kept->plain();
+  const std::string record = says ? encode_kept(*row.kept) : std::string();
+  const size_t room = (kVariableMax - record.size()) / kExtentBytes;
+  const size_t count = std::min({row.extents.size(), kRowExtentsMax, room});
+  const bool complete = row.extents_complete && count == row.extents.size();
   ByteWriter out;
-  out.u8(at_first_device(row) ? kVersion : kVersionWithDevice);
+  out.u8(says ? kVersionKept : at_first_device(row) ? kVersion : kVersionWithDevice);
   out.u8(complete ? kExtentsComplete : 0);
-  out.u8(static_cast<uint8_t>(kept));
+  out.u8(static_cast<uint8_t>(count));
   out.u8(0);  // reserved
   out.u64(row.generation);
   out.u64(row.logical_bytes);
@@ -59,10 +67,11 @@ std::string encode_row(const MetadataRow& row) {
   out.u32(row.sections);
   out.u32(row.header_crc);
   out.u32(row.header_bytes);
-  for (size_t i = 0; i < kept; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     out.u32(row.extents[i].block);
     out.u32(row.extents[i].packed());
   }
+  out.raw(record);
   std::string value = out.take();
   ByteWriter crc;
   crc.u32(crc_of(row_key(row.ns, row.key), value));
@@ -80,14 +89,16 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   }
   ByteReader in(value.substr(0, body));
   const uint8_t version = in.u8();
-  if (version != kVersion && version != kVersionWithDevice) {
+  if (version < kVersion || version > kVersionKept) {
     return damaged("version " + std::to_string(version));
   }
   const uint8_t flags = in.u8();
   const uint8_t extents = in.u8();
   const uint8_t reserved = in.u8();
   if ((flags & ~kExtentsComplete) != 0 || reserved != 0) return damaged("unknown flags");
-  if (extents > kRowExtentsMax || body != kFixedBytes + extents * kExtentBytes) {
+  const size_t plain_bytes = kFixedBytes + extents * kExtentBytes;
+  const bool fits = version == kVersionKept ? body > plain_bytes : body == plain_bytes;
+  if (extents > kRowExtentsMax || !fits) {
     return damaged(std::to_string(extents) + " extents in " + std::to_string(body) + " bytes");
   }
   MetadataRow row;
@@ -106,7 +117,14 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
     const uint32_t block = in.u32();
     row.extents.push_back(Extent::unpack(block, in.u32()));
   }
-  if (at_first_device(row) != (version == kVersion)) return damaged("devices of another version");
+  if (version != kVersionKept && at_first_device(row) != (version == kVersion)) {
+    return damaged("devices of another version");
+  }
+  if (version == kVersionKept) {
+    size_t used = 0;
+    row.kept = decode_kept(value.substr(plain_bytes, body - plain_bytes), &used);
+    if (!row.kept || used != body - plain_bytes) return damaged("its retention");
+  }
   return row;
 }
 }  // namespace terrace

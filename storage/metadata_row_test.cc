@@ -2,6 +2,8 @@
 // Method: golden bytes, round trips, every bit flip and truncation.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/prng.h"
 #include "storage/metadata_store.h"
 
@@ -81,8 +83,42 @@ TEST(MetadataRow, MoreExtentsThanFit) {
   EXPECT_EQ(*back, row);
 }
 
-TEST(MetadataRow, DamageIsSeen) {
-  const MetadataRow row = example(3);
+TEST(MetadataRow, RetentionTakesTheRoomOfExtents) {
+  for (const size_t text : {size_t{0}, kRetentionSessionBytesMax}) {
+    MetadataRow row = example(kRowExtentsMax);
+    row.kept.emplace();
+    row.kept->pinned = true;
+    row.kept->expires_s = 77;
+    row.kept->session = std::string(text, 's');
+    row.kept->type = std::string(std::min(text, kRetentionTypeBytesMax), 't');
+    const std::string key = row_key(row.ns, row.key);
+    const std::string value = encode_row(row);
+    EXPECT_LE(key.size() + value.size(), 160u);
+    StatusOr<MetadataRow> back = decode_row(key, value);
+    ASSERT_TRUE(back.ok()) << back.status().to_string();
+    EXPECT_FALSE(back->extents_complete);
+    EXPECT_GE(back->extents.size(), 2u);
+    row.extents.resize(back->extents.size());
+    row.extents_complete = false;
+    EXPECT_EQ(*back, row);
+  }
+}
+
+TEST(MetadataRow, PlainRetentionIsAnOldRow) {
+  MetadataRow row = example(1);
+  const std::string old = encode_row(row);
+  row.kept = Kept();
+  EXPECT_EQ(encode_row(row), old);
+}
+
+class MetadataRowDamage : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Versions, MetadataRowDamage, testing::Bool());
+
+TEST_P(MetadataRowDamage, IsSeen) {
+  MetadataRow row = example(3);
+  Retention retention;
+  retention.ttl = std::chrono::seconds(5);
+  if (GetParam()) row.kept = kept_of(retention, 100);
   const std::string key = row_key(row.ns, row.key);
   const std::string value = encode_row(row);
   for (size_t bit = 0; bit < value.size() * 8; ++bit) {

@@ -1,5 +1,6 @@
 #include "storage/mover.h"
 
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -106,6 +107,7 @@ void Mover::write(uint32_t id, bool durable, IoPriority priority) {
   spec.logical_bytes = entry.logical_bytes;
   spec.source = space;
   spec.durable = durable;
+  if (const Kept* const kept = core_.retainer.find(id); kept != nullptr) spec.kept = *kept;
   spec.priority = priority;
   spec.wanted = [this, id] { return !core_.index[id].has(IndexEntry::doomed); };
   spec.done = [this, id](StatusOr<NvmeCopy> result) { write_done(id, std::move(result)); };
@@ -143,7 +145,12 @@ void Mover::written(uint32_t id, StatusOr<NvmeCopy> result) {
   pump_writes();
 }
 
+void Mover::may_write(uint32_t id) {
+  if (waiting_.contains(id)) write_back(id, true);
+}
+
 void Mover::gone(uint32_t id) {
+  arrived(id, StatusCode::kNotFound);
   const auto node = waiting_.extract(id);
   if (node.empty()) return;
   for (std::function<void(Status)>& then : node.mapped()) {
@@ -160,7 +167,7 @@ void Mover::make_durable(uint32_t id, std::function<void(Status)> then) {
   if (entry.has(IndexEntry::on_nvme)) {
     // Rows are written only over data that was flushed: making the row durable is enough.
     core_.pin(id);
-    core_.rows->put(row_of(entry, core_.index.extents(id)), true,
+    core_.rows->put(row_of(entry, core_.index.extents(id), core_.retainer.find(id)), true,
                     [this, id, then = std::move(then)](const Status& result) {
                       IndexEntry& put = core_.index[id];
                       const bool there =
@@ -185,6 +192,39 @@ struct Mover::Promotion {
   Tier from = Tier::nvme;
 };
 
+void Mover::promote(uint32_t id, std::function<void(Status)> then) {
+  IndexEntry& entry = core_.index[id];
+  promote(id);
+  if (!entry.has(IndexEntry::moving_up)) {
+    const Status said = entry.resident != kNoEntry ? ok_status()
+                                                   : error(StatusCode::kResourceExhausted,
+                                                           std::to_string(promotions_.size()) +
+                                                               " objects wait to be "
+                                                               "read into dram");
+    core_.later([then = std::move(then), said] { then(said); });
+    return;
+  }
+  arriving_[id].push_back(std::move(then));
+}
+
+/// Those who wait for it to come into dram need wait no longer.
+void Mover::arrived(uint32_t id, const Status& result) {
+  auto node = arriving_.extract(id);
+  if (node.empty()) return;
+  for (std::function<void(Status)>& then : node.mapped()) {
+    core_.later([then = std::move(then), result] { then(result); });
+  }
+}
+
+void Mover::stop_promotions() {
+  promotions_.clear();
+  std::vector<uint32_t> ids;
+  for (const auto& [id, thens] : arriving_) ids.push_back(id);
+  for (const uint32_t id : ids) {
+    arrived(id, error(StatusCode::kUnavailable, "the store is closing"));
+  }
+}
+
 void Mover::promote(uint32_t id) {
   IndexEntry& entry = core_.index[id];
   if (core_.closing() || entry.resident != kNoEntry || entry.has(IndexEntry::moving_up)) return;
@@ -204,6 +244,7 @@ void Mover::pump_promotions() {
       start_promotion(item.id);
     } else {
       entry->clear(IndexEntry::moving_up);
+      arrived(item.id, entry->resident != kNoEntry ? ok_status() : StatusCode::kNotFound);
     }
   }
 }
@@ -217,6 +258,9 @@ void Mover::start_promotion(uint32_t id) {
       core_.evictor.dram_space(core_.domain_of(entry.ns), entry.stored_bytes(), false);
   if (promotion->space == nullptr) {
     entry.clear(IndexEntry::moving_up);
+    arrived(id, error(StatusCode::kResourceExhausted,
+                      "no room in dram for " + std::to_string(entry.stored_bytes()) +
+                          " bytes: what is there is in use, or must be written to nvme first"));
     core_.unpin(id);
     return;
   }
@@ -265,6 +309,7 @@ void Mover::end_promotion(const std::shared_ptr<Promotion>& promotion, const Sta
   IndexEntry& entry = core_.index[id];
   entry.clear(IndexEntry::moving_up);
   const bool wanted = !entry.has(IndexEntry::doomed) && entry.resident == kNoEntry;
+  arrived(id, result);
   if (wanted && result.ok()) {
     promotion->space->commit(entry.generation);
     core_.attach_dram(id, promotion->space);

@@ -30,9 +30,14 @@ class Mover {
   void gone(uint32_t id);
   /// Has an object read into dram, if there is room for it.
   void promote(uint32_t id);
+  /// The same; `then(OK)`: it is in dram. Errors: kResourceExhausted (no room), kNotFound,
+  /// kUnavailable (closing), the device's.
+  void promote(uint32_t id, std::function<void(Status)> then);
+  /// Its row is gone, and it may get another one: who waits for that is served.
+  void may_write(uint32_t id);
   /// Queues every memory-only object, once; for close.
   void write_back_all();
-  void stop_promotions() { promotions_.clear(); }
+  void stop_promotions();
   /// Write-back has not caught up for a while: the device is slower than the puts.
   bool behind() const;
   bool idle() const { return writing_ == 0 && promoting_ == 0 && write_queue_.empty(); }
@@ -51,6 +56,7 @@ class Mover {
   struct Promotion;
   struct Batch;
 
+  void arrived(uint32_t id, const Status& result);
   void pump_writes();
   bool still_wanted(const Item& item);
   void pump_promotions();
@@ -81,6 +87,7 @@ class Mover {
   std::vector<std::shared_ptr<SectorMemory>> batch_memory_;  // of batches that are over
   bool pump_pending_ = false;
   uint32_t promoting_ = 0;
-  std::unordered_map<uint32_t, std::vector<std::function<void(Status)>>> waiting_;  // for a write
+  std::unordered_map<uint32_t, std::vector<std::function<void(Status)>>> waiting_;   // for a write
+  std::unordered_map<uint32_t, std::vector<std::function<void(Status)>>> arriving_;  // in dram
 };
 }  // namespace terrace

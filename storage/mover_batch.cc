@@ -157,7 +157,7 @@ void Mover::put_rows(const std::shared_ptr<Batch>& batch) {
       core_.later([this, id = one.id] { written(id, StatusCode::kNotFound); });
       continue;
     }
-    MetadataRow row = row_of(entry, one.space->extents());
+    MetadataRow row = row_of(entry, one.space->extents(), core_.retainer.find(one.id));
     row.header_crc = one.header_crc;
     core_.rows->put(
         std::move(row), false,

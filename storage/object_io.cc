@@ -46,7 +46,7 @@ void set_extents(MetadataRow* row, std::span<const Extent> extents) {
   row->extents_complete = kept == extents.size();
 }
 
-MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents) {
+MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents, const Kept* kept) {
   MetadataRow row;
   row.key = entry.key;
   row.ns = entry.ns;
@@ -56,6 +56,7 @@ MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents) {
   row.sections = entry.sections;
   row.header_crc = entry.header_crc;
   row.header_bytes = uint32_t{entry.header_blocks} * kSectorBytes;
+  if (kept != nullptr) row.kept = *kept;
   set_extents(&row, extents);
   return row;
 }

@@ -14,6 +14,7 @@ struct Persister::Job {
   std::shared_ptr<NvmeSpace> space;
   uint32_t header_crc = 0;
   NvmeTier::Places failed;  // devices that were tried
+  Nanos since{0};  // it waits for space
 };
 
 std::shared_ptr<EarlyWrite> Persister::begin_early(const std::shared_ptr<ArenaSpace>& source) {
@@ -66,6 +67,7 @@ void Persister::start(PersistSpec spec) {
     });
     return;
   }
+  job->since = core_.loop->now();
   waiting_.push_back(job);
   core_.evictor.kick();
 }
@@ -76,6 +78,7 @@ void Persister::retry() {
     job->space = core_.nvme->allocate(job->spec.source->bytes());
     if (job->space == nullptr) return;
     waiting_.pop_front();
+    core_.evictor.freed_after(Tier::nvme, job->since);
     write(job);
   }
 }
@@ -162,6 +165,7 @@ void Persister::put_row(const std::shared_ptr<Job>& job) {
   row.sections = static_cast<uint32_t>(spec.header.sections.size());
   row.header_crc = job->header_crc;
   row.header_bytes = static_cast<uint32_t>(spec.header_bytes);
+  row.kept = spec.kept ? spec.kept : retention_of(spec.header);
   set_extents(&row, job->space->extents());
   core_.rows->put(std::move(row), spec.durable, [this, job](const Status& result) {
     if (!result.ok()) return take_back(job, result);

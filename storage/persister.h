@@ -40,6 +40,7 @@ struct PersistSpec {
   std::shared_ptr<ArenaSpace> source;
   std::shared_ptr<EarlyWrite> early;  // all of the data was given to it; null: none was
   bool durable = false;
+  std::optional<Kept> kept;  // of its retention now; nullopt: what its header says
   /// Asked just before the row is queued; empty: always. An object that was erased meanwhile must
   /// not write its row over that of a younger one of the same name. Rows are written in the order
   /// in which they are queued, so one that was queued before the erase does no harm.

@@ -17,47 +17,6 @@ Status invalid(const std::string& what) {
 }
 }  // namespace
 
-Status Puts::validate(const PutSpec& spec) const {
-  if (spec.sections.empty() || spec.sections.size() > kSectionsMax) {
-    return invalid(std::to_string(spec.sections.size()) + " sections; 1 to " +
-                   std::to_string(kSectionsMax));
-  }
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < spec.sections.size(); ++i) {
-    const SectionSpec& section = spec.sections[i];
-    if (section.bytes == 0 || section.bytes > kObjectBytesMax) {
-      return invalid("section " + std::to_string(i) + " has " + std::to_string(section.bytes) +
-                     " bytes; 1 to " + std::to_string(kObjectBytesMax));
-    }
-    if (section.codec != Codec::identity) return invalid("section with an unknown codec");
-    bytes += section.bytes;
-  }
-  if (bytes > kObjectBytesMax) {
-    return invalid(std::to_string(bytes) + " bytes; at most " + std::to_string(kObjectBytesMax));
-  }
-  if (spec.raw_key.size() > kRawKeyBytesMax) return invalid("raw key over 1 KiB");
-  if (spec.user_meta.size() > kUserMetaBytesMax) return invalid("user metadata over 4 KiB");
-  return ok_status();
-}
-
-Status Puts::check_durability(const PutSpec& spec) const {
-  if (spec.durability == Durability::nvme && !core_.nvme_works()) {
-    return error(StatusCode::kUnavailable, core_.has_nvme()
-                                               ? "put: the nvme device hangs"
-                                               : "put: durability nvme on a node without nvme");
-  }
-  if (spec.durability == Durability::shared) {
-    if (core_.shared == nullptr) {
-      return error(StatusCode::kUnavailable,
-                   "put: durability shared on a node without a shared tier");
-    }
-    if (!core_.shared->works(spec.ns)) {
-      return error(StatusCode::kUnavailable, "put: the shared tier does not answer");
-    }
-  }
-  return ok_status();
-}
-
 StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   StoreMetrics& metrics = core_.metrics;
   if (const Status valid = validate(spec); !valid.ok()) {
@@ -81,6 +40,7 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   put->header.raw_key = put->spec.raw_key;
   put->header.user_meta = put->spec.user_meta;
   put->header.sections = put->spec.sections;
+  set_retention(&put->header, kept_of(put->spec.retention, 0));  // its size is what counts here
   put->logical_bytes = total_bytes(put->spec.sections);
   uint32_t units = 0;
   for (const SectionSpec& section : put->spec.sections) units += units_of(section.bytes);
@@ -114,19 +74,6 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   return put;
 }
 
-Status Puts::check_quota(const Put& put) const {
-  const uint64_t max = put.spec.namespace_bytes_max;
-  if (max == 0) return ok_status();
-  const auto ns = static_cast<uint32_t>(put.spec.ns);
-  uint64_t bytes = put.logical_bytes;
-  if (const auto it = core_.usage.find(ns); it != core_.usage.end()) bytes += it->second.bytes;
-  if (const auto it = core_.putting.find(ns); it != core_.putting.end()) bytes += it->second;
-  if (bytes <= max) return ok_status();
-  return error(StatusCode::kResourceExhausted,
-               "put: quota of namespace " + std::to_string(ns) + ": " + std::to_string(bytes) +
-                   " bytes with this object, the limit is " + std::to_string(max));
-}
-
 Status Puts::take_space(Put& put) {
   if (Status quota = check_quota(put); !quota.ok()) {
     core_.metrics.puts_refused_quota.add();
@@ -147,32 +94,9 @@ Status Puts::take_space(Put& put) {
     return no_room(put);
   }
   core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.logical_bytes;
+  if (put.spec.retention.pin) core_.retainer.reserve(put.spec.ns, put.logical_bytes);
   if (put.spec.durability == Durability::nvme) put.early = core_.persister->begin_early(put.space);
   return ok_status();
-}
-
-Status Puts::no_room(const Put& put) const {
-  const Arena& arena = *core_.arena;
-  const DomainId domain = core_.domain_of(put.spec.ns);
-  const size_t held = core_.balancer.held(domain);
-  const size_t share = core_.balancer.share();
-  std::string what = "put of " + put.spec.key.hex() + ": no room in dram for " +
-                     std::to_string(put.stored_bytes) +
-                     " bytes; dram_bytes=" + std::to_string(arena.capacity_bytes());
-  if (put.stored_bytes > arena.capacity_bytes()) {
-    what += ": raise it";
-  } else if (held == 0 && share == 0) {
-    what += ", and its " + std::to_string(arena.slab_count()) + " slabs of " +
-            std::to_string(arena.slab_bytes()) +
-            " bytes belong to other tenants, one each: raise dram_bytes or lower slab_bytes";
-  } else {
-    what += "; the tenant has " + std::to_string(held) + " of " +
-            std::to_string(arena.slab_count()) + " slabs of " + std::to_string(arena.slab_bytes()) +
-            " bytes, its fair share is " + std::to_string(share) +
-            ", and what lies there is in use: try again, put fewer at " +
-            "once, or raise dram_bytes";
-  }
-  return error(StatusCode::kResourceExhausted, what);
 }
 
 /// What lies between the sections goes to the device too: not the bytes of another tenant.
@@ -263,6 +187,7 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   put->op = op;
   put->committing = true;
   put->header.generation = core_.next_generation();
+  set_retention(&put->header, kept_of(put->spec.retention, unix_seconds()));
   if (put->spec.durability == Durability::memory) {
     publish(put, nullptr);
     core_.later([this, put] { finish(put, ok_status()); });
@@ -366,6 +291,7 @@ void Puts::forget(Put& put) {
   if (put.space != nullptr) {
     const auto it = core_.putting.find(static_cast<uint32_t>(put.spec.ns));
     if ((it->second -= put.logical_bytes) == 0) core_.putting.erase(it);
+    if (put.spec.retention.pin) core_.retainer.release(put.spec.ns, put.logical_bytes);
   }
   put.space.reset();
   put.early.reset();

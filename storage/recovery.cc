@@ -104,6 +104,7 @@ void Recovery::take(const MetadataRow& row) {
   facts.stored_bytes = row.stored_bytes;
   facts.header_bytes = row.header_bytes;
   facts.sections = row.sections;
+  facts.kept = row.kept;
   const uint32_t id = core_.publish(facts);
   IndexEntry& entry = core_.index[id];
   core_.index.set_extents(id, row.extents);
@@ -123,6 +124,15 @@ void Recovery::take(const MetadataRow& row) {
 /// The row names space that is not its own: it goes, the object is a miss.
 void Recovery::drop(const MetadataRow& row, const Status& why) {
   core_.metrics.recovery_dropped_rows.add();
+  Departure lost;
+  lost.key = row.key;
+  lost.ns = row.ns;
+  lost.tier = Tier::nvme;
+  lost.reason = DepartReason::lost;
+  lost.last = true;
+  lost.at = core_.loop->now();
+  lost.bytes = row.stored_bytes;
+  core_.departures.add(lost);
   spdlog::warn("recovery dropped key={} ns={} generation={}: {}", row.key.hex(),
                static_cast<uint32_t>(row.ns), row.generation, why.to_string());
   core_.rows->erase(row.ns, row.key, row.generation, [](const Status&) {});

@@ -31,8 +31,17 @@ void Scrubber::start() {
   core_.loop->arm(&timer_, pass_began_);
 }
 
+void Scrubber::run(std::shared_ptr<VerifyPass> pass) {
+  pass_ = std::move(pass);
+  stopped_ = false;
+  cursor_ = 0;
+  core_.loop->arm(&timer_, core_.loop->now());
+}
+
 void Scrubber::stop() {
   stopped_ = true;
+  if (pass_ != nullptr) pass_->over = true;
+  pass_.reset();
   core_.loop->disarm(&timer_);
   if (!busy_ && work_ != nullptr) end_object();
 }
@@ -40,13 +49,19 @@ void Scrubber::stop() {
 /// The next step comes when this one's bytes have used up their share of the device.
 void Scrubber::arm(uint64_t bytes_done) {
   if (stopped_) return;
-  const uint64_t rate = uint64_t{core_.config.scrub_mib_per_s} * kMiB;
+  const uint32_t mib_per_s = pass_ != nullptr ? pass_->mib_per_s : core_.config.scrub_mib_per_s;
+  const uint64_t rate = uint64_t{mib_per_s} * kMiB;
+  if (pass_ != nullptr) pass_->bytes += bytes_done;
   const auto pause = Nanos(static_cast<int64_t>(bytes_done * 1'000'000'000 / rate));
   core_.loop->arm(&timer_, core_.loop->now() + pause);
 }
 
 void Scrubber::tick() {
   if (stopped_ || busy_) return;
+  if (pass_ != nullptr && pass_->cancelled) {
+    if (work_ != nullptr) end_object();
+    return end_pass();
+  }
   if (work_ == nullptr && !next_object()) {
     return cursor_ < core_.index.ids_end() ? arm(0) : end_pass();
   }
@@ -60,6 +75,7 @@ void Scrubber::tick() {
 void Scrubber::end_pass() {
   cursor_ = 0;
   core_.metrics.scrub_passes.add();
+  if (pass_ != nullptr) return stop();
   const Nanos now = core_.loop->now();
   const Nanos next = std::max(now + milliseconds(10), pass_began_ + core_.config.scrub_period);
   pass_began_ = next;
@@ -71,19 +87,18 @@ bool Scrubber::next_object() {
   for (uint32_t looked = 0; cursor_ < core_.index.ids_end(); ++cursor_) {
     if (++looked > kLookMax) break;
     const IndexEntry& entry = core_.index[cursor_];
-    const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
-    if (!visible || (entry.resident == kNoEntry && !entry.has(IndexEntry::on_nvme))) continue;
+    if (!wanted(entry)) continue;
     work_ = std::make_unique<Work>();
     work_->id = cursor_++;
     core_.pin(work_->id);
-    if (entry.resident != kNoEntry) {
+    if (entry.resident != kNoEntry && (pass_ == nullptr || pass_->tier == Tier::dram)) {
       const std::shared_ptr<ArenaSpace>& space = core_.dram_of(work_->id);
       StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
       if (header.ok()) {
         work_->dram = std::make_unique<ArenaCheck>(std::move(*header), space);
       } else {
         core_.metrics.header_failures.add();
-        core_.quarantine(work_->id, Tier::dram);
+        bad(Tier::dram);
         end_object();
         return next_object();
       }
@@ -102,13 +117,13 @@ void Scrubber::check_dram_piece() {
     core_.metrics.crc_failures_dram.add();
     if (still_there) {
       core_.verifier.looked_at(work_->id, false);
-      core_.quarantine(work_->id, Tier::dram);
+      bad(Tier::dram);
     }
     end_object();
   } else if (work_->dram->over()) {
     if (still_there) core_.verifier.looked_at(work_->id, true);
     work_->dram.reset();
-    if (!core_.index[work_->id].has(IndexEntry::on_nvme)) end_object();
+    if (pass_ != nullptr || !core_.index[work_->id].has(IndexEntry::on_nvme)) end_object();
   }
   arm(kMiB);
 }
@@ -154,7 +169,7 @@ void Scrubber::checked(const Status& result) {
     return arm(kMiB);
   }
   const Status good = media ? result : check_piece();
-  if (!good.ok()) core_.quarantine(work.id, Tier::nvme);
+  if (!good.ok()) bad(Tier::nvme);
   if (!good.ok() || work.section == work.header->sections.size()) end_object();
   arm(bytes);
 }
@@ -193,7 +208,22 @@ Status Scrubber::check_piece() {
   return ok_status();
 }
 
+/// Visible, and has a copy where this pass looks.
+bool Scrubber::wanted(const IndexEntry& entry) const {
+  if (!entry.has(IndexEntry::used) || entry.has(IndexEntry::doomed)) return false;
+  const bool in_dram = entry.resident != kNoEntry;
+  const bool on_nvme = entry.has(IndexEntry::on_nvme);
+  if (pass_ == nullptr) return in_dram || on_nvme;
+  return pass_->tier == Tier::dram ? in_dram : on_nvme;
+}
+
+void Scrubber::bad(Tier tier) {
+  if (pass_ != nullptr) ++pass_->bad;
+  core_.quarantine(work_->id, tier);
+}
+
 void Scrubber::end_object() {
+  if (pass_ != nullptr) ++pass_->objects;
   const uint32_t id = work_->id;
   work_.reset();
   core_.unpin(id);

@@ -6,8 +6,11 @@
 
 #include "base/loop.h"
 #include "storage/chunk_store.h"
+#include "storage/tier_pass.h"
 
 namespace terrace {
+
+struct IndexEntry;
 
 class Scrubber {
  public:
@@ -18,6 +21,10 @@ class Scrubber {
   /// No new step begins.
   void stop();
   bool idle() const { return !busy_; }
+  /// One pass over a tier, instead of one per period; it ends with pass->over. Of a scrubber that
+  /// was not started, one after the other.
+  void run(std::shared_ptr<VerifyPass> pass);
+  bool running() const { return pass_ != nullptr; }
 
  private:
   struct Work;  // the object that is being checked
@@ -28,6 +35,8 @@ class Scrubber {
   void check_dram_piece();
   void read_nvme_piece();
   void checked(const Status& result);
+  bool wanted(const IndexEntry& entry) const;
+  void bad(Tier tier);
   void end_object();
   void arm(uint64_t bytes_done);
 
@@ -38,5 +47,6 @@ class Scrubber {
   uint32_t cursor_ = 0;
   Nanos pass_began_{0};
   std::unique_ptr<Work> work_;
+  std::shared_ptr<VerifyPass> pass_;  // null: passes of the period
 };
 }  // namespace terrace

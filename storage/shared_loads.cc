@@ -80,8 +80,10 @@ Status SharedTier::read_header(const std::shared_ptr<Load>& load) {
 void SharedTier::header_read(const std::shared_ptr<Load>& load) {
   ObjectHeader& local = load->header->header;
   local.ns = load->name.ns;
-  local.optional_features = 0;  // what made it a shared one
-  local.optional_fields.clear();
+  Kept kept = load->header->kept.value_or(Kept());
+  if (kept.expires_s != 0 && int64_t{kept.expires_s} <= unix_seconds()) return expired(load);
+  kept.pinned = false;          // to the node that it was put into
+  set_retention(&local, kept);  // instead of what made it a shared one
   const StoredSizes sizes = stored_sizes(local);
   load->header_bytes = sizes.header_bytes;
   const bool fits = core_.index.count() < core_.config.objects_max &&
@@ -110,6 +112,17 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
     bytes_read(load);
   };
   if (const Status started = calls_.start(std::move(call)); !started.ok()) failed(load, started);
+}
+
+/// Nobody's any more, whichever node finds out first.
+void SharedTier::expired(const std::shared_ptr<Load>& load) {
+  const Status why = error(StatusCode::kNotFound, "its ttl is over");
+  const ObjectName name = load->name;
+  miss(why);
+  core_.departs_shared(name.ns, name.key, load->copy.generation.logical_bytes(),
+                       DepartReason::expired);
+  erase(name.ns, name.key, [](const Status&) {});
+  end(load, why);
 }
 
 void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
@@ -145,6 +158,11 @@ void SharedTier::failed(const std::shared_ptr<Load>& load, const Status& why) {
   miss(why);
   const ObjectName& name = load->name;
   if (why.code() == StatusCode::kDataLoss) quarantine(load->copy);
+  if (why.code() == StatusCode::kDataLoss || why.code() == StatusCode::kNotFound) {
+    core_.departs_shared(
+        name.ns, name.key, load->copy.generation.logical_bytes(),
+        why.code() == StatusCode::kDataLoss ? DepartReason::quarantined : DepartReason::swept);
+  }
   const bool gone = why.code() == StatusCode::kNotFound || why.code() == StatusCode::kDataLoss;
   if (gone) set_.remove(name.ns, name.key, load->copy.generation);
   end(load, why);

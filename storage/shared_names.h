@@ -24,6 +24,7 @@ struct SharedGeneration {
   static constexpr unsigned kBytesBits = 31;
   static SharedGeneration of(int64_t unix_seconds, uint64_t logical_bytes);
   uint64_t logical_bytes() const { return number & ((uint64_t{1} << kBytesBits) - 1); }
+  int64_t published_s() const { return static_cast<int64_t>(number >> kBytesBits); }
   auto operator<=>(const SharedGeneration&) const = default;
 };
 

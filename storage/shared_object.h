@@ -7,9 +7,11 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "storage/object_format.h"
+#include "storage/retention_record.h"
 #include "storage/shared_medium.h"
 #include "storage/shared_names.h"
 
@@ -25,7 +27,8 @@ Status publish_shared(SharedMedium* medium, const SharedName& name, const Object
 
 struct SharedHeader {
   ObjectHeader header;
-  uint64_t bytes = 0;  // that it takes in front of the data
+  uint64_t bytes = 0;        // that it takes in front of the data
+  std::optional<Kept> kept;  // of its retention, when that is not plain
 };
 // What is found damaged is read once more before it is said so.
 

@@ -58,6 +58,19 @@ void SharedSet::record(const Change& change) {
   if (changes_.size() > kChangesMax) changes_.pop_front();
 }
 
+std::vector<ChunkKey> SharedSet::keys_of(NamespaceId ns, size_t limit) const {
+  std::vector<ChunkKey> keys;
+  const auto it = namespaces_.find(static_cast<uint32_t>(ns));
+  if (it == namespaces_.end()) return keys;
+  for (const auto& [number, folder] : it->second.folders) {
+    for (const auto& [key, generation] : folder.names) {
+      if (keys.size() == limit) return keys;
+      keys.push_back(key);
+    }
+  }
+  return keys;
+}
+
 bool SharedSet::add(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
   const auto names = namespaces_.find(static_cast<uint32_t>(ns));
   if (names == namespaces_.end()) return false;

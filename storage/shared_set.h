@@ -34,6 +34,8 @@ class SharedSet {
   std::vector<NamespaceId> namespaces() const;
 
   std::optional<SharedGeneration> find(NamespaceId ns, const ChunkKey& key) const;
+  /// At most `limit`, in no order.
+  std::vector<ChunkKey> keys_of(NamespaceId ns, size_t limit) const;
   /// False: the set is full, and does not know the copy; or it does not know the namespace.
   bool add(NamespaceId ns, const ChunkKey& key, SharedGeneration generation);
   /// Exactly this generation; an other one stays.

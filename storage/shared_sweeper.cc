@@ -47,7 +47,7 @@ void SharedSweeper::begin() {
   if (stopped_) return;
   if (lease_ == nullptr) return claim();
   SweepOptions options;
-  options.bytes_max = core_.config.shared_bytes_max;
+  options.bytes_max = core_.shared_bytes_max;
   options.grace = core_.config.shared_grace;
   options.lease = 3 * Nanos(core_.config.shared_sweep_period);
   options.step = Nanos(core_.config.shared_timeout) / 4;

@@ -259,7 +259,7 @@ void SharedTier::trash_all(const ObjectName& name, Then then) {
 
 void SharedTier::update_gauges() {
   constexpr auto kShared = static_cast<size_t>(Tier::shared);
-  core_.metrics.capacity_bytes[kShared].set(core_.config.shared_bytes_max);
+  core_.metrics.capacity_bytes[kShared].set(core_.shared_bytes_max);
   core_.metrics.used_bytes[kShared].set(set_.bytes());
   core_.metrics.objects[kShared].set(set_.objects());
 }

@@ -46,6 +46,9 @@ class SharedTier {
   std::optional<SharedGeneration> find(NamespaceId ns, const ChunkKey& key) const {
     return erasing_.contains({ns, key}) ? std::nullopt : set_.find(ns, key);
   }
+  std::vector<ChunkKey> keys_of(NamespaceId ns, size_t limit) const {
+    return set_.keys_of(ns, limit);
+  }
   /// The namespace has a name that all nodes agree on, and the medium answers.
   bool works(NamespaceId ns) const { return !calls_.fenced() && knows(ns); }
 
@@ -110,6 +113,7 @@ class SharedTier {
   // shared_loads.cc
   Status read_header(const std::shared_ptr<Load>& load);
   void header_read(const std::shared_ptr<Load>& load);
+  void expired(const std::shared_ptr<Load>& load);
   void bytes_read(const std::shared_ptr<Load>& load);
   void failed(const std::shared_ptr<Load>& load, const Status& why);
   void end(const std::shared_ptr<Load>& load, const Status& result);

@@ -132,6 +132,9 @@ Status StoreConfig::validate() const {
   if (scrub_period.count() > 0 && scrub_mib_per_s == 0) {
     return bad("scrub_mib_per_s", 0, "at least 1 while scrub_period is not 0");
   }
+  if (departures_bytes > kGiB) {
+    return bad("departures_bytes", departures_bytes, "at most 1 GiB; 0 remembers nothing");
+  }
   if (objects_max == 0 || objects_max > 1'000'000'000) {
     return bad("objects_max", objects_max, "1 to 1,000,000,000");
   }

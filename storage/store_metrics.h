@@ -5,6 +5,7 @@
 
 #include "base/chunk_key.h"
 #include "base/counter.h"
+#include "storage/departures.h"
 #include "storage/shared_metrics.h"
 
 namespace terrace {
@@ -39,6 +40,8 @@ struct NvmeDeviceMetrics {
   Counter drive_writes_milli;  // a day, at that rate: thousandths of its capacity
   Counter health;              // now: a DeviceHealth
 };
+/// Index of StoreMetrics::misses for a key that never was here, or that is forgotten.
+inline constexpr size_t kMissUnknown = kDepartReasons;
 
 struct StoreMetrics {
   // Per tier, index = Tier.
@@ -77,6 +80,16 @@ struct StoreMetrics {
   Counter warm_verified_objects, warm_verified_bytes, warm_failed_objects;
   Counter slab_keep_failures;
   Counter bytes_verified;
+  /// What left each tier, by DepartReason; and keys that were asked for in vain, by why they are
+  /// not there.
+  std::array<std::array<Counter, kDepartReasons>, kTierCount> departures;
+  std::array<Counter, kDepartReasons + 1> misses;
+  /// Of what was evicted: how long it had not been used, as milliseconds instead of microseconds,
+  /// and its value times its bytes (seconds of recomputing saved per second), times 1e9.
+  std::array<LatencyHistogram, kTierCount> eviction_idle_ms;
+  std::array<Counter, kTierCount> evicted_value_e9;
+  /// From asking for room until it was there, of those that had to wait.
+  std::array<LatencyHistogram, kTierCount> time_to_free;
   SharedMetrics shared;
 };
 }  // namespace terrace

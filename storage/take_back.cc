@@ -82,6 +82,7 @@ void TakeBack::look(WalkedObject object) {
   found.facts.logical_bytes = layout.logical_bytes();
   found.facts.stored_bytes = layout.stored_bytes();
   found.facts.sections = static_cast<uint32_t>(header->sections.size());
+  found.facts.kept = retention_of(*header);
   const auto domain = domains_.find(static_cast<uint32_t>(header->ns));
   found.domain = domain == domains_.end() ? kNobody : domain->second;
   found.extents = std::move(object.extents);

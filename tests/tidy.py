@@ -32,7 +32,7 @@ ONLY_IN = {
     "rocksdb/": r"(storage/metadata.*\.cc|tests/sim/.*)",
     "cuda": r"(kernels/.*|storage/hbm.*)",
     "prometheus/": r"server/.*metrics\.cc",
-    "grpcpp/": r"(server/.*_service\.cc|client/grpc_control\.(h|cc)|tools/cli/.*|tests/e2e/.*)",
+    "grpcpp/": r"(server/.*_service\.(h|cc)|client/grpc_control\.(h|cc)|tools/cli/.*|tests/e2e/.*)",
     "toml++/": r"server/.*config\.cc",
     "zstd.h": r"tools/trace/.*",
     "cblas.h": r"tools/reference_engine/.*",

@@ -5,9 +5,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "base/cpu.h"
 #include "server/node/config_option.h"
-#include "server/node/open_accelerator.h"
 
 namespace terrace {
 namespace {
@@ -63,6 +61,19 @@ std::vector<Option> shared_options(StoreConfig* s) {
                &s->shared_generate_lease),
       duration("shared-grace-s", "what was published or removed so short ago is left alone",
                &s->shared_grace),
+  };
+}
+
+/// What is kept of a namespace, and what is remembered of what was not.
+std::vector<Option> keep_options(NodeConfig* c) {
+  StoreConfig* const s = &c->store;
+  return {
+      number("namespace-bytes-max", "quota of each namespace; 0: none", &c->namespace_bytes_max),
+      number("namespace-pinned-bytes-max",
+             "of its pinned objects; 0: an eighth of the larger of dram and nvme",
+             &c->namespace_pinned_bytes_max),
+      number("departures-bytes", "to remember what left lately and why (terrace explain); 0: none",
+             &s->departures_bytes),
   };
 }
 
@@ -131,12 +142,12 @@ std::vector<Option> options_of(NodeConfig* c) {
                &c->view_hold_max),
       duration("view-grace-ms", "how long revoked bytes rest before they are used again",
                &c->view_grace),
-      number("namespace-bytes-max", "quota of each namespace; 0: none", &c->namespace_bytes_max),
       duration("lease-max-ms", "longest lease", &c->lease_max),
       duration("operation-deadline-max-ms", "longest operation", &c->operation_deadline_max),
       duration("drain-timeout-ms", "how long a clean shutdown waits", &c->drain_timeout),
   };
   for (Option& each : nvme_options(s)) all.push_back(std::move(each));
+  for (Option& each : keep_options(c)) all.push_back(std::move(each));
   for (Option& each : warm_options(c)) all.push_back(std::move(each));
   for (Option& each : shared_options(s)) all.push_back(std::move(each));
   return all;
@@ -161,6 +172,7 @@ Status apply_tokens(const toml::array& array, NodeConfig* config) {
     TokenConfig token;
     token.tenant = (*table)["tenant"].value_or(std::string());
     token.sha256 = (*table)["sha256"].value_or(std::string());
+    token.admin = (*table)["admin"].value_or(false);
     config->tokens.push_back(std::move(token));
   }
   return ok_status();
@@ -196,65 +208,6 @@ std::string usage(const std::vector<Option>& options) {
   return out.str();
 }
 }  // namespace
-
-namespace {
-
-Status validate_warm_restart(const NodeConfig& config) {
-  const std::string& who = config.warm_restart;
-  if (who != "off" && who != "keeper" && who != "systemd" && who != "auto") {
-    return bad_value("warm-restart", who, "off, keeper, systemd or auto");
-  }
-  if (who != "off" && config.store.data_directory.empty()) {
-    return bad_value("warm-restart", who,
-                     "needs --data-directory: namespaces and the index are there");
-  }
-  if (config.keeper_linger.count() < 1 || config.keeper_linger > std::chrono::days(7)) {
-    return bad_value("keeper-linger-s", std::to_string(config.keeper_linger.count()),
-                     "1 to 604800");
-  }
-  return ok_status();
-}
-}  // namespace
-
-Status NodeConfig::validate() const {
-  const auto bad = [](const std::string& what) {
-    return error(StatusCode::kInvalidArgument, what);
-  };
-  if (node_id.empty()) return bad("node-id is empty");
-  if (!dev && tokens.empty()) {
-    return bad("no tokens configured: add [[token]] tables to the config file, or --dev");
-  }
-  for (const TokenConfig& token : tokens) {
-    if (token.tenant.empty() || token.sha256.size() != 64) {
-      return bad("token of tenant \"" + token.tenant +
-                 "\": needs a tenant and the 64 hex digits of the token's sha256");
-    }
-  }
-  for (const TenantConfig& tenant : tenants) {
-    if (tenant.name.empty() || tenant.bytes_per_s_max < kMiB) {
-      return bad("tenant \"" + tenant.name +
-                 "\": needs a name and a bytes_per_s_max of at least 1048576");
-    }
-  }
-  if (wire_window_bytes < 2 * kMiB || wire_window_bytes > kGiB) {
-    return bad("wire-window-bytes=" + std::to_string(wire_window_bytes) + ": 2MiB to 1GiB");
-  }
-  if (const auto parsed = parse_cpu_list(cpus); !parsed.ok()) {
-    return bad("cpus: " + parsed.status().message());
-  }
-  if (poll_for > kPollLongest) {
-    return bad("poll-us=" + std::to_string(poll_for.count()) + ": at most " +
-               std::to_string(kPollLongest.count()));
-  }
-  if (sessions_max == 0) return bad("sessions-max=0: at least 1");
-  if (operations_in_flight_max == 0) return bad("operations-in-flight-max=0: at least 1");
-  if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
-    return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
-  }
-  TERRACE_RETURN_IF_ERROR(check_accelerator_name(hbm_device));
-  TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
-  return store.validate();
-}
 
 Status apply_toml(const std::string& toml_text, const std::string& source, NodeConfig* config) {
   toml::table parsed;

@@ -1,70 +1,20 @@
 #include "server/node/control_service.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <unistd.h>
-
-#include <future>
-#include <type_traits>
 
 #include "base/host.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
+#include "server/node/call_service.h"
 #include "server/node/status_counters.h"
+#include "server/node/tier_service.h"
 #include "transport/rdma_transport.h"
 
 namespace terrace {
 namespace {
 
-constexpr Nanos kLoopAnswerTimeout = seconds(5);
 constexpr int kMessageBytesMax = 4 << 20;
-
-grpc::Status to_grpc(const Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
-}
-
-/// Runs `work` on the loop and waits for its value. kUnavailable when the loop does not answer.
-template <class Work>
-auto on_loop(Loop* loop, Work work) -> StatusOr<std::invoke_result_t<Work>> {
-  using Value = std::invoke_result_t<Work>;
-  auto promise = std::make_shared<std::promise<Value>>();
-  std::future<Value> answer = promise->get_future();
-  TERRACE_RETURN_IF_ERROR(loop->post([promise, work] { promise->set_value(work()); }));
-  if (answer.wait_for(kLoopAnswerTimeout) != std::future_status::ready) {
-    return error(StatusCode::kUnavailable, "node is busy: no answer from its loop within 5 s");
-  }
-  return answer.get();
-}
-
-/// Who calls: the tenant that the bearer token stands for.
-Status authenticate(const NodeConfig& config, const grpc::ServerContext& call,
-                    const std::string& asked_tenant, std::string* tenant) {
-  if (config.dev) {
-    *tenant = asked_tenant.empty() ? "default" : asked_tenant;
-    return ok_status();
-  }
-  const auto header = call.client_metadata().find("authorization");
-  const std::string prefix = "Bearer ";
-  if (header == call.client_metadata().end() || !header->second.starts_with(prefix)) {
-    return error(StatusCode::kUnauthenticated,
-                 "no token: send metadata \"authorization: Bearer TOKEN\"");
-  }
-  const std::string token(header->second.data() + prefix.size(),
-                          header->second.size() - prefix.size());
-  const std::string digest = sha256(token).hex();
-  for (const TokenConfig& known : config.tokens) {
-    if (known.sha256 != digest) continue;
-    if (!asked_tenant.empty() && asked_tenant != known.tenant) {
-      return error(StatusCode::kPermissionDenied, "this token is for tenant \"" + known.tenant +
-                                                      "\", not \"" + asked_tenant + "\"");
-    }
-    *tenant = known.tenant;
-    return ok_status();
-  }
-  return error(StatusCode::kUnauthenticated, "unknown token");
-}
 
 class ControlService final : public proto::Control::Service {
  public:
@@ -269,7 +219,9 @@ class AdminService final : public proto::Admin::Service {
 class ControlServer::Core {
  public:
   Core(NodeContext* context, Router* router, const Facts& facts)
-      : control_(context, router, facts), admin_(context, router, facts) {}
+      : control_(context, router, facts),
+        admin_(context, router, facts),
+        tiers_(make_tier_service(context, facts.node_id)) {}
   ~Core() {
     if (server_) server_->Shutdown(std::chrono::system_clock::now() + seconds(1));
   }
@@ -280,6 +232,7 @@ class ControlServer::Core {
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(&control_);
     builder.RegisterService(&admin_);
+    builder.RegisterService(tiers_.get());
     builder.SetMaxReceiveMessageSize(kMessageBytesMax);
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
     // Two nodes must never share a port without knowing it.
@@ -296,6 +249,7 @@ class ControlServer::Core {
  private:
   ControlService control_;
   AdminService admin_;
+  std::unique_ptr<grpc::Service> tiers_;
   std::unique_ptr<grpc::Server> server_;
   uint16_t port_ = 0;
 };

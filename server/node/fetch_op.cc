@@ -92,6 +92,7 @@ void FetchOp::sent() {
     StatusCode code = item->code;
     // A cancelled send does not know which items it cut short.
     if (code == StatusCode::kOk && cancelled_ != StatusCode::kOk) code = cancelled_;
+    if (code == StatusCode::kNotFound) context_->store->count_miss(ns_, item->key);
     codes += static_cast<char>(code);
     context_->counters->fetch_keys_by_code[static_cast<size_t>(code)].add();
   }

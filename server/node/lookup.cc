@@ -73,6 +73,9 @@ Status fill(NodeContext* context, Session* session, const proto::LookupRequest& 
   TERRACE_ASSIGN_OR_RETURN(const Namespace* ns, namespace_of(session, request.namespace_id()));
   TERRACE_ASSIGN_OR_RETURN(const auto keys, view_keys(request.keys(), kKeysPerRequestMax));
   const std::vector<bool> present = probe(context, ns->id, keys, reply->mutable_infos());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!present[i]) context->store->count_miss(ns->id, keys[i]);
+  }
   if (request.lease_ms() == 0) return ok_status();
   std::vector<Pin> pins;
   pin_present(context, ns->id, keys, present, &pins);
@@ -98,6 +101,12 @@ Status fill(NodeContext* context, Session* session, const proto::MatchRequest& r
     }
     std::string* infos = keys.empty() ? reply->mutable_infos() : nullptr;
     groups.push_back({probe(context, ns->id, group_keys, infos), group.trailing()});
+    // Where the prefix ends is the miss; what stands behind it was not to be expected.
+    const auto& present = groups.back().present;
+    const auto end = std::find(present.begin(), present.end(), false);
+    if (end != present.end()) {
+      context->store->count_miss(ns->id, group_keys[static_cast<size_t>(end - present.begin())]);
+    }
     keys.push_back(group_keys);
   }
   const std::vector<bool> restorable = restorable_prefixes(groups);

@@ -26,8 +26,10 @@ class MetricSink {
                            const Labels& labels) = 0;
   virtual void add_gauge(const std::string& name, const std::string& help, double value,
                          const Labels& labels) = 0;
+  /// `unit_s`: what one of its microseconds stands for, in seconds.
   virtual void histogram(const std::string& name, const std::string& help,
-                         const LatencyHistogram& from, const Labels& labels) = 0;
+                         const LatencyHistogram& from, const Labels& labels,
+                         double unit_s = 1e-6) = 0;
 
  protected:
   ~MetricSink() = default;

@@ -34,16 +34,16 @@ class Families final : public MetricSink {
     family(name, help, MetricType::Gauge).metric.push_back(std::move(metric));
   }
   void histogram(const std::string& name, const std::string& help, const LatencyHistogram& from,
-                 const Labels& labels) override {
+                 const Labels& labels, double unit_s) override {
     ClientMetric metric = labelled(labels);
     uint64_t count = 0;
     for (size_t i = 0; i < LatencyHistogram::kBuckets; ++i) {
       count += from.buckets[i].get();
-      const double bound_s = static_cast<double>(uint64_t{1} << i) * 1e-6;
+      const double bound_s = static_cast<double>(uint64_t{1} << i) * unit_s;
       if (i + 1 < LatencyHistogram::kBuckets) metric.histogram.bucket.push_back({count, bound_s});
     }
     metric.histogram.sample_count = count;
-    metric.histogram.sample_sum = static_cast<double>(from.sum_us.get()) * 1e-6;
+    metric.histogram.sample_sum = static_cast<double>(from.sum_us.get()) * unit_s;
     family(name, help, MetricType::Histogram).metric.push_back(std::move(metric));
   }
   std::vector<MetricFamily> take() { return std::move(families_); }

@@ -47,12 +47,12 @@ class NamespaceTable {
                                                   const Fingerprint& fingerprint, bool* created);
   /// Null when there is no such namespace.
   std::shared_ptr<const Namespace> find(NamespaceId id) const;
+  std::shared_ptr<const Namespace> find(const std::string& tenant, const std::string& name) const;
   std::vector<std::shared_ptr<const Namespace>> all() const;
 
  private:
   void insert(std::shared_ptr<const Namespace> ns);
   DomainId domain_of(const std::string& tenant);
-  std::shared_ptr<const Namespace> find(const std::string& tenant, const std::string& name) const;
   Status make_durable(const NamespaceRow& row);
   MetadataStore* const metadata_;
   const std::string directory_;

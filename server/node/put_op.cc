@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "proto/request_places.h"
+#include "proto/retention_hints.h"
 
 namespace terrace {
 namespace {
@@ -81,6 +82,10 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
   if (request.has_importance()) worth->importance = request.importance();
   if (!(worth->importance >= 0 && worth->importance <= 1)) {
     return bad("importance " + std::to_string(worth->importance) + "; 0 to 1");
+  }
+  if (request.has_retention()) {
+    TERRACE_ASSIGN_OR_RETURN(op->spec_.retention, unpack_retention(request.retention()));
+    op->spec_.pinned_bytes_max = context->config->pinned_quota();
   }
   TERRACE_ASSIGN_OR_RETURN(op->spec_.sections, sections_for(*ns, request.sections()));
   TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));

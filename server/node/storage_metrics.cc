@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "server/node/nvme_metrics.h"
+#include "server/node/tier_metrics.h"
 
 namespace terrace {
 namespace {
@@ -204,5 +205,6 @@ void add_storage(const StoreMetrics& metrics, MetricSink* out) {
   add_nvme_devices(metrics, out);
   add_shared(metrics.shared, out);
   if (metrics.shared.requests != nullptr) add_requests(*metrics.shared.requests, out);
+  add_departures(metrics, out);
 }
 }  // namespace terrace

@@ -32,6 +32,12 @@ double LruPolicy::value(uint32_t id, Nanos now) const {
   return 1 / (1 + std::chrono::duration<double>(now - last_use_[id]).count());
 }
 
+PolicyFacts LruPolicy::facts(uint32_t id, Nanos) const {
+  PolicyFacts facts;
+  facts.last_use = last_use_[id];
+  return facts;
+}
+
 uint64_t LruPolicy::size(Tier tier, uint32_t list) const {
   return tiers_[static_cast<size_t>(tier)].size(list);
 }

@@ -22,6 +22,7 @@ class LruPolicy final : public PlacementPolicy {
   /// The younger the more; in no unit.
   double value(uint32_t id, Nanos now) const override;
   bool worth(uint32_t, Tier, double, Nanos) const override { return true; }
+  PolicyFacts facts(uint32_t id, Nanos now) const override;
   uint64_t size(Tier tier, uint32_t list) const override;
   uint64_t memory_bytes() const override;
 

@@ -7,8 +7,10 @@
 // promote) is a plan, policy/evict_plan.h, and its execution is the tier's. Objects are index ids.
 // Times are of one monotone clock and never go back. Thread-confined.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "base/chunk_key.h"
 #include "base/clock.h"
@@ -22,6 +24,17 @@ struct ObjectWorth {
   uint64_t bytes = 0;      // that it takes
   double recompute_s = 0;  // to compute it again; 0: nobody said, a guess by its size is made
   float importance = 1;    // 0 to 1
+  float weight = 1;        // what its owner's priority makes of that (base/retention.h)
+};
+
+/// What a policy knows of an object, for people.
+struct PolicyFacts {
+  Nanos last_use{0};
+  uint32_t uses = 0;               // 0: it does not count them
+  double uses_per_s = 0;           // expected of holding it further; 0: it does not know
+  double density = 0;              // seconds to recompute x weight, per byte; 0: it does not care
+  std::optional<uint32_t> parent;  // the object that it follows
+  std::array<uint32_t, kTierCount> children{};  // by tier: in it or a faster one; they keep it
 };
 
 class PlacementPolicy {
@@ -53,6 +66,7 @@ class PlacementPolicy {
   /// Whether `id` should get a copy in `tier`, where something of the value `price` would have to
   /// leave for it; 0: nothing has to.
   virtual bool worth(uint32_t id, Tier tier, double price, Nanos now) const = 0;
+  virtual PolicyFacts facts(uint32_t id, Nanos now) const = 0;
   /// Copies in a list of a tier.
   virtual uint64_t size(Tier tier, uint32_t list) const = 0;
   /// Of the policy's own records.

@@ -13,7 +13,8 @@ constexpr Nanos kOneUse = milliseconds(100);  // a fetch and the touch after it
 // What nobody names a cost for: 128 KiB of KV per token, 10,000 tokens a second.
 constexpr double kSecondsPerByte = 1.0 / (131072.0 * 10000.0);
 constexpr double kMostPerByte = 1000 * kSecondsPerByte;  // what anybody may claim
-constexpr double kLeastDensity = 1e-12;                  // of class 0; a class is a factor of two
+constexpr float kMostWeight = 8;
+constexpr double kLeastDensity = 1e-12;  // of class 0; a class is a factor of two
 constexpr uint32_t kCircleMax = 16;
 constexpr uint32_t kSkipMax = 256;  // parents passed by to find one without children
 }  // namespace
@@ -50,7 +51,8 @@ void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
   const double bytes = static_cast<double>(std::max<uint64_t>(worth.bytes, 1));
   const double claimed = std::min(worth.recompute_s / bytes, kMostPerByte);
   const double per_byte = worth.recompute_s > 0 ? claimed : kSecondsPerByte;
-  object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f));
+  object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f) *
+                                      std::clamp(worth.weight, 0.0f, kMostWeight));
   Ghost& ghost = ghosts_[worth.name % kGhosts];
   if (ghost.name != worth.name || ghost.last_use == Nanos(0)) {
     object.history = {};
@@ -237,6 +239,22 @@ bool ValuePolicy::worth(uint32_t id, Tier tier, double price, Nanos now) const {
 bool ValuePolicy::needed(Tier tier, uint32_t id) const {
   const TierState& there = state(tier);
   return id < there.copies.size() && there.copies[id].children > 0;
+}
+
+PolicyFacts ValuePolicy::facts(uint32_t id, Nanos now) const {
+  const Object& object = objects_[id];
+  PolicyFacts facts;
+  facts.last_use = object.last_use;
+  facts.uses = object.history.uses;
+  facts.uses_per_s =
+      model_->rate(object.history, std::chrono::duration<double>(now - object.last_use).count());
+  facts.density = object.density;
+  if (const uint32_t parent = parent_of(id); parent != kNoEntry) facts.parent = parent;
+  for (size_t tier = 0; tier < kTierCount; ++tier) {
+    const TierState& there = tiers_[tier];
+    if (id < there.copies.size()) facts.children[tier] = there.copies[id].children;
+  }
+  return facts;
 }
 
 uint64_t ValuePolicy::size(Tier tier, uint32_t list) const {

@@ -35,6 +35,7 @@ class ValuePolicy final : public PlacementPolicy {
             const std::function<Visit(uint32_t id)>& visit) const override;
   double value(uint32_t id, Nanos now) const override;
   bool worth(uint32_t id, Tier tier, double price, Nanos now) const override;
+  PolicyFacts facts(uint32_t id, Nanos now) const override;
   /// Whether an object in `tier` or in a faster one follows `id`: then it is worth its place there,
   /// whatever its own value.
   bool needed(Tier tier, uint32_t id) const;

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import urllib.request
 
@@ -25,7 +26,7 @@ class Node:
         self.process = subprocess.Popen(
             [PROGRAMS / "terraced", "--dev", "--control-port", "0", "--data-port", "0",
              "--metrics-port", "0", "--data-directory", directory, "--nvme-bytes", "256MiB",
-             "--dram-bytes", "128MiB", "--slab-bytes", "64MiB", *flags],
+             "--dram-bytes", "128MiB", "--slab-bytes", "16MiB", *flags],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.ready = json.loads(self.process.stdout.readline())
         self.name = f"127.0.0.1:{self.ready['control_port']}"
@@ -52,9 +53,11 @@ class CliTest(unittest.TestCase):
     def run_terrace(self, *arguments, code=0, node=True, timeout=120):
         command = [PROGRAMS / "terrace", *(("--node", self.node.name) if node else ()),
                    *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
-        self.assertEqual(done.returncode, code,
-                         f"{arguments}\n{done.stdout.decode()}{done.stderr.decode()}")
+        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False,
+                              stdin=subprocess.DEVNULL)
+        if code is not None:
+            self.assertEqual(done.returncode, code,
+                             f"{arguments}\n{done.stdout.decode()}{done.stderr.decode()}")
         return done
 
     def run_json(self, *arguments, **options):
@@ -137,10 +140,110 @@ class CliTest(unittest.TestCase):
                      "terrace_server_operation_latency_seconds_bucket",
                      "terrace_storage_crc_failures_total", "terrace_server_uptime_seconds",
                      "terrace_storage_recovery_seconds", "terrace_storage_evictions_total",
+                     "terrace_storage_departures_total",
+                     "terrace_storage_key_misses_total", "terrace_storage_evicted_value_total",
+                     "terrace_storage_eviction_idle_seconds_bucket",
                      "terrace_transport_queued_bytes", "terrace_storage_device_requests", "terrace_server_fetch_misses_total"):
             self.assertRegex(text, rf"(?m)^{name}\b", name)
         for line in text.splitlines():
             self.assertRegex(line, r'^(#.*|[a-z_]+(\{.*\})? [-+0-9.eEinfNa]+)$')
+
+    def test_explain_says_where_and_why(self):
+        path = self.write_file("explained", 5000)
+        self.run_terrace("put", path, "--key", "explained", "--durability", "nvme")
+        said = self.run_json("explain", "explained")["nodes"][0]
+        self.assertEqual([copy["tier"] for copy in said["copies"]], ["dram", "nvme"])
+        self.assertTrue(said["durable"])
+        self.assertGreater(said["value"], 0)
+        self.assertIn(b"there is room", self.run_terrace("explain", "explained").stdout)
+        self.run_terrace("rm", "explained")
+        self.run_terrace("get", "explained", "-o", self.root / "none", code=1)
+        gone = self.run_json("explain", "explained", code=1)["nodes"][0]
+        self.assertFalse(gone["here"])
+        self.assertEqual(gone["departures"][0]["reason"], "erased")
+        self.assertGreaterEqual(gone["departures"][0]["misses"], 1)
+        self.assertIn(b"erased", self.run_terrace("explain", "explained", code=1).stdout)
+        never = self.run_terrace("explain", "never-put", code=1).stdout
+        self.assertIn(b"nothing is remembered", never)
+        self.run_terrace("explain", "k", "--namespace", "no-such", code=1)
+
+    def test_retention_is_kept_and_explained(self):
+        path = self.write_file("dear", 5000)
+        self.run_terrace("put", path, "--key", "dear", "--priority", "high", "--ttl-s", "3600",
+                         "--pin", "--type", "system", "--turn", "3", "--session", "s-1")
+        said = self.run_json("explain", "dear")["nodes"][0]
+        self.assertEqual((said["priority"], said["pinned"], said["type"], said["turn"],
+                          said["session"]), ("high", True, "system", 3, "s-1"))
+        self.assertGreater(said["expires_unix_s"], 0)
+        self.assertGreaterEqual(said["namespace_pinned_bytes"], 5000)
+        self.assertIn(b"pinned", self.run_terrace("explain", "dear").stdout)
+        self.run_terrace("unpin", "dear")
+        self.assertFalse(self.run_json("explain", "dear")["nodes"][0]["pinned"])
+        self.run_terrace("put", path, "--key", "brief", "--ttl-s", "1")
+        deadline = time.time() + 20
+        while self.run_json("explain", "brief", code=None)["ok"] and time.time() < deadline:
+            time.sleep(0.1)
+        gone = self.run_json("explain", "brief", code=1)["nodes"][0]
+        self.assertEqual(gone["departures"][0]["reason"], "expired")
+        self.run_terrace("get", "brief", "-o", self.root / "none", code=1)
+        self.run_terrace("put", path, "--type", "x" * 17, code=2)
+
+    def test_pins_moves_and_clears(self):
+        for tenant in ("anna", "bert"):
+            for name in ("a/1", "a/2", "b/1"):
+                self.run_terrace("--tenant", tenant, "put", self.write_file("moved", 5000),
+                                 "--key", name, "--durability", "memory")
+        mine = ("--tenant", "anna")
+        moved = self.run_json(*mine, "move", "a/1", "b/1", "--to", "nvme")
+        self.assertTrue(moved["ok"])
+        copies = lambda name: [copy["tier"] for copy in self.run_json(
+            *mine, "explain", name)["nodes"][0]["copies"]]
+        self.assertEqual(copies("a/1"), ["nvme"])
+        self.run_terrace(*mine, "move", "a/1", "--to", "dram")
+        self.assertEqual(copies("a/1"), ["dram", "nvme"])
+        self.run_terrace(*mine, "move", "a/1", "--to", "tape", code=2)
+        self.assertIn(b"no shared tier", self.run_terrace(*mine, "move", "a/1", "--to", "shared",
+                                                           code=1).stdout)
+        self.run_terrace(*mine, "move", "nothing", "--to", "nvme", code=1)
+        self.run_terrace(*mine, "pin", "a/2")
+        clear = (*mine, "clear", "--namespace", "files")
+        self.assertIn(b"--yes", self.run_terrace(*clear, code=1).stderr)
+        self.run_terrace(*clear, "--json", code=1)
+        cleared = self.run_json(*clear, "--tier", "nvme", "--yes")
+        self.assertEqual(copies("a/1"), ["dram"])
+        self.assertEqual(cleared["kept"], 1)
+        self.run_terrace(*mine, "explain", "b/1", code=1)  # it was nowhere else
+        cleared = self.run_json(*clear, "--prefix", "a/", "--yes")
+        self.assertEqual((cleared["cleared"], cleared["kept"]), (1, 1))
+        self.run_terrace(*mine, "unpin", "a/2", "no-such", code=1)
+        cleared = self.run_json(*clear, "--yes")
+        self.assertEqual((cleared["cleared"], cleared["kept"], cleared["failed"]), (1, 0, 0))
+        self.run_terrace(*mine, "clear", "--namespace", "none", "--yes", code=1)
+        self.assertEqual(len(self.run_json("--tenant", "bert", "ls")["objects"]), 3)
+
+    def test_tier_status(self):
+        path = self.write_file("status", 5000)
+        self.run_terrace("put", path, "--key", "status")
+        tiers = {tier["tier"]: tier for tier in self.run_json("tier", "status")["nodes"][0]["tiers"]}
+        self.assertEqual(set(tiers), {"dram", "nvme"})
+        for tier in tiers.values():
+            self.assertEqual(tier["health"], "ok")
+            self.assertGreater(tier["objects"], 0)
+            self.assertEqual(tier["free_bytes"] + tier["used_bytes"], tier["capacity_bytes"])
+        self.assertIn(b"missed because", self.run_terrace("tier", "status").stdout)
+
+    def test_a_tier_is_verified_and_drained(self):
+        path = self.write_file("checked", 300_000)
+        self.run_terrace("put", path, "--key", "checked", "--durability", "nvme")
+        for tier in ("nvme", "dram"):
+            done = self.run_json("tier", "verify", tier, "--mib-per-s", "10000")["nodes"][0]
+            self.assertGreater(done["objects"], 0)
+            self.assertGreaterEqual(done["bytes"], 300_000)
+            self.assertEqual(done["bad"], 0)
+        self.assertIn(b"0 damaged", self.run_terrace("tier", "verify", "nvme").stdout)
+        self.run_terrace("tier", "verify", "shared", code=2)
+        self.assertEqual(self.run_json("tier", "drain", "dram")["nodes"][0]["failed"], 0)
+        self.run_terrace("tier", "resize", "shared", "1GiB", code=2)  # there is none
 
     def test_doctor_finds_the_node(self):
         done = self.run_terrace("doctor", "--directory", self.root)
@@ -237,6 +340,11 @@ class OwnNodeTest(unittest.TestCase):
                 if loss != "names too":
                     self.assertEqual((root / "back").read_bytes(), content)
                 self.node.stop()
+
+    def test_the_demo_of_the_tiers(self):
+        report = self.run_json("demo", "--tiers", node=False, timeout=300)
+        self.assertTrue(report["ok"], json.dumps(report["checks"], indent=1))
+        self.assertEqual(len(report["checks"]), 14)
 
     def test_a_small_demo(self):
         with tempfile.TemporaryDirectory(prefix="terrace-docs-") as scratch:

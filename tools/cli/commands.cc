@@ -7,8 +7,10 @@
 
 namespace terrace {
 namespace {
-constexpr AddCommand kCommands[] = {add_demo, add_put,   add_get,    add_ls,  add_stat, add_rm,
-                                    add_node, add_bench, add_replay, add_sim, add_fsck, add_doctor};
+constexpr AddCommand kCommands[] = {add_demo,  add_put,     add_get,   add_ls,    add_stat,
+                                    add_rm,    add_explain, add_pin,   add_unpin, add_move,
+                                    add_clear, add_tier,    add_node,  add_bench, add_replay,
+                                    add_sim,   add_fsck,    add_doctor};
 }  // namespace
 
 std::span<const AddCommand> all_commands() {

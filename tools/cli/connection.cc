@@ -1,7 +1,5 @@
 #include "tools/cli/connection.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -10,6 +8,7 @@
 
 #include "base/clock.h"
 #include "proto/control.grpc.pb.h"
+#include "tools/cli/admin_call.h"
 
 namespace terrace {
 namespace {
@@ -17,6 +16,8 @@ constexpr size_t kTokenBytesMax = 4096;
 constexpr std::string_view kKeyPrefix = "key:";
 // Past an operation's deadline a wait is only for the node's last word.
 constexpr milliseconds kGrace{2'000};
+
+}  // namespace
 
 StatusOr<std::string> read_token(const std::string& path) {
   if (path.empty()) return std::string();
@@ -41,23 +42,17 @@ Status from_grpc(const grpc::Status& status, const std::string& node) {
                "node " + node + ": " + status.error_message());
 }
 
-/// One call of the admin service of `node`: `method` is a member function of its stub.
-template <class Request, class Reply, class Method>
-StatusOr<Reply> admin_call(const Globals& globals, const std::string& node, const Request& request,
-                           Method method) {
+StatusOr<AdminCall> begin_admin_call(const Globals& globals, const std::string& node,
+                                     bool endless) {
   TERRACE_ASSIGN_OR_RETURN(const std::string token, read_token(globals.token_file));
-  const auto channel = grpc::CreateChannel(node, grpc::InsecureChannelCredentials());
-  const auto stub = proto::Admin::NewStub(channel);
-  grpc::ClientContext context;
+  AdminCall call;
+  call.channel = grpc::CreateChannel(node, grpc::InsecureChannelCredentials());
+  call.context = std::make_unique<grpc::ClientContext>();
   const gpr_timespec timeout = gpr_time_from_millis(globals.timeout_ms, GPR_TIMESPAN);
-  context.set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), timeout));
-  if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
-  Reply reply;
-  const grpc::Status status = (stub.get()->*method)(&context, request, &reply);
-  TERRACE_RETURN_IF_ERROR(from_grpc(status, node));
-  return reply;
+  if (!endless) call.context->set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), timeout));
+  if (!token.empty()) call.context->AddMetadata("authorization", "Bearer " + token);
+  return call;
 }
-}  // namespace
 
 Fingerprint files_fingerprint() {
   Fingerprint fingerprint;
@@ -132,28 +127,24 @@ StatusOr<Completion> finish(Client* client, const StatusOr<OpId>& op, const Glob
 }
 
 StatusOr<proto::NodeStatusReply> node_status(const Globals& globals) {
-  using Method = grpc::Status (proto::Admin::Stub::*)(
-      grpc::ClientContext*, const proto::NodeStatusRequest&, proto::NodeStatusReply*);
   if (node_names(globals).size() > 1) {
     return error(StatusCode::kInvalidArgument,
                  "--node " + globals.node + ": this asks one node; name one");
   }
-  return admin_call<proto::NodeStatusRequest, proto::NodeStatusReply, Method>(
-      globals, globals.node, {}, &proto::Admin::Stub::NodeStatus);
+  return admin_call<proto::Admin>(globals, globals.node, proto::NodeStatusRequest(),
+                                  &proto::Admin::Stub::NodeStatus);
 }
 
 StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
     const Globals& globals) {
-  using Method = grpc::Status (proto::Admin::Stub::*)(
-      grpc::ClientContext*, const proto::ListNamespacesRequest&, proto::ListNamespacesReply*);
   proto::ListNamespacesRequest request;
   request.set_tenant(globals.tenant);
   std::map<std::string, proto::ListNamespacesReply::Namespace> by_name;
   Status refused;
   bool answered = false;
   for (const std::string& node : node_names(globals)) {
-    const auto reply = admin_call<proto::ListNamespacesRequest, proto::ListNamespacesReply, Method>(
-        globals, node, request, &proto::Admin::Stub::ListNamespaces);
+    const auto reply =
+        admin_call<proto::Admin>(globals, node, request, &proto::Admin::Stub::ListNamespaces);
     refused.update(reply.status());
     if (!reply.ok()) continue;
     answered = true;

@@ -9,6 +9,7 @@
 #include "tools/cli/demo_documents.h"
 #include "tools/cli/demo_report.h"
 #include "tools/cli/demo_rig.h"
+#include "tools/cli/demo_tiers.h"
 
 namespace terrace {
 namespace {
@@ -300,14 +301,19 @@ void add_demo(CLI::App* app, Invocation* invocation) {
   command->add_option("--rounds", options->rounds, "Each question so often; medians count")
       ->check(CLI::Range(1u, 100u))
       ->capture_default_str();
+  auto tiers = std::make_shared<bool>(false);
+  command->add_flag("--tiers", *tiers, "No engine: objects through all tiers of a node and back");
   command->add_option("--directory", options->directory, "Where the node's files go")
       ->capture_default_str();
   command->footer(
       examples("  terrace demo\n"
+               "  terrace demo --tiers\n"
                "  terrace demo --docs ~/notes --documents 8\n"
                "  terrace demo --model ~/models/qwen2-0.5b --rounds 1 --json\n"));
-  command->callback([options, invocation] {
-    invocation->run = [options](const Globals& globals) { return run_demo(*options, globals); };
+  command->callback([options, tiers, invocation] {
+    invocation->run = [options, tiers](const Globals& globals) {
+      return *tiers ? run_tier_demo(options->directory, globals) : run_demo(*options, globals);
+    };
   });
 }
 }  // namespace terrace

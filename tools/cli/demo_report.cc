@@ -63,11 +63,13 @@ std::string summary_of(const DemoReport& report) {
          " of " + std::to_string(report.checks.size()) + " checks held\n";
 }
 
+Json json_of(const DemoCheck& check) {
+  return {{"name", check.name}, {"held", check.held}, {"detail", check.detail}};
+}
+
 Json to_json(const DemoReport& report) {
   Json checks = Json::array();
-  for (const DemoCheck& check : report.checks) {
-    checks.push_back({{"name", check.name}, {"held", check.held}, {"detail", check.detail}});
-  }
+  for (const DemoCheck& check : report.checks) checks.push_back(json_of(check));
   return {{"command", "demo"},
           {"ok", report.held()},
           {"documents", report.documents},

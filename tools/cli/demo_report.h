@@ -54,5 +54,6 @@ std::string to_text(const std::vector<Asked>& asked);
 std::string to_text(const DemoCheck& check);
 /// The last line.
 std::string summary_of(const DemoReport& report);
+Json json_of(const DemoCheck& check);
 Json to_json(const DemoReport& report);
 }  // namespace terrace

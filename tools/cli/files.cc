@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/handle.h"
 #include "tools/cli/connection.h"
+#include "tools/cli/content.h"
 
 namespace terrace {
 namespace {
@@ -98,7 +99,8 @@ StatusOr<KeyInfo> FileMover::find(const ChunkKey& key) {
   return done.keys[0];
 }
 
-Status FileMover::put(const std::string& path, const std::string& name, Durability durability) {
+Status FileMover::put(const std::string& path, const std::string& name, Durability durability,
+                      const Retention& retention) {
   TERRACE_ASSIGN_OR_RETURN(const uint64_t bytes, file_bytes(path));
   if (bytes == 0 || bytes > kObjectBytesMax) {
     return error(StatusCode::kInvalidArgument, path + ": has " + std::to_string(bytes) +
@@ -106,10 +108,22 @@ Status FileMover::put(const std::string& path, const std::string& name, Durabili
                                                    std::to_string(kObjectBytesMax));
   }
   TERRACE_ASSIGN_OR_RETURN(const Fd file, open_to_read(path));
-  TERRACE_ASSIGN_OR_RETURN(const ChunkKey key, key_for(*client_, ns_, name));
   TERRACE_RETURN_IF_ERROR(reserve(bytes));
   const auto content = memory_.span().first(static_cast<size_t>(bytes));
   TERRACE_RETURN_IF_ERROR(read_exactly(file.get(), path, content));
+  return store(bytes, name, durability, retention);
+}
+
+Status FileMover::put_content(uint64_t seed, uint64_t bytes, const std::string& name,
+                              Durability durability, const Retention& retention) {
+  TERRACE_RETURN_IF_ERROR(reserve(bytes));
+  fill_content(seed, 0, memory_.span().first(static_cast<size_t>(bytes)));
+  return store(bytes, name, durability, retention);
+}
+
+Status FileMover::store(uint64_t bytes, const std::string& name, Durability durability,
+                        const Retention& retention) {
+  TERRACE_ASSIGN_OR_RETURN(const ChunkKey key, key_for(*client_, ns_, name));
   const std::vector<SectionSpec> sections = file_sections(bytes);
   const Fragment whole{0, region_, 0, bytes};
   PutItem item;
@@ -117,6 +131,7 @@ Status FileMover::put(const std::string& path, const std::string& name, Durabili
   item.sections = sections;
   item.fragments = {&whole, 1};
   item.raw_key = name;
+  item.retention = retention;
   PutOptions options;
   options.durability = durability;
   options.priority = Priority::store;
@@ -126,7 +141,8 @@ Status FileMover::put(const std::string& path, const std::string& name, Durabili
 }
 
 Status FileMover::get(const ChunkKey& key, uint64_t bytes,
-                      const std::function<Status(std::span<const std::byte>)>& take) {
+                      const std::function<Status(std::span<const std::byte>)>& take,
+                      std::array<uint64_t, kTierCount>* tier_bytes) {
   TERRACE_RETURN_IF_ERROR(reserve(std::min(bytes, kWindowBytes)));
   LookupOptions lease_options;
   lease_options.lease = kLease;
@@ -143,6 +159,9 @@ Status FileMover::get(const ChunkKey& key, uint64_t bytes,
     options.lease = found.lease;
     auto done = finish(client_.get(), client_->fetch(ns_, {&item, 1}, options), globals_);
     status = done.ok() ? outcome_of(*done) : done.status();
+    for (size_t t = 0; t < kTierCount && status.ok() && tier_bytes != nullptr; ++t) {
+      (*tier_bytes)[t] += done->tier_bytes[t];
+    }
     if (status.ok()) status = take(memory_.span().first(static_cast<size_t>(n)));
     at += n;
   }

@@ -1,6 +1,7 @@
 // tools/cli/files.h - files as raw objects: how they are cut into sections, and how they are
 // stored, fetched and compared through a client. Blocking; single-threaded.
 #pragma once
+#include <array>
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,11 +29,17 @@ class FileMover {
   StatusOr<KeyInfo> find(const ChunkKey& key);
   /// Stores `bytes` of the file at `path` under `name`. kInvalidArgument: an empty file, or one
   /// over kObjectBytesMax.
-  Status put(const std::string& path, const std::string& name, Durability durability);
+  Status put(const std::string& path, const std::string& name, Durability durability,
+             const Retention& retention = {});
+  /// The same of `bytes` bytes that follow from `seed` (tools/cli/content.h).
+  Status put_content(uint64_t seed, uint64_t bytes, const std::string& name, Durability durability,
+                     const Retention& retention);
   /// Fetches the whole object in windows and hands each verified window, in order, to `take`.
+  /// Adds to `tier_bytes` where they came from.
   /// kNotFound; kDataLoss: bytes failed their checksum; what `take` returns ends it early.
   Status get(const ChunkKey& key, uint64_t bytes,
-             const std::function<Status(std::span<const std::byte>)>& take);
+             const std::function<Status(std::span<const std::byte>)>& take,
+             std::array<uint64_t, kTierCount>* tier_bytes = nullptr);
   Status erase(const ChunkKey& key);
   /// Whether the object holds exactly the bytes of the file.
   StatusOr<bool> same_as_file(const ChunkKey& key, uint64_t bytes, const std::string& path);
@@ -44,6 +51,9 @@ class FileMover {
  private:
   FileMover(Globals globals, std::unique_ptr<Client> client, NamespaceId ns)
       : globals_(std::move(globals)), client_(std::move(client)), ns_(ns) {}
+  /// What lies in memory_.
+  Status store(uint64_t bytes, const std::string& name, Durability durability,
+               const Retention& retention);
   /// Makes memory_ at least `bytes` long and registered.
   Status reserve(uint64_t bytes);
 

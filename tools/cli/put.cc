@@ -15,6 +15,8 @@ struct PutArguments {
   std::string ns = kFilesNamespace;
   Durability durability = Durability::nvme;
   bool replace = false;
+  Retention retention;
+  int64_t ttl_s = 0;
 };
 
 struct PutOutcome {
@@ -47,7 +49,7 @@ StatusOr<PutOutcome> put_one(FileMover* mover, const PutArguments& arguments,
     outcome.what = same ? "already there" : "replaced";
   }
   // Of bytes that are there already this asks only for the durability.
-  const Status stored = mover->put(file, outcome.key, arguments.durability);
+  const Status stored = mover->put(file, outcome.key, arguments.durability, arguments.retention);
   if (!stored.ok() && stored.code() != StatusCode::kAlreadyExists) return stored;
   outcome.elapsed = clock.now() - start;
   return outcome;
@@ -88,6 +90,24 @@ int run_put(const PutArguments& arguments, const Globals& globals) {
   }
   return kExitOk;
 }
+
+void add_retention(CLI::App* command, PutArguments* arguments) {
+  Retention* const retention = &arguments->retention;
+  const std::map<std::string, RetentionPriority> priorities = {
+      {"low", RetentionPriority::low},
+      {"normal", RetentionPriority::normal},
+      {"high", RetentionPriority::high}};
+  command->add_option("--priority", retention->priority, "An eighth, once or eight times its value")
+      ->transform(CLI::CheckedTransformer(priorities))
+      ->type_name("low|normal|high");
+  command->add_option("--ttl-s", arguments->ttl_s, "It is a miss after so many seconds; 0: never")
+      ->check(CLI::Range(int64_t{0}, int64_t{kRetentionTtlMax.count()}))
+      ->capture_default_str();
+  command->add_flag("--pin", retention->pin, "Never evict it from its node");
+  command->add_option("--type", retention->type, "What it is: document, system, history, ...");
+  command->add_option("--turn", retention->turn, "Turn of the conversation");
+  command->add_option("--session", retention->session, "The conversation");
+}
 }  // namespace
 
 void add_put(CLI::App* app, Invocation* invocation) {
@@ -106,11 +126,14 @@ void add_put(CLI::App* app, Invocation* invocation) {
       ->transform(CLI::CheckedTransformer(durabilities))
       ->type_name("memory|nvme|shared");
   command->add_flag("--replace", arguments->replace, "Replace a key that holds other bytes");
+  add_retention(command, arguments.get());
   command->footer(
       examples("  terrace put report.pdf\n"
+               "  terrace put --priority high --ttl-s 3600 --pin system-prompt.bin\n"
                "  terrace put --key models/tiny model.safetensors\n"
                "  terrace put --durability memory *.bin --json\n"));
   command->callback([arguments, invocation] {
+    arguments->retention.ttl = std::chrono::seconds(arguments->ttl_s);
     invocation->run = [arguments](const Globals& globals) { return run_put(*arguments, globals); };
   });
 }

@@ -1,0 +1,11 @@
+// server/node/tier_reports.h - what a node says of an object and of its tiers, as messages. Loop
+// thread.
+#pragma once
+#include "proto/tiers.pb.h"
+#include "server/node/session.h"
+
+namespace terrace {
+
+proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, const ChunkKey& key);
+proto::TierStatusReply tier_status_reply(const NodeContext& context);
+}  // namespace terrace
