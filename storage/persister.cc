@@ -14,7 +14,7 @@ struct Persister::Job {
   std::shared_ptr<NvmeSpace> space;
   uint32_t header_crc = 0;
   NvmeTier::Places failed;  // devices that were tried
-  Nanos since{0};  // it waits for space
+  Nanos since{0};           // it waits for space
 };
 
 std::shared_ptr<EarlyWrite> Persister::begin_early(const std::shared_ptr<ArenaSpace>& source) {

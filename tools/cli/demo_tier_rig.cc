@@ -38,7 +38,11 @@ StatusOr<std::unique_ptr<TierRig>> TierRig::start(const std::string& directory) 
   rig->options_.log_file = root + "/node.log";
   rig->options_.dram_bytes = kDramBytes;
   rig->options_.nvme_bytes = kNvmeBytes;
-  rig->options_.flags = {"--slab-bytes",
+  // lru: a minute of five dozen objects teaches the other policy nothing, and what sinks should be
+  // what was used longest ago.
+  rig->options_.flags = {"--policy",
+                         "lru",
+                         "--slab-bytes",
                          "8MiB",
                          "--shared-directory",
                          root + "/shared",
