@@ -278,6 +278,10 @@ ChunkStore::TierUse ChunkStore::tier_use(Tier tier) const {
           core_->metrics.objects[i].get()};
 }
 
+bool ChunkStore::hbm_works() const {
+  return core_->hbm != nullptr && core_->hbm->works();
+}
+
 bool ChunkStore::nvme_works() const {
   return core_->nvme_works();
 }

@@ -47,6 +47,7 @@ struct ObjectInfo {
 class Accelerator;
 struct ClearScan;  // storage/clear_scan.h
 struct DrainPass;  // storage/tier_pass.h
+struct EmptyPass;
 struct VerifyPass;
 struct Explanation;  // storage/explanation.h
 class ChunkStore;
@@ -356,10 +357,12 @@ class ChunkStore {
   // The devices of the nvme tier, by place.
 
   std::vector<DeviceStatus> devices() const;
-  /// From now on the device gets no new objects; what is there stays until it is evicted. Not
-  /// remembered over a restart. kNotFound: no such device, or no nvme tier. kUnavailable: missing.
+  /// From now on the device gets no new objects; what is there stays and is served. Not remembered
+  /// over a restart. kNotFound: no such device, or no nvme tier. kUnavailable: missing.
   Status drain_device(uint16_t place);
   Status undrain(uint16_t place);
+  /// A bounded step; true when all that was on the device was looked at and nothing runs.
+  bool empty_step(EmptyPass* pass);
 
   const StoreMetrics& metrics() const;
   /// Capacity and use of a tier, in bytes.
@@ -371,6 +374,7 @@ class ChunkStore {
   TierUse tier_use(Tier tier) const;
   /// An nvme tier is there and answers.
   bool nvme_works() const;
+  bool hbm_works() const;
   /// Expected microseconds until the first byte of an object in `tier`, its queue included.
   uint32_t load_us(TierMask tiers) const;
 

@@ -90,6 +90,10 @@ class ChunkStore::Core {
   /// The nvme copy is bad and another one is in dram: forgets it and has it written anew.
   void detach_nvme(uint32_t id);
   ObjectInfo info_of(uint32_t id) const;
+  /// The nvme copy goes to another device than the one it is on, by way of dram: there is one at
+  /// any time. `then`, on a later turn: kNotFound, kFailedPrecondition (a write of it runs),
+  /// kResourceExhausted (no room in dram or on the others), the device's errors.
+  void relocate(uint32_t id, Then then);
   /// False: its only copy lies on a device that is missing or does not answer.
   bool reachable(uint32_t id) const;
 
@@ -185,6 +189,8 @@ class ChunkStore::Core {
   };
   class Closing;
   void row_gone(uint32_t id, const Status& result);
+  void write_elsewhere(uint32_t id, const Then& then);
+  Status swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy);
   void try_release(uint32_t id);
   Status open_memory(SlabKeeping* keeping);
   Status open_media(const SlabKeeping& keeping);

@@ -34,6 +34,11 @@ void Evictor::tell_prices() {
   }
   core_.metrics.price_e18[static_cast<size_t>(Tier::dram)].set(
       static_cast<uint64_t>(dram * kScale));
+  if (core_.hbm != nullptr) {
+    const double hbm = core_.price(Tier::hbm, HbmTier::kList);
+    core_.metrics.price_e18[static_cast<size_t>(Tier::hbm)].set(
+        static_cast<uint64_t>(hbm * kScale));
+  }
   if (core_.nvme == nullptr) return;
   const double nvme = core_.price(Tier::nvme, ChunkStore::Core::kNvmeList);
   core_.metrics.price_e18[static_cast<size_t>(Tier::nvme)].set(

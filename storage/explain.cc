@@ -85,6 +85,9 @@ void ChunkStore::Core::explain_local(uint32_t id, Explanation* out) const {
     copy.load_us = load_us(mask_of(tier));
     out->copies.push_back(copy);
   };
+  if (hbm != nullptr && hbm->has(id)) {
+    add(Tier::hbm, entry.stored_bytes(), std::nullopt, HbmTier::kList);
+  }
   if (const std::shared_ptr<ArenaSpace>& space = dram_of(id); space != nullptr) {
     add(Tier::dram, space->allocated_bytes(), now - space->since(),
         static_cast<uint32_t>(space->domain()));
@@ -117,6 +120,9 @@ Explanation ChunkStore::explain(NamespaceId ns, const ChunkKey& key) const {
   out.pinned_bytes = core.retainer.pinned_bytes(ns);
   const auto domain = static_cast<uint32_t>(core.domain_of(ns));
   out.prices[static_cast<size_t>(Tier::dram)] = core.price(Tier::dram, domain);
+  if (core.hbm != nullptr) {
+    out.prices[static_cast<size_t>(Tier::hbm)] = core.price(Tier::hbm, HbmTier::kList);
+  }
   if (core.nvme != nullptr) {
     out.prices[static_cast<size_t>(Tier::nvme)] = core.price(Tier::nvme, Core::kNvmeList);
   }

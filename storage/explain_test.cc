@@ -16,7 +16,6 @@ class ExplainTest : public DramStoreTest {
  protected:
   uint64_t misses(size_t reason) const { return store_->metrics().misses[reason].get(); }
   static constexpr auto kEvicted = static_cast<size_t>(DepartReason::evicted);
-  static constexpr auto kErased = static_cast<size_t>(DepartReason::erased);
 };
 
 TEST_F(ExplainTest, says_where_an_object_is_and_what_it_is_worth) {

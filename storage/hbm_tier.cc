@@ -161,6 +161,7 @@ std::shared_ptr<HbmTier::Space> HbmTier::room_for(uint32_t id) {
       core_.metrics.evicted_bytes[kHbm].add(copies_.at(victim)->bytes());
       drop(victim);
     }
+    core_.evictor.kick();  // it tells the price
   }
   return nullptr;
 }

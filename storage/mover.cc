@@ -89,20 +89,11 @@ void Mover::start_write(uint32_t id, bool durable, IoPriority priority) {
   });
 }
 
-void Mover::write(uint32_t id, bool durable, IoPriority priority) {
+StatusOr<PersistSpec> Mover::write_of(uint32_t id, bool durable, IoPriority priority) const {
   const IndexEntry& entry = core_.index[id];
   const std::shared_ptr<ArenaSpace>& space = core_.dram_of(id);
-  StatusOr<ObjectHeader> header = read_arena_header(*space, entry);
-  if (!header.ok()) {
-    core_.metrics.crc_failures_dram.add();
-    core_.later([this, id, why = header.status()] {
-      core_.quarantine(id, Tier::dram);
-      write_done(id, why);
-    });
-    return;
-  }
   PersistSpec spec;
-  spec.header = std::move(*header);
+  TERRACE_ASSIGN_OR_RETURN(spec.header, read_arena_header(*space, entry));
   spec.header_bytes = uint64_t{entry.header_blocks} * kSectorBytes;
   spec.logical_bytes = entry.logical_bytes;
   spec.source = space;
@@ -110,8 +101,21 @@ void Mover::write(uint32_t id, bool durable, IoPriority priority) {
   if (const Kept* const kept = core_.retainer.find(id); kept != nullptr) spec.kept = *kept;
   spec.priority = priority;
   spec.wanted = [this, id] { return !core_.index[id].has(IndexEntry::doomed); };
-  spec.done = [this, id](StatusOr<NvmeCopy> result) { write_done(id, std::move(result)); };
-  core_.persister->start(std::move(spec));
+  return spec;
+}
+
+void Mover::write(uint32_t id, bool durable, IoPriority priority) {
+  StatusOr<PersistSpec> spec = write_of(id, durable, priority);
+  if (!spec.ok()) {
+    core_.metrics.crc_failures_dram.add();
+    core_.later([this, id, why = spec.status()] {
+      core_.quarantine(id, Tier::dram);
+      write_done(id, why);
+    });
+    return;
+  }
+  spec->done = [this, id](StatusOr<NvmeCopy> result) { write_done(id, std::move(result)); };
+  core_.persister->start(std::move(*spec));
 }
 
 void Mover::write_done(uint32_t id, StatusOr<NvmeCopy> result) {
@@ -207,7 +211,6 @@ void Mover::promote(uint32_t id, std::function<void(Status)> then) {
   arriving_[id].push_back(std::move(then));
 }
 
-/// Those who wait for it to come into dram need wait no longer.
 void Mover::arrived(uint32_t id, const Status& result) {
   auto node = arriving_.extract(id);
   if (node.empty()) return;

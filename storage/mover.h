@@ -24,6 +24,9 @@ class Mover {
   void write_back(uint32_t id, bool urgent);
   /// The same, not urgent, for an object that just came: when it is worth it.
   void write_through(uint32_t id);
+  /// What writes an object that lies in dram, verified, to nvme; `done` is the caller's. kDataLoss:
+  /// its header is damaged.
+  StatusOr<PersistSpec> write_of(uint32_t id, bool durable, IoPriority priority) const;
   /// `then(OK)` when the object survives a power cut.
   void make_durable(uint32_t id, std::function<void(Status)> then);
   /// The object was dropped: nobody waits for it any longer.
@@ -37,6 +40,8 @@ class Mover {
   void may_write(uint32_t id);
   /// Queues every memory-only object, once; for close.
   void write_back_all();
+  /// It came into dram, or will not: those who wait for that hear of it.
+  void arrived(uint32_t id, const Status& result);
   void stop_promotions();
   /// Write-back has not caught up for a while: the device is slower than the puts.
   bool behind() const;
@@ -56,7 +61,6 @@ class Mover {
   struct Promotion;
   struct Batch;
 
-  void arrived(uint32_t id, const Status& result);
   void pump_writes();
   bool still_wanted(const Item& item);
   void pump_promotions();

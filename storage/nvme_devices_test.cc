@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "storage/tier_pass.h"
 #include "tests/sim/store_world.h"
 
 namespace terrace {
@@ -240,6 +241,78 @@ TEST_F(NvmeDevicesTest, eviction_makes_room_where_objects_go) {
   EXPECT_EQ(world.store->metrics().devices[0].health.get(), 0u);
   EXPECT_GT(world.store->metrics().evictions[static_cast<size_t>(Tier::nvme)].get(), 0u);
   EXPECT_GE(world.store->metrics().evictions[kDram].get(), 0u);
+}
+
+/// Empties place 1; how many objects it moved.
+uint64_t empty(StoreWorld& world) {
+  EXPECT_TRUE(world.store->drain_device(1).ok());
+  const auto pass = std::make_shared<EmptyPass>();
+  pass->place = 1;
+  EXPECT_TRUE(world.driver->until([&] { return world.store->empty_step(pass.get()); }));
+  EXPECT_EQ(pass->failed, 0u);
+  return pass->moved;
+}
+
+TEST_F(NvmeDevicesTest, a_device_is_emptied_and_can_be_taken_away) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  again();
+  EXPECT_GT(empty(world_), 10u);
+  const uint64_t used = world_.store->devices()[1].used;
+  EXPECT_EQ(used, 0u);
+  for (const auto& [key, place] : places(world_)) EXPECT_EQ(place, 0);
+  world_.stop();
+  world_.absent.insert(1);
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_EQ(world_.store->metrics().recovered_objects.get(), 40u);
+  for (uint64_t n = 0; n < 40; ++n) EXPECT_TRUE(world_.driver->get(TestObject(n)).ok()) << n;
+}
+
+TEST_F(NvmeDevicesTest, a_power_cut_while_a_device_is_emptied_loses_nothing) {
+  for (uint64_t seed = 0; seed < 24; ++seed) {
+    StoreWorld world(900 + seed);
+    world.add_device();
+    ASSERT_TRUE(world.start().ok());
+    put_objects(world, 0, 16);
+    world.stop();
+    ASSERT_TRUE(world.start().ok());
+    ASSERT_TRUE(world.store->drain_device(1).ok());
+    const auto pass = std::make_shared<EmptyPass>();
+    pass->place = 1;
+    world.disk.cut_after(1 + seed * 7);
+    for (int turns = 0; turns < 3000 && world.disk.powered(); ++turns) {
+      if (world.store->empty_step(pass.get())) break;
+      world.turn();
+    }
+    world.crash();
+    ASSERT_TRUE(world.start().ok()) << seed;
+    for (uint64_t n = 0; n < 16; ++n) {
+      EXPECT_TRUE(world.driver->get(TestObject(n)).ok()) << "seed " << seed << " object " << n;
+    }
+  }
+}
+
+TEST_F(NvmeDevicesTest, objects_erased_and_read_while_their_device_is_emptied) {
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  again();
+  ASSERT_TRUE(world_.store->drain_device(1).ok());
+  const auto pass = std::make_shared<EmptyPass>();
+  pass->place = 1;
+  Prng prng(5);
+  std::set<uint64_t> erased;
+  for (int turns = 0; turns < 100'000 && !world_.store->empty_step(pass.get()); ++turns) {
+    const uint64_t n = prng.below(40);
+    if (turns % 3 == 0 && erased.size() < 12) {
+      if (world_.driver->erase(TestObject(n)).ok()) erased.insert(n);
+    }
+    const Status got = world_.driver->get(TestObject(n));
+    EXPECT_EQ(got.ok(), !erased.contains(n)) << n << ": " << got.to_string();
+  }
+  again();
+  for (uint64_t n = 0; n < 40; ++n) {
+    EXPECT_EQ(world_.driver->get(TestObject(n)).ok(), !erased.contains(n)) << n;
+  }
 }
 }  // namespace
 }  // namespace terrace

@@ -50,6 +50,7 @@ ReadPromotion::~ReadPromotion() {
   if (missing_ == 0) return;
   core_->index[id_].clear(IndexEntry::moving_up);
   core_->metrics.promotions_abandoned.add();
+  core_->mover.arrived(id_, error(StatusCode::kUnavailable, "its reader left: try again"));
 }
 
 void ReadPromotion::arrived(uint32_t first_unit, uint32_t units) {
@@ -63,9 +64,12 @@ void ReadPromotion::arrived(uint32_t first_unit, uint32_t units) {
 void ReadPromotion::finish() {
   IndexEntry& entry = core_->index[id_];
   entry.clear(IndexEntry::moving_up);
-  if (entry.has(IndexEntry::doomed) || entry.resident != kNoEntry) return;
-  space_->commit(entry.generation);
-  core_->attach_dram(id_, space_);
-  core_->metrics.promotions.add();
+  const bool wanted = !entry.has(IndexEntry::doomed) && entry.resident == kNoEntry;
+  if (wanted) {
+    space_->commit(entry.generation);
+    core_->attach_dram(id_, space_);
+    core_->metrics.promotions.add();
+  }
+  core_->mover.arrived(id_, wanted ? ok_status() : Status(StatusCode::kNotFound));
 }
 }  // namespace terrace

@@ -30,4 +30,14 @@ struct DrainPass : std::enable_shared_from_this<DrainPass> {
   uint32_t next = 0;  // of the index
   uint32_t running = 0;
 };
+
+/// Moves what lies on a device of nvme, which gets no new objects, to the others, by way of dram.
+struct EmptyPass : std::enable_shared_from_this<EmptyPass> {
+  static constexpr uint32_t kRunningMax = 4;
+  uint16_t place = 0;
+  uint64_t moved = 0;
+  uint64_t failed = 0;  // no room, in use, or the device did not give it
+  uint32_t next = 0;    // of the index
+  uint32_t running = 0;
+};
 }  // namespace terrace

@@ -43,6 +43,7 @@ void add_departures(const Explanation& from, proto::ExplainReply* out) {
 const char* health_of(const NodeContext& context, Tier tier) {
   const StoreMetrics& m = context.store->metrics();
   if (tier == Tier::shared && m.shared.fenced.get() != 0) return "does not answer: skipped";
+  if (tier == Tier::hbm && !context.store->hbm_works()) return "fails or hangs: skipped";
   if (tier == Tier::nvme && !context.store->nvme_works()) return "device hangs";
   return "ok";
 }
@@ -57,6 +58,7 @@ void fill_shared(const SharedMetrics& m, proto::TierStatusReply::Tier* out) {
 }
 
 uint64_t failures_of(const StoreMetrics& m, Tier tier) {
+  if (tier == Tier::hbm) return m.crc_failures_hbm.get() + m.hbm_errors.get();
   if (tier == Tier::dram) return m.crc_failures_dram.get();
   if (tier == Tier::nvme) return m.crc_failures_nvme.get() + m.device_errors.get();
   return m.shared.quarantined.get();
@@ -100,7 +102,7 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
 proto::TierStatusReply tier_status_reply(const NodeContext& context) {
   proto::TierStatusReply out;
   const StoreMetrics& m = context.store->metrics();
-  for (Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
+  for (Tier tier : {Tier::hbm, Tier::dram, Tier::nvme, Tier::shared}) {
     const ChunkStore::TierUse use = context.store->tier_use(tier);
     if (use.capacity == 0) continue;
     const auto t = static_cast<size_t>(tier);
@@ -124,6 +126,15 @@ proto::TierStatusReply tier_status_reply(const NodeContext& context) {
       if (count > 0) (*to->mutable_departures())[name_of(static_cast<DepartReason>(why))] = count;
     }
     if (tier == Tier::shared) fill_shared(m.shared, to);
+  }
+  for (const DeviceStatus& device : context.store->devices()) {
+    proto::TierStatusReply::Device* const to = out.add_devices();
+    to->set_place(device.place);
+    to->set_path(device.path);
+    to->set_capacity_bytes(device.bytes);
+    to->set_used_bytes(device.used);
+    to->set_written_bytes(device.written_bytes);
+    to->set_health(name_of(device.health));
   }
   out.set_keys_looked_up(context.counters->keys_looked_up.get());
   out.set_keys_found(context.counters->keys_found.get());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <future>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -69,6 +70,14 @@ class TierService final : public proto::TierAdmin::Service {
   grpc::Status DrainDram(grpc::ServerContext* call, const proto::DrainDramRequest*,
                          grpc::ServerWriter<proto::DrainDramProgress>* writer) override {
     return to_grpc(drain_dram(*call, writer));
+  }
+  grpc::Status DrainDevice(grpc::ServerContext* call, const proto::DrainDeviceRequest* request,
+                           proto::DrainDeviceReply* reply) override {
+    return to_grpc(drain_device(*call, *request, reply));
+  }
+  grpc::Status EmptyDevice(grpc::ServerContext* call, const proto::EmptyDeviceRequest* request,
+                           grpc::ServerWriter<proto::EmptyDeviceProgress>* writer) override {
+    return to_grpc(empty_device(*call, *request, writer));
   }
   grpc::Status ResizeShared(grpc::ServerContext* call, const proto::ResizeSharedRequest* request,
                             proto::ResizeSharedReply* reply) override {
@@ -223,7 +232,7 @@ class TierService final : public proto::TierAdmin::Service {
   Status drain_dram(const grpc::ServerContext& call,
                     grpc::ServerWriter<proto::DrainDramProgress>* writer) const {
     TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
-    if (context_->config->store.nvme_bytes == 0) {
+    if (context_->config->store.data_directory.empty()) {
       return error(StatusCode::kUnavailable, "drain: no nvme tier here to write to");
     }
     const auto pass = std::make_shared<DrainPass>();
@@ -231,6 +240,38 @@ class TierService final : public proto::TierAdmin::Service {
       proto::DrainDramProgress now;
       now.set_over(context->store->drain_step(pass.get()));
       now.set_written(pass->written);
+      now.set_failed(pass->failed);
+      return now;
+    });
+  }
+
+  Status drain_device(const grpc::ServerContext& call, const proto::DrainDeviceRequest& request,
+                      proto::DrainDeviceReply* reply) const {
+    TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
+    if (request.place() > std::numeric_limits<uint16_t>::max()) return StatusCode::kNotFound;
+    reply->set_node_id(node_id_);
+    return loop_says([context = context_, place = static_cast<uint16_t>(request.place()),
+                      undo = request.undo()] {
+      return undo ? context->store->undrain(place) : context->store->drain_device(place);
+    });
+  }
+
+  Status empty_device(const grpc::ServerContext& call, const proto::EmptyDeviceRequest& request,
+                      grpc::ServerWriter<proto::EmptyDeviceProgress>* writer) const {
+    TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
+    const auto pass = std::make_shared<EmptyPass>();
+    pass->place = static_cast<uint16_t>(request.place());
+    TERRACE_RETURN_IF_ERROR(loop_says([context = context_, place = request.place()]() -> Status {
+      for (const DeviceStatus& device : context->store->devices()) {
+        if (device.place == place && device.health == DeviceHealth::draining) return ok_status();
+      }
+      return error(StatusCode::kFailedPrecondition,
+                   "device " + std::to_string(place) + " does not drain: drain it first");
+    }));
+    return watch<proto::EmptyDeviceProgress>(call, writer, [context = context_, pass] {
+      proto::EmptyDeviceProgress now;
+      now.set_over(context->store->empty_step(pass.get()));
+      now.set_moved(pass->moved);
       now.set_failed(pass->failed);
       return now;
     });

@@ -245,6 +245,18 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.run_json("tier", "drain", "dram")["nodes"][0]["failed"], 0)
         self.run_terrace("tier", "resize", "shared", "1GiB", code=2)  # there is none
 
+    def test_a_device_is_drained_and_comes_back(self):
+        def health():
+            return [d["health"] for d in self.run_json("tier", "status")["nodes"][0]["devices"]]
+        self.assertEqual(health(), ["ok"])
+        self.run_terrace("tier", "drain", "nvme", "--device", "0")
+        self.assertEqual(health(), ["draining"])
+        self.run_terrace("tier", "drain", "nvme", "--device", "0", "--undo")
+        self.assertEqual(health(), ["ok"])
+        self.run_terrace("tier", "drain", "nvme", "--device", "7", code=1)
+        self.run_terrace("tier", "drain", "nvme", code=2)
+        self.run_terrace("tier", "drain", "dram", "--device", "0", code=2)
+
     def test_doctor_finds_the_node(self):
         done = self.run_terrace("doctor", "--directory", self.root)
         self.assertRegex(done.stdout.decode(), r"ok\s+node 127")

@@ -79,17 +79,45 @@ void print_text(const proto::TierStatusReply& status, const std::string& node) {
   }
 }
 
+using DeviceOfTier = proto::TierStatusReply::Device;
+
+Json to_json(const DeviceOfTier& device) {
+  return {{"device", device.place()},
+          {"path", device.path()},
+          {"capacity_bytes", device.capacity_bytes()},
+          {"used_bytes", device.used_bytes()},
+          {"written_bytes", device.written_bytes()},
+          {"health", device.health()}};
+}
+
+void print_devices(const proto::TierStatusReply& status) {
+  if (status.devices().empty()) return;
+  Table devices({"nvme device", "used", "capacity", "written", "health", "path"});
+  for (const DeviceOfTier& device : status.devices()) {
+    devices.add({std::to_string(device.place()), human_bytes(device.used_bytes()),
+                 human_bytes(device.capacity_bytes()), human_bytes(device.written_bytes()),
+                 device.health(), device.path()});
+  }
+  std::printf("%s", devices.text().c_str());
+}
+
 int run_status(const Globals& globals) {
   Json nodes = Json::array();
   for (const std::string& node : node_names(globals)) {
     const auto status = admin_call<proto::TierAdmin>(globals, node, proto::TierStatusRequest(),
                                                      &proto::TierAdmin::Stub::TierStatus);
     if (!status.ok()) return report_failure(globals, "tier status", status.status());
-    if (!globals.json) print_text(*status, node);
+    if (!globals.json) {
+      print_text(*status, node);
+      print_devices(*status);
+    }
+    Json devices = Json::array();
+    for (const DeviceOfTier& device : status->devices()) devices.push_back(to_json(device));
     Json tiers = Json::array();
     for (const TierStatus& tier : status->tiers()) tiers.push_back(to_json(tier));
     nodes.push_back({{"node_id", status->node_id()},
                      {"tiers", tiers},
+                     {"devices", devices},
                      {"keys_looked_up", status->keys_looked_up()},
                      {"keys_found", status->keys_found()},
                      {"misses", json_of_counts(status->misses())}});

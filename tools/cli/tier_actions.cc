@@ -15,6 +15,12 @@ struct VerifyArguments {
   std::string tier;
   uint32_t mib_per_s = 0;
 };
+struct DrainArguments {
+  std::string tier;
+  uint32_t device = 0;
+  bool undo = false;
+  bool empty = false;
+};
 struct ResizeArguments {
   std::string tier;
   uint64_t bytes = 0;
@@ -100,6 +106,63 @@ int run_drain(const Globals& globals) {
   return failed == 0 ? kExitOk : kExitNo;
 }
 
+/// Moves what the device has, until nothing is left that can be moved.
+StatusOr<proto::EmptyDeviceProgress> empty_device(const Globals& globals, const std::string& node,
+                                                  uint32_t device) {
+  TERRACE_ASSIGN_OR_RETURN(const AdminCall call, begin_admin_call(globals, node, true));
+  const auto stub = proto::TierAdmin::NewStub(call.channel);
+  proto::EmptyDeviceRequest request;
+  request.set_place(device);
+  const auto stream = stub->EmptyDevice(call.context.get(), request);
+  proto::EmptyDeviceProgress step;
+  Progress bar("empty device", 0, !globals.json);
+  while (stream->Read(&step)) bar.show(step.moved(), human_count(step.moved()) + " objects");
+  TERRACE_RETURN_IF_ERROR(from_grpc(stream->Finish(), node));
+  if (step.over()) return step;
+  return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+}
+
+/// A place means another device on each node, so one node is named.
+int run_drain_device(const DrainArguments& arguments, const Globals& globals) {
+  const std::vector<std::string> nodes = node_names(globals);
+  if (nodes.size() != 1) {
+    return report_failure(
+        globals, "tier drain",
+        error(StatusCode::kInvalidArgument, "a device is of one node: name that one with --node"));
+  }
+  proto::DrainDeviceRequest request;
+  request.set_place(arguments.device);
+  request.set_undo(arguments.undo);
+  const auto done = admin_call<proto::TierAdmin>(globals, nodes[0], request,
+                                                 &proto::TierAdmin::Stub::DrainDevice);
+  if (!done.ok()) return report_failure(globals, "tier drain", done.status());
+  proto::EmptyDeviceProgress moved;
+  if (arguments.empty) {
+    const auto emptied = empty_device(globals, nodes[0], arguments.device);
+    if (!emptied.ok()) return report_failure(globals, "tier drain", emptied.status());
+    moved = *emptied;
+  }
+  if (globals.json) {
+    print_json({{"command", "tier drain"},
+                {"ok", moved.failed() == 0},
+                {"tier", "nvme"},
+                {"device", arguments.device},
+                {"undo", arguments.undo},
+                {"moved", moved.moved()},
+                {"failed", moved.failed()},
+                {"node_id", done->node_id()}});
+  } else {
+    std::printf("%s: nvme device %u %s, until the node ends\n", done->node_id().c_str(),
+                arguments.device,
+                arguments.undo ? "gets new objects again" : "gets no new objects");
+    if (arguments.empty) {
+      std::printf("%s objects went to other devices, %s stay: in use, or no room\n",
+                  human_count(moved.moved()).c_str(), human_count(moved.failed()).c_str());
+    }
+  }
+  return moved.failed() == 0 ? kExitOk : kExitNo;
+}
+
 int run_resize(const ResizeArguments& arguments, const Globals& globals) {
   proto::ResizeSharedRequest request;
   request.set_bytes(arguments.bytes);
@@ -145,14 +208,35 @@ void add_tier_verify(CLI::App* tier, Invocation* invocation) {
 }
 
 void add_tier_drain(CLI::App* tier, Invocation* invocation) {
-  CLI::App* command =
-      tier->add_subcommand("drain", "Write what lies only there to the next slower tier");
-  auto which = std::make_shared<std::string>();
-  command->add_option("TIER", *which, "dram: its objects stay, and are on nvme too")
+  CLI::App* command = tier->add_subcommand("drain", "Before a maintenance: of a tier or a device");
+  auto arguments = std::make_shared<DrainArguments>();
+  command
+      ->add_option("TIER", arguments->tier,
+                   "dram: its objects stay, and are on nvme too; nvme: no new objects on a device")
       ->required()
-      ->check(CLI::IsMember({"dram"}));
-  command->footer(examples("  terrace tier drain dram\n"));
-  command->callback([which, invocation] { invocation->run = run_drain; });
+      ->check(CLI::IsMember({"dram", "nvme"}));
+  CLI::Option* const device = command->add_option(
+      "--device", arguments->device, "Of nvme: its number in tier status; on one node");
+  device->check(CLI::Range(0, 65535));
+  CLI::Option* const undo =
+      command->add_flag("--undo", arguments->undo, "Of nvme: it gets new objects again");
+  command
+      ->add_flag("--empty", arguments->empty,
+                 "Of nvme: move what it has to the other devices, by way of dram")
+      ->excludes(undo);
+  command->footer(
+      examples("  terrace tier drain dram\n"
+               "  terrace tier drain nvme --device 1 --empty\n"
+               "  terrace tier drain nvme --device 1 --undo\n"));
+  command->callback([=] {
+    const bool nvme = arguments->tier == "nvme";
+    if (nvme != (device->count() > 0) || ((arguments->undo || arguments->empty) && !nvme)) {
+      throw CLI::ValidationError("drain", "nvme goes with --device, dram with nothing");
+    }
+    invocation->run = [=](const Globals& globals) {
+      return nvme ? run_drain_device(*arguments, globals) : run_drain(globals);
+    };
+  });
 }
 
 void add_tier_resize(CLI::App* tier, Invocation* invocation) {

@@ -1,0 +1,103 @@
+// Emptying a device of the nvme tier: what lies there is written to another one.
+#include <utility>
+
+#include "storage/core.h"
+#include "storage/tier_pass.h"
+
+namespace terrace {
+
+void ChunkStore::Core::relocate(uint32_t id, Then then) {
+  const IndexEntry& entry = index[id];
+  const bool writing = entry.has(IndexEntry::persisting) || entry.has(IndexEntry::row_pending);
+  if (!entry.has(IndexEntry::on_nvme) || writing) {
+    return later([then = std::move(then)] {
+      then(error(StatusCode::kFailedPrecondition, "it is being written: try again"));
+    });
+  }
+  pin(id);
+  const uint64_t generation = entry.generation;
+  mover.promote(id, [this, id, generation, then = std::move(then)](const Status& result) {
+    Status said = result;
+    const IndexEntry* const now = index.same(id, generation);
+    if (said.ok() && now == nullptr) said = StatusCode::kNotFound;
+    if (said.ok() && now->resident == kNoEntry) {
+      said = error(StatusCode::kResourceExhausted, "no room in dram for it");
+    }
+    if (said.ok() && now->has(IndexEntry::persisting)) {
+      said = error(StatusCode::kFailedPrecondition, "it is being written: try again");
+    }
+    if (!said.ok()) {
+      unpin(id);
+      return then(said);
+    }
+    index[id].set(IndexEntry::persisting);  // what dooms it waits for us
+    if (dram_of(id)->verified()) return write_elsewhere(id, then);
+    verifier.verify(id, true, [this, id, then](const Status& good) {
+      if (good.ok()) return write_elsewhere(id, then);
+      index[id].clear(IndexEntry::persisting);
+      settle(id);
+      unpin(id);
+      then(good);
+    });
+  });
+}
+
+void ChunkStore::Core::write_elsewhere(uint32_t id, const Then& then) {
+  const auto end = [this, id, then](const StatusOr<NvmeCopy>& copy) {
+    const Status said = swap_nvme(id, copy);
+    index[id].clear(IndexEntry::persisting);
+    settle(id);
+    unpin(id);
+    then(said);
+  };
+  StatusOr<PersistSpec> spec = mover.write_of(id, true, IoPriority::background);
+  if (!spec.ok()) return later([end, why = spec.status()] { end(why); });
+  spec->done = end;
+  persister->start(std::move(*spec));
+}
+
+/// The row names the new place already. Reads that are under way end at the old one, which gets no
+/// new objects.
+Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) {
+  if (!copy.ok()) return copy.status();
+  IndexEntry& entry = index[id];
+  const std::span<const Extent> held = index.extents(id);
+  const std::vector<Extent> old(held.begin(), held.end());
+  if (old.empty()) {  // it went bad meanwhile; its new copy is good
+    attach_nvme(id, *copy);
+    return ok_status();
+  }
+  index.set_extents(id, copy->space->extents());
+  copy->space->keep();
+  entry.header_crc = copy->header_crc;
+  entry.set(IndexEntry::durable);
+  const auto fate = fates_.find(id);
+  if (fate != fates_.end() && fate->second.withhold) {
+    nvme->withhold(old);  // quarantined meanwhile
+  } else {
+    nvme->free(old, entry.stored_bytes());
+  }
+  const bool left = copy->space->extents()[0].device != old[0].device;
+  return left ? ok_status() : error(StatusCode::kResourceExhausted, "no other device took it");
+}
+
+bool ChunkStore::empty_step(EmptyPass* pass) {
+  constexpr uint32_t kLookMax = 8192;
+  Core& core = *core_;
+  const uint32_t end = core.index.ids_end();
+  for (uint32_t looked = 0; pass->next < end && looked < kLookMax; ++looked, ++pass->next) {
+    if (pass->running >= EmptyPass::kRunningMax || core.closing()) return false;
+    const IndexEntry& entry = core.index[pass->next];
+    const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
+    if (!visible || !entry.has(IndexEntry::on_nvme)) continue;
+    if (entry.first_extent.device != pass->place) continue;
+    ++pass->running;
+    core.relocate(pass->next, [state = pass->shared_from_this()](const Status& result) {
+      --state->running;
+      if (result.ok()) ++state->moved;
+      if (!result.ok() && result.code() != StatusCode::kNotFound) ++state->failed;
+    });
+  }
+  return pass->next >= end && pass->running == 0;
+}
+}  // namespace terrace
