@@ -21,7 +21,8 @@ inline constexpr std::chrono::seconds kRetentionTtlMax = std::chrono::hours(24 *
 struct Retention {
   RetentionPriority priority = RetentionPriority::normal;
   /// After that it is a miss, and its space is free again; 0: kept until something dearer needs the
-  /// room. From the commit on; a restart does not prolong it. At most kRetentionTtlMax.
+  /// room. From the commit on; a restart does not prolong it. At most kRetentionTtlMax. A copy in
+  /// the shared tier is listed until somebody opens it and finds its time over, or it is swept.
   std::chrono::seconds ttl{0};
   /// Never evicted from its node, within the namespace's quota of pinned bytes. A ttl ends it.
   bool pin = false;

@@ -228,7 +228,10 @@ void ChunkStore::Core::remove(NamespaceId ns, const ChunkKey& key, DepartReason 
   };
   both->left = (here ? 1 : 0) + (ask_shared ? 1 : 0);
   if (ask_shared) {
-    shared->erase(ns, key, [gone, here](const Status& result) {
+    // Clients go before an administrator who clears.
+    const SharedLane lane =
+        reason == DepartReason::cleared ? SharedLane::background : SharedLane::foreground;
+    shared->erase(ns, key, lane, [gone, here](const Status& result) {
       const bool only_here = here && result.code() == StatusCode::kNotFound;
       gone(only_here ? ok_status() : result);
     });

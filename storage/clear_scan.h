@@ -12,7 +12,8 @@ namespace terrace {
 /// Owned by shared pointers, because what it began may end after whoever asked for it has gone.
 struct ClearScan : std::enable_shared_from_this<ClearScan> {
   static constexpr uint32_t kRunningMax = 256;
-  static constexpr size_t kNamesMax = 1'000'000;  // of the shared tier; clear again for more
+  static constexpr uint32_t kSharedRunningMax = 16;  // as many as the tier has threads, and so many
+  static constexpr size_t kNamesMax = 1'000'000;     // of the shared tier, listed at once
   NamespaceId ns{};
   std::optional<Tier> tier;    // nullopt: everywhere
   std::vector<ChunkKey> only;  // these; empty: all
@@ -26,6 +27,9 @@ struct ClearScan : std::enable_shared_from_this<ClearScan> {
   uint32_t running = 0;
   bool listed = false;
   bool whole = true;
+  bool cut = false;             // `names` was not all
+  uint64_t gone = 0;            // that are not there any more
+  uint64_t gone_before = 0;     // when `names` were listed
   std::vector<ChunkKey> names;  // left in the shared tier
 };
 }  // namespace terrace

@@ -13,7 +13,6 @@ namespace {
 constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
-constexpr uint32_t kPriceLooksMax = 64;
 }  // namespace
 
 ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
@@ -178,7 +177,7 @@ void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
   entry.set(IndexEntry::on_nvme);
   if (copy.durable) entry.set(IndexEntry::durable);
   entry.clear(IndexEntry::write_failed);
-  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::nvme, kNvmeList, id);
+  if (!entry.has(IndexEntry::doomed)) policy->entered(Tier::nvme, nvme_list_of(entry), id);
   metrics.objects[kNvme].add();
 }
 
@@ -327,33 +326,6 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
 void ChunkStore::Core::touch(uint32_t id) {
   policy->used(id, loop->now());
   if (hbm != nullptr) hbm->used(id);
-}
-
-ChunkStore::Core::Room ChunkStore::Core::room_in(Tier tier, uint32_t list) const {
-  if (tier == Tier::hbm) return {hbm->free_bytes(), hbm->capacity_bytes()};
-  if (tier == Tier::nvme) return {nvme->free_bytes(), nvme->capacity_bytes()};
-  const Arena::Holding& held = arena->holding(DomainId{list});
-  return {held.free + arena->unowned_bytes(), held.capacity};
-}
-
-double ChunkStore::Core::price(Tier tier, uint32_t list) const {
-  const auto [free, capacity] = room_in(tier, list);
-  // The evictor keeps the watermark free: with not much more than that it is at work.
-  if (free > 2 * evictor.watermark(capacity)) return 0;
-  double least = 0;
-  uint32_t looked = 0;
-  policy->walk(tier, list, loop->now(), [&](uint32_t id) {
-    least = policy->value(id, loop->now());
-    const bool pinned = index[id].pins > 0 || index[id].kept_here;
-    // Behind many pinned ones the next is worth about the same.
-    if (pinned && ++looked < kPriceLooksMax) return PlacementPolicy::Visit::passed;
-    return PlacementPolicy::Visit::stop;
-  });
-  return least;
-}
-
-bool ChunkStore::Core::worth(uint32_t id, Tier tier, double price_there) const {
-  return policy->worth(id, tier, price_there, loop->now());
 }
 
 void ChunkStore::Core::leaves(uint32_t id) {

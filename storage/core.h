@@ -121,6 +121,16 @@ class ChunkStore::Core {
   void touch(uint32_t id);
   /// The value of what would have to leave a list for something else; 0 while it has room.
   double price(Tier tier, uint32_t list) const;
+  /// The least of a list, but for those in use; 0: it is empty.
+  double least_value(Tier tier, uint32_t list) const;
+  /// Of nvme: objects of one device, but pinned ones, which never leave, in one that nobody walks.
+  static uint32_t nvme_list_of(const IndexEntry& entry) {
+    return entry.kept_here ? kKeptList : entry.first_extent.device;
+  }
+  /// Those whose objects make room for new ones when they leave, the least valuable first.
+  std::vector<uint32_t> nvme_lists() const;
+  /// It was pinned or unpinned, or went to another device.
+  void relist(uint32_t id);
   struct Room {
     uint64_t free = 0;  // bytes
     uint64_t capacity = 0;
@@ -166,7 +176,7 @@ class ChunkStore::Core {
   std::unique_ptr<SharedDemoter> demoter;
   std::unique_ptr<SharedSweeper> sweeper;
   std::unique_ptr<SharedGenerations> generations;
-  /// Lists: of dram, sharing domains; of nvme, kNvmeList; of hbm, HbmTier::kList.
+  /// Lists: of dram, sharing domains; of nvme, nvme_list_of; of hbm, HbmTier::kList.
   std::unique_ptr<PlacementPolicy> policy;
   NvmeAdmission admission;  // to nvme
   Evictor evictor;
@@ -178,7 +188,8 @@ class ChunkStore::Core {
   Retainer retainer;
   SlabRegistry registry;
   SlabBalancer balancer;
-  static constexpr uint32_t kNvmeList = 0;
+  static constexpr uint32_t kNvmeList = 0;  // for price(): all of nvme has one
+  static constexpr uint32_t kKeptList = 1 << 16;
 
  private:
   friend class Recovery;

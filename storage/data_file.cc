@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/prng.h"
+#include "storage/extent_map.h"
 
 namespace terrace {
 namespace {
@@ -194,7 +195,9 @@ bool FillGuard::enter(uint64_t mib) {
 StatusOr<std::unique_ptr<DataFile>> DataFile::open(const Options& options, const Uuid& directory) {
   struct stat info {};
   const bool there = ::stat(options.path.c_str(), &info) == 0;
-  if (!there && errno != ENOENT) return errno_status(errno, "stat " + options.path);
+  if (!there && (errno != ENOENT || !options.make)) {
+    return errno_status(errno, "stat " + options.path);
+  }
   if (options.bytes % DataFileIdentity::kBytes != 0 || (!there && options.bytes == 0)) {
     return error(StatusCode::kInvalidArgument, options.path + ": size " +
                                                    std::to_string(options.bytes) +
@@ -256,8 +259,14 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::adopt(const Options& options, cons
     if (!options.format_block_device) {
       return refuse(StatusCode::kFailedPrecondition, "a device that is not ours; release it first");
     }
+    if (!options.make) return refuse(StatusCode::kNotFound, "holds nothing of ours yet");
     Options sized = options;
     if (sized.bytes == 0) sized.bytes = bytes / DataFileIdentity::kBytes * DataFileIdentity::kBytes;
+    if (sized.bytes > ExtentMap::kBytesMax) {
+      return refuse(StatusCode::kInvalidArgument,
+                    "has " + std::to_string(sized.bytes) +
+                        " bytes, and at most 16 TiB of a device can be used: set nvme_bytes");
+    }
     if (sized.bytes > bytes) {
       return refuse(StatusCode::kResourceExhausted,
                     "has " + std::to_string(bytes) + " bytes, not " + std::to_string(sized.bytes));

@@ -94,13 +94,15 @@ class DataFile {
     uint64_t zero_at_creation_max = kGiB;  // larger files are filled in the background
     bool fill = true;                      // false: leave the rest of the file unwritten
     bool format_block_device = false;      // a device without identity is taken over
+    bool make = true;                      // false: nothing is created or taken over
     Progress progress;
   };
-  /// `directory` is the id of the data directory (DirectoryLock::uuid).
-  /// kResourceExhausted: no space. kDataLoss: damaged identity, or shorter than it says.
-  /// kFailedPrecondition: belongs to another directory, has another size, was written by a newer
-  /// build, or is a block device that was not released for use. A file that could not be created
-  /// whole is not left behind.
+  /// `directory` is the id of the data directory (DirectoryLock::uuid). kInvalidArgument: no size,
+  /// or a device over 16 TiB that was given none. kResourceExhausted: no space. kDataLoss: damaged
+  /// identity, or shorter than it says. kFailedPrecondition: belongs to another directory, has
+  /// another size, was written by a newer build, or is a block device that was not released for
+  /// use. kNotFound: it would have to be made, and `make` is false. A file that could not be
+  /// created whole is not left behind.
   static StatusOr<std::unique_ptr<DataFile>> open(const Options& options, const Uuid& directory);
   /// Stops the filler.
   ~DataFile();

@@ -1,9 +1,20 @@
 #include "storage/departures.h"
 
-#include <algorithm>
 #include <array>
+#include <cstring>
+#include <span>
+
+#include "base/prng.h"
 
 namespace terrace {
+namespace {
+
+uint64_t random_word() {
+  uint64_t word = 0;
+  secure_random(std::as_writable_bytes(std::span(&word, 1)));
+  return word;
+}
+}  // namespace
 
 const char* name_of(DepartReason reason) {
   static constexpr std::array<const char*, kDepartReasons> kNames = {
@@ -12,10 +23,22 @@ const char* name_of(DepartReason reason) {
 }
 
 Departures::Departures(uint64_t bytes)
-    : capacity_(static_cast<size_t>(bytes / kBytesEach)), heads_(capacity_) {}
+    : capacity_(static_cast<size_t>(bytes / kBytesEach)),
+      secret_(random_word()),
+      heads_(capacity_) {}
 
-uint64_t* Departures::head_of(NamespaceId ns, const ChunkKey& key) {
-  return &heads_[(ChunkKeyHash()(key) ^ static_cast<uint64_t>(ns)) % capacity_];
+size_t Departures::head_of(NamespaceId ns, const ChunkKey& key) const {
+  uint64_t hash = secret_ ^ static_cast<uint64_t>(ns);
+  for (size_t at = 0; at < key.digest.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, key.digest.data() + at, sizeof(word));
+    // As splitmix64 mixes, with what came before.
+    hash = (hash ^ word) + 0x9e3779b97f4a7c15;
+    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
+    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
+    hash ^= hash >> 31;
+  }
+  return hash % capacity_;
 }
 
 const Departures::Slot* Departures::slot(uint64_t number) const {
@@ -25,7 +48,7 @@ const Departures::Slot* Departures::slot(uint64_t number) const {
 
 void Departures::add(const Departure& departure) {
   if (capacity_ == 0) return;
-  uint64_t* const head = head_of(departure.ns, departure.key);
+  uint64_t* const head = &heads_[head_of(departure.ns, departure.key)];
   const size_t at = count_ % capacity_;
   if (at == ring_.size()) ring_.emplace_back();
   ring_[at] = {departure, *head};
@@ -36,8 +59,8 @@ void Departures::add(const Departure& departure) {
 template <class Visit>
 void Departures::walk(NamespaceId ns, const ChunkKey& key, const Visit& visit) const {
   if (capacity_ == 0) return;
-  const uint64_t head = heads_[(ChunkKeyHash()(key) ^ static_cast<uint64_t>(ns)) % capacity_];
-  for (const Slot* each = slot(head); each != nullptr; each = slot(each->before)) {
+  const Slot* each = slot(heads_[head_of(ns, key)]);
+  for (int steps = 0; each != nullptr && steps < kStepsMax; ++steps, each = slot(each->before)) {
     if (each->what.ns == ns && each->what.key == key && !visit(each->what)) return;
   }
 }

@@ -55,13 +55,16 @@ class Departures {
     uint64_t before = 0;  // number of the one before it in its chain; 0: none
   };
   static constexpr uint64_t kBytesEach = sizeof(Slot) + sizeof(uint64_t);
-  uint64_t* head_of(NamespaceId ns, const ChunkKey& key);
+  /// So that a walk ends soon; who looks further back finds nothing.
+  static constexpr int kStepsMax = 64;
+  size_t head_of(NamespaceId ns, const ChunkKey& key) const;
   /// Null: forgotten, and so are those before it.
   const Slot* slot(uint64_t number) const;
   template <class Visit>
   void walk(NamespaceId ns, const ChunkKey& key, const Visit& visit) const;
 
   const size_t capacity_;
+  const uint64_t secret_;        // clients choose keys: none that share a chain
   std::vector<Slot> ring_;       // number n lies at (n - 1) % capacity
   std::vector<uint64_t> heads_;  // by hash: the newest number
   uint64_t count_ = 0;           // numbers given out

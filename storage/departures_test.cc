@@ -63,5 +63,20 @@ TEST(DeparturesTest, without_memory_it_remembers_nothing) {
   EXPECT_TRUE(departures.of(NamespaceId{1}, key_of(1), 10).empty());
   EXPECT_EQ(departures.newest(NamespaceId{1}, key_of(1)), nullptr);
 }
+
+TEST(DeparturesTest, keys_that_begin_alike_are_found_in_a_few_steps) {
+  Departures departures(1024 * 1024);
+  constexpr uint64_t kKeys = 2000;
+  ASSERT_GT(departures.capacity(), kKeys);
+  const auto alike = [](uint64_t n) {
+    Departure out;
+    for (size_t i = 0; i < 8; ++i) out.key.digest[24 + i] = static_cast<std::byte>(n >> (8 * i));
+    return out;
+  };
+  for (uint64_t n = 0; n < kKeys; ++n) departures.add(alike(n));
+  for (uint64_t n = 0; n < kKeys; ++n) {
+    ASSERT_NE(departures.newest(NamespaceId{}, alike(n).key), nullptr) << n;
+  }
+}
 }  // namespace
 }  // namespace terrace

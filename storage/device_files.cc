@@ -1,18 +1,12 @@
 #include "storage/device_files.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <utility>
 
 #include "base/log.h"
 
 namespace terrace {
 namespace {
-
-bool there(const std::string& path) {
-  std::error_code failed;
-  return std::filesystem::exists(path, failed);
-}
 
 /// Trouble of one device that the others need not share.
 bool of_the_device(StatusCode code) {
@@ -29,7 +23,10 @@ class Opening {
  private:
   Status check_paths() const;
   Status read_list();
-  Status open(const std::string& path);
+  /// `make`: it is created, or a block device taken over; without, kNotFound when it would be.
+  Status open(const std::string& path, bool make);
+  /// Without a list only what is there says which devices there were.
+  Status check_first() const;
   /// The record of a device that was at this path and that no path leads to.
   const DeviceRecord* lost_at(const std::string& path) const;
   bool has(uint16_t place) const;
@@ -62,6 +59,9 @@ Status Opening::read_list() {
   listed_ = list.ok();
   if (!list.ok() && list.status().code() != StatusCode::kNotFound) return list.status();
   if (list.ok()) list_ = std::move(*list);
+  // Rows of the index name the device that there was, at place 0: another one must not be taken for
+  // it.
+  if (!listed_ && options_.index_there) list_.next_place = 1;
   for (const std::string& path : options_.paths) {
     const StatusOr<DataFileIdentity> identity = read_identity(path);
     if (!identity.ok() || identity->directory != directory_) continue;
@@ -82,20 +82,24 @@ const DeviceRecord* Opening::lost_at(const std::string& path) const {
   return nullptr;
 }
 
-Status Opening::open(const std::string& path) {
+Status Opening::open(const std::string& path, bool make) {
   DataFile::Options data;
   data.path = path;
   data.bytes = options_.bytes;
-  data.place = list_.next_place;
+  data.make = make;
   data.format_block_device = options_.format_block_device;
   data.progress = options_.progress;
-  if (data.place > DataFileIdentity::kPlaceMax) {
+  if (make && list_.next_place > DataFileIdentity::kPlaceMax) {
     return error(StatusCode::kResourceExhausted,
                  path + ": the data directory has had 255 devices, as many as it can name");
   }
+  data.place = make ? list_.next_place : uint16_t{0};
   StatusOr<std::unique_ptr<DataFile>> file = DataFile::open(data, directory_);
   if (!file.ok()) {
-    if (!of_the_device(file.status().code()) || options_.paths.size() == 1) return file.status();
+    const bool guess = !listed_ && !options_.forget_missing;  // who it is, nobody could say
+    if (!of_the_device(file.status().code()) || options_.paths.size() == 1 || guess) {
+      return file.status();
+    }
     spdlog::error("event=device_not_opened path={} error=\"{}\"", path, file.status().to_string());
     return ok_status();  // missing, then, if it was ours
   }
@@ -142,7 +146,8 @@ Status Opening::add_missing() {
 
 /// Before anything is stored on a device that is new.
 Status Opening::remember() {
-  if (!listed_ && found_.size() == 1) return ok_status();
+  const bool only = found_.size() == 1 && found_[0].place == 0;
+  if (!listed_ && !options_.named && only) return ok_status();
   DeviceList now;
   now.next_place = list_.next_place;
   for (const DeviceFile& each : found_) {
@@ -160,22 +165,34 @@ Status Opening::remember() {
   return write_device_list(options_.directory, now);
 }
 
+Status Opening::check_first() const {
+  if (listed_ || !options_.index_there || !options_.named || options_.forget_missing || has(0)) {
+    return ok_status();
+  }
+  return error(StatusCode::kUnavailable,
+               options_.directory + " has an index, and the device with its objects is not at " +
+                   options_.paths[0] + (options_.paths.size() > 1 ? ", ..." : "") +
+                   ": mount or attach it, or set forget_missing_devices to begin anew");
+}
+
 StatusOr<std::vector<DeviceFile>> Opening::run() {
   TERRACE_RETURN_IF_ERROR(check_paths());
   TERRACE_RETURN_IF_ERROR(read_list());
   std::vector<std::string> absent;
   for (const std::string& path : options_.paths) {
-    if (!there(path)) {
+    const Status opened = open(path, false);
+    if (opened.code() == StatusCode::kNotFound) {
       absent.push_back(path);
-      continue;
+    } else {
+      TERRACE_RETURN_IF_ERROR(opened);
     }
-    TERRACE_RETURN_IF_ERROR(open(path));
   }
+  TERRACE_RETURN_IF_ERROR(check_first());
   // An empty mount point must not be taken for a device that is new.
   for (const std::string& path : absent) {
     const DeviceRecord* const lost = lost_at(path);
     if (lost != nullptr && !options_.forget_missing) continue;
-    TERRACE_RETURN_IF_ERROR(open(path));
+    TERRACE_RETURN_IF_ERROR(open(path, true));
   }
   TERRACE_RETURN_IF_ERROR(add_missing());
   std::sort(found_.begin(), found_.end(),

@@ -46,10 +46,59 @@ class DeviceFilesTest : public testing::Test {
 };
 
 TEST_F(DeviceFilesTest, one_file_is_as_it_always_was) {
+  options_.named = false;
   EXPECT_EQ(seen({"a"}), "0:a ");
   EXPECT_FALSE(std::filesystem::exists(at(kDeviceListFile)));
   std::filesystem::remove(at("a"));
   EXPECT_EQ(seen({"a"}), "0:a ") << "made anew";
+  options_.named = true;
+  options_.index_there = true;
+  EXPECT_EQ(seen({"a"}), "0:a ") << "named later, and there";
+}
+
+TEST_F(DeviceFilesTest, a_named_file_on_a_mount_that_is_missing_is_not_made_anew) {
+  EXPECT_EQ(seen({"a"}), "0:a ");
+  EXPECT_TRUE(std::filesystem::exists(at(kDeviceListFile)));
+  options_.index_there = true;
+  std::filesystem::rename(at("a"), at("away"));
+  EXPECT_EQ(open({"a"}).status().code(), StatusCode::kUnavailable);
+  std::filesystem::remove(at(kDeviceListFile));  // of a build that wrote none for one device
+  EXPECT_EQ(open({"a"}).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(open({"a", "b"}).status().code(), StatusCode::kUnavailable);
+  EXPECT_FALSE(std::filesystem::exists(at("a")));
+  EXPECT_FALSE(std::filesystem::exists(at("b")));
+  EXPECT_EQ(seen({"away", "b"}), "0:away 1:b ") << "moved, and one more";
+  std::filesystem::remove(at(kDeviceListFile));
+  options_.forget_missing = true;
+  EXPECT_EQ(seen({"a"}), "1:a ") << "rows of place 0 never mean it";
+}
+
+TEST_F(DeviceFilesTest, without_a_list_nothing_is_made_while_one_cannot_be_opened) {
+  options_.named = false;
+  EXPECT_EQ(seen({"old"}), "0:old ");
+  options_.named = true;
+  {
+    std::fstream file(at("old"), std::ios::in | std::ios::out | std::ios::binary);
+    file.write("garbage", 7);
+  }
+  EXPECT_EQ(open({"new", "old"}).status().code(), StatusCode::kDataLoss);
+  EXPECT_FALSE(std::filesystem::exists(at("new")));
+  options_.index_there = true;
+  options_.forget_missing = true;
+  EXPECT_EQ(seen({"new", "old"}), "1:new ");
+}
+
+TEST_F(DeviceFilesTest, the_last_place_starts_again_and_has_no_successor) {
+  {
+    DataFile::Options last;
+    last.path = at("a");
+    last.bytes = options_.bytes;
+    last.place = DataFileIdentity::kPlaceMax;
+    ASSERT_TRUE(DataFile::open(last, uuid_).ok());
+  }
+  EXPECT_EQ(seen({"a"}), "254:a ");
+  EXPECT_EQ(seen({"a"}), "254:a ");
+  EXPECT_EQ(open({"a", "b"}).status().code(), StatusCode::kResourceExhausted);
 }
 
 TEST_F(DeviceFilesTest, devices_are_who_they_say_they_are) {

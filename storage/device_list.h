@@ -1,7 +1,7 @@
 // storage/device_list.h - the file DEVICES of a data directory: which devices its nvme tier has, so
 // that one that is missing, moved or replaced is recognised. docs/formats.md. Blocking.
 //
-// A directory that never had more than one device has no such file. Places are never given out
+// A directory whose only device is the file inside it has no such file. Places are never given out
 // twice, so extents that name a device that is gone for good can never mean another one.
 #pragma once
 #include <string>

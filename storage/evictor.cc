@@ -58,7 +58,10 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
   candidate.bytes = core_.dram_of(id)->allocated_bytes();
   // One in a shared tier that hangs is as good as none.
   const bool shared = core_.in_shared(entry) && core_.shared->works(entry.ns);
-  candidate.has_slower_copy = entry.has(IndexEntry::on_nvme) || shared;
+  // The same holds for one on a device that does not answer.
+  const bool slower =
+      entry.has(IndexEntry::on_nvme) && core_.nvme->serves({&entry.first_extent, 1});
+  candidate.has_slower_copy = slower || shared;
   candidate.may_demote = nvme_price >= 0 && !entry.has(IndexEntry::on_nvme) &&
                          !entry.has(IndexEntry::write_failed) &&
                          core_.admission.admits(id, nvme_price);
@@ -74,10 +77,7 @@ EvictCandidate Evictor::dram_candidate(uint32_t id, double nvme_price) const {
 EvictCandidate Evictor::nvme_candidate(uint32_t id) const {
   EvictCandidate candidate;
   candidate.id = id;
-  const IndexEntry& entry = core_.index[id];
-  // What lies on a device that gets no new objects makes no room.
-  candidate.pinned =
-      entry.pins > 0 || entry.kept_here || !core_.nvme->makes_room(core_.index.extents(id));
+  candidate.pinned = core_.index[id].pins > 0;
   candidate.bytes = NvmeMap::bytes_of(core_.index.extents(id));
   return candidate;
 }
@@ -180,7 +180,11 @@ void Evictor::evict_surplus_from_dram(uint64_t objects) {
 
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
-  const EvictPlan victims = plan(Tier::nvme, ChunkStore::Core::kNvmeList, need, victims_max, false);
+  EvictPlan victims;
+  for (const uint32_t list : core_.nvme_lists()) {
+    victims = plan(Tier::nvme, list, need, victims_max, false);
+    if (!victims.drop.empty()) break;
+  }
   const double price = price_of(victims.drop);
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {

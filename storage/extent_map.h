@@ -38,9 +38,10 @@ class ExtentMap {
   static constexpr uint32_t kBlockBytes = 4096;
   static constexpr uint32_t kClasses = 9;  // 4 KiB .. 1 MiB
   static constexpr uint64_t kRegionBytes = uint64_t{64} << 20;
+  static constexpr uint64_t kBytesMax = uint64_t{16} << 40;
 
-  /// Manages [first_byte, first_byte + bytes), cut down to whole regions; a tier smaller than one
-  /// region is one short region.
+  /// Manages [first_byte, first_byte + bytes), which ends within kBytesMax, cut down to whole
+  /// regions; a tier smaller than one region is one short region.
   ExtentMap(uint64_t first_byte, uint64_t bytes);
   ExtentMap(ExtentMap&& other) noexcept;
   ExtentMap& operator=(ExtentMap&& other) noexcept;

@@ -65,7 +65,7 @@ Status FsckDisks::open(const std::string& path, const Uuid& uuid) {
   TERRACE_RETURN_IF_ERROR(read_all(disk, 0, block));
   TERRACE_ASSIGN_OR_RETURN(const DataFileIdentity identity, decode_identity(block));
   if (identity.directory != uuid) return damaged(path + " belongs to another data directory");
-  if (identity.bytes < 2 * NvmeMap::kReservedBytes) {
+  if (identity.bytes < 2 * NvmeMap::kReservedBytes || identity.bytes > ExtentMap::kBytesMax) {
     return damaged(path + " says that it has " + std::to_string(identity.bytes) + " bytes");
   }
   if (const auto other = disks_.find(identity.place); other != disks_.end()) {

@@ -206,6 +206,9 @@ TEST_F(HbmTierTest, host_memory_is_expected_and_forgotten) {
 }
 
 TEST_F(HbmTierTest, sizes_that_do_not_fit_the_device_are_refused_in_words) {
+  for (uint64_t n = 0; n < 3; ++n) {
+    ASSERT_TRUE(world_->driver->put(TestObject(n), Durability::nvme).ok());
+  }
   world_->stop();
   world_->config.hbm_bytes = kGiB;
   const Status refused = world_->start();

@@ -14,6 +14,7 @@ namespace terrace {
 Status ChunkStore::Core::open_memory(SlabKeeping* keeping) {
   TERRACE_ASSIGN_OR_RETURN(arena,
                            Arena::create(config, keeping->keeper == nullptr ? nullptr : keeping));
+  if (hbm != nullptr) TERRACE_RETURN_IF_ERROR(hbm->open());
   if (!has_nvme()) return ok_status();
   TERRACE_ASSIGN_OR_RETURN(
       BufferPool pool,
@@ -24,11 +25,13 @@ Status ChunkStore::Core::open_memory(SlabKeeping* keeping) {
 
 Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
   for (const NvmeDevice& each : devices) {
-    if (each.device == nullptr || each.device->size_bytes() >= 2 * NvmeMap::kReservedBytes)
-      continue;
+    if (each.device == nullptr) continue;
+    const uint64_t size = each.device->size_bytes();
+    const uint64_t used = config.nvme_bytes == 0 ? size : std::min(size, config.nvme_bytes);
+    if (size >= 2 * NvmeMap::kReservedBytes && used <= ExtentMap::kBytesMax) continue;
     return error(StatusCode::kInvalidArgument,
-                 "device " + each.path + " of the nvme tier has only " +
-                     std::to_string(each.device->size_bytes()) + " bytes");
+                 "device " + each.path + " of the nvme tier has " + std::to_string(size) +
+                     " bytes: 2 MiB to 16 TiB of a device can be used (nvme_bytes)");
   }
   nvme = std::make_unique<NvmeTier>(devices, loop, config, &metrics);
   rows = std::make_unique<RowQueue>(metadata, loop, &calls);
@@ -42,10 +45,7 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
 Status ChunkStore::Core::open(SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(open_memory(&keeping));
   if (has_nvme()) TERRACE_RETURN_IF_ERROR(open_media(keeping));
-  if (hbm != nullptr) {
-    TERRACE_RETURN_IF_ERROR(hbm->open());
-    if (staging != nullptr) hbm->host_memory(staging->whole(), true);
-  }
+  if (hbm != nullptr && staging != nullptr) hbm->host_memory(staging->whole(), true);
   registry.start();
   if (has_nvme()) {
     nvme->on_freed([this] { evictor.kick(); });

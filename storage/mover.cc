@@ -164,6 +164,9 @@ void Mover::gone(uint32_t id) {
 
 void Mover::make_durable(uint32_t id, std::function<void(Status)> then) {
   IndexEntry& entry = core_.index[id];
+  if (entry.has(IndexEntry::on_nvme) && !core_.nvme->serves({&entry.first_extent, 1})) {
+    return core_.relocate(id, std::move(then));  // nobody knows whether its device comes back
+  }
   if (entry.has(IndexEntry::durable)) {
     core_.later([then = std::move(then)] { then(ok_status()); });
     return;

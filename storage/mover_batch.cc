@@ -31,7 +31,7 @@ size_t Mover::batch_size() const {
   uint64_t bytes = 0;
   size_t count = 0;
   for (const Item& item : write_queue_) {
-    if (!small(item)) break;
+    if (!small(item)) return count;  // nothing behind it can join them
     const uint64_t more = ExtentMap::allocated_bytes(core_.index[item.id].stored_bytes());
     if (bytes + more > kBatchBytes) return count;
     bytes += more;

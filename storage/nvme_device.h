@@ -23,7 +23,10 @@ enum class DeviceHealth : uint8_t {
   missing,  // it was not there at start
   draining,  // an admin wants it empty: it gets no new objects
 };
-const char* name_of(DeviceHealth health);
+inline const char* name_of(DeviceHealth health) {
+  constexpr const char* kNames[] = {"ok", "slow", "fenced", "missing", "draining"};
+  return kNames[static_cast<size_t>(health)];
+}
 
 struct DeviceStatus {
   uint16_t place = 0;

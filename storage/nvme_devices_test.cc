@@ -128,6 +128,14 @@ TEST_F(NvmeDevicesTest, a_device_that_is_unknown_loses_its_rows) {
   expect_all_but(world_, 40, where, 1);
 }
 
+TEST_F(NvmeDevicesTest, a_device_over_16_tib_is_used_in_part_or_not_at_all) {
+  StoreWorld world(81, uint64_t{17} << 40);
+  EXPECT_EQ(world.start().code(), StatusCode::kInvalidArgument);
+  world.config.nvme_bytes = 48 * kMiB;
+  ASSERT_TRUE(world.start().ok());
+  put_objects(world, 0, 3);
+}
+
 TEST_F(NvmeDevicesTest, what_one_refuses_another_gets) {
   for (const StatusCode code : {StatusCode::kResourceExhausted, StatusCode::kDataLoss,
                                 StatusCode::kPermissionDenied, StatusCode::kInternal}) {
@@ -164,6 +172,60 @@ TEST_F(NvmeDevicesTest, a_device_whose_reads_fail_is_fenced_and_answers_again) {
   wait(world_, seconds(6));
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
   expect_all_but(world_, 60, where, 9);
+}
+
+/// EIO, of read after read, says that the device is in trouble, not that all that lies there is
+/// lost.
+void read_errors_cost_one(StoreWorld& world, uint16_t place) {
+  ASSERT_TRUE(world.start().ok());
+  put_objects(world, 0, 40);
+  const auto where = places(world);
+  world.stop();
+  ASSERT_TRUE(world.start().ok());
+  world.device_at(place).fail(0, error(StatusCode::kDataLoss, "EIO"), true);
+  size_t there = 0;
+  for (uint64_t n = 0; n < 40; ++n) {
+    if (where.at(TestObject(n).key) != place) continue;
+    ++there;
+    EXPECT_FALSE(world.driver->get(TestObject(n)).ok()) << n;
+  }
+  EXPECT_GE(there, 10u);
+  world.device_at(place).heal();
+  wait(world, seconds(6));
+  size_t lost = 0;
+  for (uint64_t n = 0; n < 40; ++n) lost += world.driver->get(TestObject(n)).ok() ? 0 : 1;
+  EXPECT_LE(lost, 1u);
+  world.stop();
+  ASSERT_TRUE(world.start().ok());
+  EXPECT_GE(world.store->metrics().recovered_objects.get(), 39u);
+}
+
+TEST_F(NvmeDevicesTest, a_burst_of_read_errors_costs_one_object_at_most) {
+  read_errors_cost_one(world_, 1);
+  StoreWorld alone(80);
+  alone.config.promote_hits = 0;
+  read_errors_cost_one(alone, 0);
+}
+
+TEST_F(NvmeDevicesTest, a_request_that_never_returns_does_not_fence_a_device_that_answers) {
+  world_.config.staging_bytes = 16 * kMiB;  // one of them is lost with the request
+  ASSERT_TRUE(world_.start().ok());
+  put_objects(world_, 0, 40);
+  const auto where = places(world_);
+  again();
+  uint64_t first = 0;
+  while (where.at(TestObject(first).key) != 1) ++first;
+  world_.others[0]->hang();
+  EXPECT_FALSE(world_.driver->get(TestObject(first)).ok());
+  wait(world_, seconds(6));
+  EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::fenced);
+  world_.others[0]->answer_again();
+  wait(world_, seconds(7));
+  for (int i = 0; i < 10; ++i) {
+    wait(world_, seconds(3));
+    EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok) << i;
+  }
+  expect_all_but(world_, 40, where, 9);
 }
 
 TEST_F(NvmeDevicesTest, a_device_that_hangs_is_fenced_and_comes_back) {

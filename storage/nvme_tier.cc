@@ -208,9 +208,12 @@ uint64_t NvmeTier::used_bytes() const {
   return bytes;
 }
 
-bool NvmeTier::makes_room(std::span<const Extent> extents) const {
-  const Unit* const unit = unit_of(extents);
-  return unit != nullptr && usable(*unit);
+NvmeTier::Places NvmeTier::places_that_make_room() const {
+  Places places;
+  for (const auto& unit : units_) {
+    if (usable(*unit)) places.push_back(unit->given.place);
+  }
+  return places;
 }
 
 void NvmeTier::transfer(TransferSpec spec) {
@@ -224,22 +227,35 @@ void NvmeTier::transfer(TransferSpec spec) {
     });
     return;
   }
-  spec.done = [this, unit, kind = spec.kind, done = std::move(spec.done)](Status result) {
-    ended(unit, kind, result);
-    done(std::move(result));
+  spec.done = [this, unit, kind = spec.kind, done = std::move(spec.done)](const Status& result) {
+    done(ended(unit, kind, result));
   };
   unit->queue->transfer(std::move(spec));
 }
 
-void NvmeTier::ended(Unit* unit, IoKind kind, const Status& result) {
+Status NvmeTier::ended(Unit* unit, IoKind kind, const Status& result) {
   uint32_t& errors = kind == IoKind::read ? unit->read_errors : unit->write_errors;
   if (result.ok()) {
     errors = 0;
-    return;
+    return result;
   }
   // Late ones are the queue's concern: it knows when the device lives again.
-  if (result.code() == StatusCode::kDeadlineExceeded || units_.size() == 1) return;
+  if (result.code() == StatusCode::kDeadlineExceeded) return result;
   ++errors;
+  count_errors(unit, kind, errors, result);
+  // One bad sector is its object's loss; what fails read after read is the device, and may come
+  // back.
+  const bool burst = errors > 1 || unit->fenced;
+  if (kind == IoKind::read && result.code() == StatusCode::kDataLoss && burst) {
+    return error(StatusCode::kUnavailable,
+                 unit->given.path + ": read errors in a row: " + result.message());
+  }
+  return result;
+}
+
+/// With nowhere else to go, nobody is left alone.
+void NvmeTier::count_errors(Unit* unit, IoKind kind, uint32_t errors, const Status& result) {
+  if (units_.size() == 1) return;
   if (kind == IoKind::read && errors >= kReadErrorsMax && !unit->fenced) {
     spdlog::error("event=device_fenced path={} error=\"{}\"", unit->given.path, result.to_string());
     unit->fenced = true;
@@ -260,11 +276,13 @@ void NvmeTier::probe() {
   if (stopped_) return;
   loop_->arm(&prober_, loop_->now() + kProbePeriod);
   for (const auto& unit : units_) {
-    if (unit->fenced && !unit->probing) probe(unit.get());
+    const bool asks = unit->fenced || (there(*unit) && unit->queue->hanging() > 0);
+    if (asks && !unit->probing) probe(unit.get());
   }
 }
 
-/// Reads the identity block; what is fenced answers again after some that came well.
+/// Reads the identity block; what is fenced answers again after some that came well. One that lost
+/// a request for good and answers this one makes progress, for its queue.
 void NvmeTier::probe(Unit* unit) {
   unit->probing = true;
   unit->probe_memory = std::make_shared<SectorMemory>(kSectorBytes);
@@ -274,7 +292,7 @@ void NvmeTier::probe(Unit* unit) {
   spec.done = [unit](const Status& result) {
     unit->probing = false;
     unit->probes_good = result.ok() ? unit->probes_good + 1 : 0;
-    if (unit->probes_good < kProbesGood) return;
+    if (!unit->fenced || unit->probes_good < kProbesGood) return;
     spdlog::info("event=device_answers_again path={}", unit->given.path);
     unit->fenced = false;
     unit->read_errors = 0;
@@ -378,10 +396,5 @@ void NvmeTier::update_gauges() {
     const double milli = 1000 * a_day / static_cast<double>(each.bytes);
     counts.drive_writes_milli.set(static_cast<uint64_t>(std::min(milli, 1e18)));
   }
-}
-
-const char* name_of(DeviceHealth health) {
-  constexpr std::array<const char*, 5> kNames = {"ok", "slow", "fenced", "missing", "draining"};
-  return kNames[static_cast<size_t>(health)];
 }
 }  // namespace terrace

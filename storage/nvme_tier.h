@@ -52,12 +52,13 @@ class NvmeTier {
   /// Of all that are there.
   uint64_t total_bytes() const;
   uint64_t used_bytes() const;
-  /// Freeing space of this object makes room for another one.
-  bool makes_room(std::span<const Extent> extents) const;
+  /// Devices whose objects make room for new ones when they leave.
+  Places places_that_make_room() const;
 
   // Reads and writes.
 
-  /// As DeviceQueue::transfer; all pieces are of one device. kUnavailable: it is fenced or missing.
+  /// As DeviceQueue::transfer; all pieces are of one device. kUnavailable: it is fenced or missing,
+  /// or its reads fail in a row: then the device is at fault, not what lies there.
   void transfer(TransferSpec spec);
   /// As DeviceQueue::sync, of the device of `space`.
   void sync(const NvmeSpace& space, std::function<void(Status)> done);
@@ -104,7 +105,9 @@ class NvmeTier {
   bool usable(const Unit& unit) const;
   DeviceHealth health_of(const Unit& unit) const;
   void look_for_slow();
-  void ended(Unit* unit, IoKind kind, const Status& result);
+  /// What its caller is told.
+  Status ended(Unit* unit, IoKind kind, const Status& result);
+  void count_errors(Unit* unit, IoKind kind, uint32_t errors, const Status& result);
   void probe();
   void probe(Unit* unit);
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "storage/nvme_space.h"
 
 namespace terrace {
 
@@ -58,6 +59,8 @@ MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents, con
   row.header_bytes = uint32_t{entry.header_blocks} * kSectorBytes;
   if (kept != nullptr) row.kept = *kept;
   set_extents(&row, extents);
+  // Of an object on a missing device only those of its row are known.
+  if (NvmeMap::bytes_of(extents) < row.stored_bytes) row.extents_complete = false;
   return row;
 }
 

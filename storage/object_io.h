@@ -31,8 +31,8 @@ inline uint32_t header_crc_of(std::span<const std::byte> encoded) {
 }
 /// Gives the row as many of the object's extents as it may hold.
 void set_extents(MetadataRow* row, std::span<const Extent> extents);
-/// The row of an object on the device. `extents` are all of its extents; `kept` null: nothing was
-/// said of its retention.
+/// The row of an object on the device. `extents` are all of its extents that are known; `kept`
+/// null: nothing was said of its retention.
 MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents, const Kept* kept);
 
 /// Bytes of an object in the arena and on the device. They depend on each other: the header holds

@@ -121,7 +121,9 @@ void Puts::answer_duplicate(const std::shared_ptr<Put>& put, uint32_t id) {
     return;
   }
   const Durability asked = put->spec.durability;
-  const bool durable = core_.index[id].has(IndexEntry::durable);
+  const IndexEntry& entry = core_.index[id];
+  const bool durable =
+      entry.has(IndexEntry::durable) && core_.nvme->serves({&entry.first_extent, 1});
   if (asked == Durability::memory || (asked == Durability::nvme && durable)) {
     core_.metrics.puts_deduplicated.add();
     core_.later([this, put] { finish(put, StatusCode::kAlreadyExists); });

@@ -40,7 +40,7 @@ std::unique_ptr<ReadPromotion> ReadPromotion::begin(ChunkStore::Core* core, uint
 
 ReadPromotion::ReadPromotion(ChunkStore::Core* core, uint32_t id, std::shared_ptr<ArenaSpace> space,
                              uint32_t units)
-    : core_(core), id_(id), space_(std::move(space)), there_(units), missing_(units) {
+    : core_(core), id_(id), space_(std::move(space)), claimed_(units), missing_(units) {
   core_->index[id_].set(IndexEntry::moving_up);
   core_->promoting_bytes += space_->bytes();
 }
@@ -53,12 +53,16 @@ ReadPromotion::~ReadPromotion() {
   core_->mover.arrived(id_, error(StatusCode::kUnavailable, "its reader left: try again"));
 }
 
-void ReadPromotion::arrived(uint32_t first_unit, uint32_t units) {
-  for (uint32_t unit = first_unit; unit < first_unit + units; ++unit) {
-    if (there_[unit]) continue;
-    there_[unit] = true;
-    if (--missing_ == 0) finish();
-  }
+bool ReadPromotion::claim(uint32_t first_unit, uint32_t units) {
+  const auto first = claimed_.begin() + first_unit;
+  if (std::find(first, first + units, true) != first + units) return false;
+  std::fill(first, first + units, true);
+  return true;
+}
+
+void ReadPromotion::arrived(uint32_t units) {
+  missing_ -= units;
+  if (missing_ == 0) finish();
 }
 
 void ReadPromotion::finish() {

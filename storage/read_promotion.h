@@ -25,8 +25,11 @@ class ReadPromotion {
 
   /// Where the object's bytes belong.
   const std::shared_ptr<ArenaSpace>& space() const { return space_; }
-  /// These units of the object, counted over all sections, are in place and right.
-  void arrived(uint32_t first_unit, uint32_t units);
+  /// Whether a read of these units, counted over all sections, may write to their place: once each,
+  /// for whoever was shown a unit must not see it written again.
+  bool claim(uint32_t first_unit, uint32_t units);
+  /// These units, which were claimed, are in place and right.
+  void arrived(uint32_t units);
 
  private:
   ReadPromotion(ChunkStore::Core* core, uint32_t id, std::shared_ptr<ArenaSpace> space,
@@ -36,7 +39,7 @@ class ReadPromotion {
   ChunkStore::Core* const core_;
   const uint32_t id_;
   const std::shared_ptr<ArenaSpace> space_;
-  std::vector<bool> there_;  // by unit
-  uint32_t missing_;
+  std::vector<bool> claimed_;  // by unit
+  uint32_t missing_;           // units
 };
 }  // namespace terrace

@@ -157,5 +157,31 @@ TEST_F(ReadPromotionTest, a_device_that_fails_at_any_read_leaves_nothing) {
   }
   EXPECT_GE(failures, 3u);
 }
+
+TEST_F(ReadPromotionTest, a_unit_that_was_shown_is_not_written_again) {
+  start_with(object_);
+  ChunkReader reader;
+  ASSERT_TRUE(open(object_, &reader).ok());
+  ReadBuffer first, second;
+  Waiting one, two;
+  ASSERT_TRUE(world_.store->read(&reader, 0, 0, 2, &first, &one).ok());
+  ASSERT_TRUE(world_.store->read(&reader, 0, 1, 2, &second, &two).ok());  // unit 1 in both
+  ASSERT_TRUE(world_.driver->wait(&one).ok());
+  ASSERT_TRUE(world_.driver->wait(&two).ok());
+  const auto memory = [](const ReadBuffer& buffer) {
+    const iovec& run = buffer.pieces().front();
+    return std::pair(static_cast<const std::byte*>(run.iov_base), run.iov_len);
+  };
+  const auto [a, a_bytes] = memory(first);
+  const auto [b, b_bytes] = memory(second);
+  EXPECT_TRUE(b + b_bytes <= a || a + a_bytes <= b) << "both came to one place";
+  first.release();
+  second.release();
+  for (uint32_t section = 0; section < 3; ++section) {
+    ReadBuffer buffer;
+    ASSERT_TRUE(read(&reader, section, &buffer).ok());
+  }
+  EXPECT_EQ(metrics().promotions.get(), 0u) << "unit 2 of section 0 never came there";
+}
 }  // namespace
 }  // namespace terrace

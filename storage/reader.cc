@@ -173,11 +173,9 @@ Status ChunkStore::ReaderOpening::take_units(StagedRead& done, ChunkReader* read
     state.counted = true;  // the whole object was read once
     if (entry.nvme_hits < 255) ++entry.nvme_hits;
   }
-  if (state.promotion == nullptr) return ok_status();
-  if (done.arena == state.promotion->space()) {
-    state.promotion->arrived(reader->layout_->first_unit(run.section) + run.first, run.count);
-  } else {
-    state.promotion.reset();  // the device may still write into what was to be its place
+  // One that should have come there and came elsewhere stays missing for ever.
+  if (state.promotion != nullptr && done.arena == state.promotion->space()) {
+    state.promotion->arrived(run.count);
   }
   return ok_status();
 }
@@ -192,11 +190,10 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
   if (reachable) return open_local(id, owner, reader, op);
   if (id != kNoEntry) {
     core.metrics.device_misses.add();
-    if (!core.in_shared(core.index[id])) {
+    if (!core.in_shared(core.index[id]) || !core.shared->works(ns)) {
       return error(StatusCode::kUnavailable,
                    "object " + key.hex() + " lies on an nvme device that does not answer");
     }
-    core.doom(id, false, nullptr);  // the other copy takes its place
   }
   if (core.shared == nullptr) return StatusCode::kNotFound;
   return open_shared(ns, key, owner, reader, op);
@@ -284,8 +281,11 @@ Status ChunkStore::read(ChunkReader* reader, uint32_t section, uint32_t first_un
   read->owner = state.owner;
   read->offset = offset;
   read->bytes = (end - begin + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
-  if (state.promotion != nullptr) read->arena = state.promotion->space();
   const UnitRun run{section, first_unit, units, end - begin};
+  const uint32_t first = reader->layout().first_unit(section) + first_unit;
+  if (state.promotion != nullptr && state.promotion->claim(first, units)) {
+    read->arena = state.promotion->space();
+  }
   read->arrived = [reader, run, into](StagedRead& done) {
     return ReaderOpening::take_units(done, reader, run, into);
   };

@@ -1,8 +1,10 @@
 #include "storage/recovery.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "storage/object_io.h"
@@ -49,10 +51,11 @@ Status Recovery::run() {
       }));
   for (MetadataRow& row : incomplete_) {
     StatusOr<std::vector<Extent>> extents = extents_from_header(row);
-    if (!extents.ok()) {
+    if (extents.status().code() == StatusCode::kDataLoss) {
       drop(row, extents.status());
       continue;
     }
+    if (!extents.ok()) return extents.status();
     row.extents = std::move(*extents);
     take(row);
   }
@@ -115,7 +118,7 @@ void Recovery::take(const MetadataRow& row) {
   if (core_.nvme->missing(row.extents[0].device)) {
     core_.metrics.device_missing_objects.add();  // its going would make no room
   } else {
-    core_.policy->entered(Tier::nvme, ChunkStore::Core::kNvmeList, id);
+    core_.policy->entered(Tier::nvme, ChunkStore::Core::nvme_list_of(entry), id);
   }
   core_.metrics.objects[static_cast<size_t>(Tier::nvme)].add();
   core_.metrics.recovered_objects.add();
@@ -153,17 +156,29 @@ StatusOr<std::vector<Extent>> Recovery::extents_from_header(const MetadataRow& r
       return error(StatusCode::kDataLoss, "an extent lies behind the device's end");
     }
   }
-  SectorMemory memory(row.header_bytes);
-  const iovec run{memory.span().data(), memory.span().size()};
+  const auto memory = std::make_shared<SectorMemory>(row.header_bytes);
+  const iovec run{memory->span().data(), memory->span().size()};
   std::vector<IoPiece> pieces;
   add_pieces(row.extents, 0, {&run, 1}, &pieces);
   for (const IoPiece& piece : pieces) {
     Wait wait;
     device->read(piece.offset, piece.memory, &wait);
-    TERRACE_RETURN_IF_ERROR(wait.on(core_.loop));
+    const Status read = wait.on(core_.loop);
+    if (read.code() == StatusCode::kDeadlineExceeded) {
+      static auto* const kept = new std::vector<std::shared_ptr<SectorMemory>>;
+      kept->push_back(memory);  // the kernel still has it
+    }
+    if (read.code() == StatusCode::kDataLoss) return read;
+    if (!read.ok()) {  // it says nothing of the object
+      return error(read.code(), "device " + std::to_string(piece.device) +
+                                    " of the nvme tier cannot be read at start: " + read.message() +
+                                    "; start again when it answers, or without its path");
+    }
   }
-  TERRACE_ASSIGN_OR_RETURN(ObjectHeader header, decode_object_header(memory.span()));
-  if (header_crc_of(memory.span()) != row.header_crc || header.key != row.key ||
+  StatusOr<ObjectHeader> decoded = decode_object_header(memory->span());
+  if (!decoded.ok()) return error(StatusCode::kDataLoss, decoded.status().message());
+  ObjectHeader& header = *decoded;
+  if (header_crc_of(memory->span()) != row.header_crc || header.key != row.key ||
       header.generation != row.generation) {
     return error(StatusCode::kDataLoss, "the header is of another object");
   }

@@ -11,7 +11,8 @@ namespace terrace {
 class Recovery {
  public:
   explicit Recovery(ChunkStore::Core& core) : core_(core) {}
-  /// kDataLoss: the metadata store cannot be read.
+  /// kDataLoss: the metadata store cannot be read. kDeadlineExceeded, kUnavailable and others: of a
+  /// device that has to be read now; nothing is dropped for it.
   Status run();
 
  private:

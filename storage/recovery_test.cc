@@ -113,5 +113,58 @@ TEST_F(RecoveryTest, objects_of_many_extents_come_back_from_their_headers) {
   EXPECT_EQ(world.store->metrics().recovery_dropped_rows.get(), 0u);
   EXPECT_EQ(world.driver->get(large).to_string(), "OK");
 }
+
+/// An object whose row holds only the extent of its header, as if it had many; on device 0.
+TestObject put_in_pieces(StoreWorld& world) {
+  const TestObject object(1, {2 * kMiB});
+  EXPECT_TRUE(world.start().ok());
+  EXPECT_TRUE(world.driver->put(object, Durability::nvme).ok());
+  world.stop();
+  auto metadata = *MetadataStore::open(world.metadata_options, world.loop.get());
+  MetadataRow row;
+  EXPECT_TRUE(metadata
+                  ->recover([&](const MetadataRow& each) { row = each; },
+                            [](std::string_view, const Status&) {})
+                  .ok());
+  row.extents.resize(1);
+  row.extents[0].blocks = row.header_bytes / 4096;
+  row.extents_complete = false;
+  Waiting put;
+  EXPECT_TRUE(metadata->put(row, true, &put).ok());
+  while (!put.over) world.turn();
+  return object;
+}
+
+TEST_F(RecoveryTest, a_device_that_is_slow_to_come_up_is_no_reason_to_forget) {
+  StoreWorld world(4);
+  const TestObject object = put_in_pieces(world);
+  for (const StatusCode code : {StatusCode::kDeadlineExceeded, StatusCode::kUnavailable}) {
+    world.device.fail(0, error(code, "not yet"), true);
+    EXPECT_EQ(world.start().code(), code);
+    world.device.heal();
+  }
+  ASSERT_TRUE(world.start().ok());
+  EXPECT_EQ(world.store->metrics().recovery_dropped_rows.get(), 0u);
+  EXPECT_EQ(world.driver->get(object).to_string(), "OK");
+}
+
+TEST_F(RecoveryTest, a_pin_while_its_device_is_missing_forgets_no_extents) {
+  StoreWorld world(5);
+  const TestObject object = put_in_pieces(world);
+  world.add_device();
+  world.absent = {0};
+  ASSERT_TRUE(world.start().ok());
+  bool over = false;
+  world.store->set_pin(world.driver->ns, object.key, true, kGiB, [&](const Status& result) {
+    EXPECT_TRUE(result.ok()) << result.to_string();
+    over = true;
+  });
+  ASSERT_TRUE(world.driver->until([&] { return over; }));
+  world.stop();
+  world.absent.clear();
+  ASSERT_TRUE(world.start().ok());
+  EXPECT_EQ(world.store->metrics().recovery_dropped_rows.get(), 0u);
+  EXPECT_EQ(world.driver->get(object).to_string(), "OK");
+}
 }  // namespace
 }  // namespace terrace

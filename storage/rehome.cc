@@ -1,4 +1,5 @@
 // What an administrator does about objects: pins, moves between tiers, clears.
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -88,6 +89,7 @@ void ChunkStore::Core::rehome(uint32_t id, Tier to, Then then) {
 void ChunkStore::Core::leave_faster(uint32_t id, Tier to, const Then& then) {
   const IndexEntry& entry = index[id];
   if (entry.pins > 0) return then(in_use(entry));
+  if (hbm != nullptr) hbm->drop(id);
   if (to == Tier::nvme) {
     if (entry.resident != kNoEntry) {
       departs(id, Tier::dram, DepartReason::moved, false);
@@ -123,7 +125,7 @@ void ChunkStore::clear(NamespaceId ns, const ChunkKey& key, std::optional<Tier> 
       if (const auto there = core.shared->find(ns, key)) {
         core.departs_shared(ns, key, there->logical_bytes(), DepartReason::cleared);
       }
-      return core.shared->erase(ns, key, std::move(then));
+      return core.shared->erase(ns, key, SharedLane::background, std::move(then));
     }
   } else if (id != kNoEntry) {
     return core.clear_copy(id, *tier, std::move(then));
@@ -188,9 +190,15 @@ bool ChunkStore::clear_step(ClearScan* scan) {
     scan->next = ~uint32_t{0};
   }
   const uint32_t end = core_->index.ids_end();
+  const bool shared_too = core_->shared != nullptr && core_->shared->knows(scan->ns) &&
+                          (!scan->tier || *scan->tier == Tier::shared);
+  // Each is a call of the shared tier's.
+  const uint32_t running_max =
+      shared_too ? std::clamp(core_->config.shared_threads, 1u, ClearScan::kSharedRunningMax)
+                 : ClearScan::kRunningMax;
   uint32_t started = 0;
   for (uint32_t looked = 0; scan->next < end && looked < kLookMax; ++looked, ++scan->next) {
-    if (started == kStartMax || scan->running >= ClearScan::kRunningMax) return false;
+    if (started == kStartMax || scan->running >= running_max) return false;
     const IndexEntry& entry = core_->index[scan->next];
     const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
     if (!visible || entry.ns != scan->ns) continue;
@@ -199,13 +207,14 @@ bool ChunkStore::clear_step(ClearScan* scan) {
   }
   if (scan->next < end) return false;
   // What only the shared tier has; the names that this node knows.
-  const bool shared_too = !scan->tier || *scan->tier == Tier::shared;
-  if (shared_too && core_->shared != nullptr && !scan->listed) {
+  if (shared_too && !scan->listed) {
     scan->listed = true;
     scan->names = core_->shared->keys_of(scan->ns, ClearScan::kNamesMax);
+    scan->cut = scan->names.size() == ClearScan::kNamesMax;
+    scan->gone_before = scan->gone;
   }
   while (!scan->names.empty()) {
-    if (started++ == kStartMax || scan->running >= ClearScan::kRunningMax) return false;
+    if (started++ == kStartMax || scan->running >= running_max) return false;
     const ChunkKey key = scan->names.back();
     scan->names.pop_back();
     const std::optional<ObjectInfo> there = find(scan->ns, key);
@@ -214,13 +223,17 @@ bool ChunkStore::clear_step(ClearScan* scan) {
     if (scan->whole && done) continue;
     clear_one(scan, key, there ? there->logical_bytes : 0);
   }
-  return scan->running == 0;
+  if (scan->running > 0) return false;
+  // There were more names: on with those, unless none of the last ones went.
+  if (scan->cut && scan->gone > scan->gone_before) scan->listed = false;
+  return !scan->cut || scan->listed;
 }
 
 void ChunkStore::clear_one(ClearScan* scan, const ChunkKey& key, uint64_t bytes) {
   ++scan->running;
   clear(scan->ns, key, scan->tier, [state = scan->shared_from_this(), bytes](const Status& result) {
     --state->running;
+    if (result.ok() || result.code() == StatusCode::kNotFound) ++state->gone;
     if (result.ok()) {
       ++state->cleared;
       state->bytes += bytes;

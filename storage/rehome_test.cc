@@ -151,6 +151,52 @@ TEST_F(RehomeTest, a_pin_survives_a_power_cut_and_is_not_cleared) {
   EXPECT_TRUE(clear(object, std::nullopt).ok());
 }
 
+TEST_F(RehomeTest, a_pin_that_fails_is_none_and_may_be_tried_again) {
+  const TestObject object(1);
+  ASSERT_TRUE(put(object, Durability::memory).ok());
+  world_.device.fail(0, error(StatusCode::kDataLoss, "a medium error"));
+  EXPECT_FALSE(pin(object, true).ok());
+  EXPECT_EQ(store().pinned_bytes(driver().ns), 0u);
+  EXPECT_FALSE(store().explain(driver().ns, object.key).kept.value_or(Kept()).pinned);
+  ASSERT_TRUE(pin(object, true).ok());
+  EXPECT_EQ(store().pinned_bytes(driver().ns), object.bytes());
+  EXPECT_EQ(tiers(object), kBoth);
+}
+
+TEST_F(RehomeTest, pins_of_one_object_are_done_one_after_the_other) {
+  const TestObject object(1);
+  ASSERT_TRUE(put(object, Durability::memory).ok());
+  std::vector<std::pair<bool, TierMask>> ended;  // of which, and where it was then
+  for (const bool pin : {true, true, false}) {
+    store().set_pin(driver().ns, object.key, pin, kGiB, [&, pin](const Status& result) {
+      EXPECT_TRUE(result.ok()) << result.to_string();
+      ended.emplace_back(pin, tiers(object));
+    });
+  }
+  ASSERT_TRUE(driver().until([&] { return ended.size() == 3; }));
+  for (const auto& [pin, where] : ended) EXPECT_EQ(where, kBoth) << pin;
+  EXPECT_FALSE(ended.back().first);
+  world_.crash();
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_EQ(tiers(object), mask_of(Tier::nvme));
+  EXPECT_EQ(store().pinned_bytes(driver().ns), 0u) << "the last word";
+}
+
+TEST_F(RehomeTest, an_unpin_while_the_object_is_written_is_the_last_word) {
+  const TestObject object(1);
+  Retention said;
+  said.pin = true;
+  ASSERT_TRUE(put(object, Durability::memory, said).ok());
+  bool over = false;  // however: it may be in use just then
+  store().move(driver().ns, object.key, Tier::nvme, [&](const Status&) { over = true; });
+  ASSERT_TRUE(pin(object, false).ok());
+  ASSERT_TRUE(driver().until([&] { return over; }));
+  world_.crash();
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_EQ(tiers(object), mask_of(Tier::nvme));
+  EXPECT_EQ(store().pinned_bytes(driver().ns), 0u);
+}
+
 TEST_F(RehomeTest, clears_a_namespace_and_no_other) {
   for (uint64_t n = 1; n <= 20; ++n) {
     ASSERT_TRUE(put(TestObject(n), n % 2 == 0 ? Durability::nvme : Durability::memory).ok());

@@ -71,6 +71,7 @@ Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) 
   copy->space->keep();
   entry.header_crc = copy->header_crc;
   entry.set(IndexEntry::durable);
+  relist(id);
   const auto fate = fates_.find(id);
   if (fate != fates_.end() && fate->second.withhold) {
     nvme->withhold(old);  // quarantined meanwhile

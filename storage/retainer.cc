@@ -87,11 +87,13 @@ void Retainer::release(NamespaceId ns, uint64_t bytes) {
 }
 
 void Retainer::set_pin(uint32_t id, bool pin, std::function<void(Status)> then) {
+  std::deque<Change>& changes = changes_[id];
+  changes.push_back({core_.index[id].generation, pin, std::move(then)});
+  if (changes.size() == 1) begin_change(id);
+}
+
+void Retainer::set_kept(uint32_t id, bool pin) {
   IndexEntry& entry = core_.index[id];
-  if (entry.kept_here == pin) {
-    core_.later([then = std::move(then)] { then(ok_status()); });
-    return;
-  }
   entry.kept_here = pin;
   entry.kept_hints = true;
   kept_[id].pinned = pin;
@@ -100,20 +102,48 @@ void Retainer::set_pin(uint32_t id, bool pin, std::function<void(Status)> then) 
   } else {
     release(entry.ns, entry.logical_bytes);
   }
-  const uint64_t generation = entry.generation;
-  if (entry.has(IndexEntry::on_nvme)) return write_row(id, std::move(then));
-  if (!pin || !core_.nvme_works()) {
-    core_.later([then = std::move(then)] { then(ok_status()); });
-    return;
-  }
+}
+
+void Retainer::begin_change(uint32_t id) {
+  const uint64_t generation = changes_.at(id).front().generation;
+  const bool pin = changes_.at(id).front().pin;
+  const auto end = [this, id](const Status& result) { end_change(id, result); };
+  const auto end_later = [this, end](const Status& result) {
+    core_.later([end, result] { end(result); });
+  };
+  const IndexEntry* const entry = core_.index.same(id, generation);
+  if (entry == nullptr || entry->has(IndexEntry::doomed)) return end_later(StatusCode::kNotFound);
+  if (entry->kept_here == pin) return end_later(ok_status());
+  set_kept(id, pin);
+  if (entry->has(IndexEntry::on_nvme)) return write_row(id, end);
+  // A write that runs may have read the pin before it was taken away.
+  const bool may_get_row = pin ? core_.nvme_works() : entry->has(IndexEntry::persisting);
+  if (!may_get_row) return end_later(ok_status());
   // What is to stay had better survive a restart, too.
-  core_.mover.make_durable(id, [this, id, generation, then](const Status& result) {
-    if (!result.ok()) return then(result);
-    core_.later([this, id, generation, then] {
-      if (core_.index.same(id, generation) == nullptr) return then(StatusCode::kNotFound);
-      write_row(id, then);
+  core_.mover.make_durable(id, [this, id, generation, pin, end](const Status& result) {
+    const bool no_row = !pin && !result.ok() && result.code() != StatusCode::kNotFound;
+    core_.later([this, id, generation, end, result = no_row ? ok_status() : result] {
+      if (!result.ok()) return end(result);
+      const IndexEntry* const now = core_.index.same(id, generation);
+      if (now == nullptr || now->has(IndexEntry::doomed)) return end(StatusCode::kNotFound);
+      write_row(id, end);
     });
   });
+}
+
+void Retainer::end_change(uint32_t id, Status result) {
+  std::deque<Change>& changes = changes_.at(id);
+  const Change done = std::move(changes.front());
+  changes.pop_front();
+  const IndexEntry* const entry = core_.index.same(id, done.generation);
+  const bool here = entry != nullptr && !entry->has(IndexEntry::doomed);
+  if (!result.ok() && here && entry->kept_here == done.pin) set_kept(id, !done.pin);
+  if (changes.empty()) {
+    changes_.erase(id);
+  } else {
+    begin_change(id);
+  }
+  done.then(std::move(result));
 }
 
 /// The row says what holds now; the header, what was said when the object came.
@@ -140,15 +170,12 @@ void Retainer::tick() {
   arm();
 }
 
+/// The copies of this node. What the shared tier has of the key may be another node's, put without
+/// a ttl: each copy there has its own header, and goes when that says so (shared_loads.cc).
 void Retainer::expire(uint32_t id) {
   const IndexEntry& entry = core_.index[id];
-  const NamespaceId ns = entry.ns;
-  const ChunkKey key = entry.key;
   const Tier from = entry.resident != kNoEntry ? Tier::dram : Tier::nvme;
   core_.departs(id, from, DepartReason::expired, true);
   core_.doom(id, false, nullptr);
-  if (core_.shared != nullptr && core_.shared->find(ns, key)) {
-    core_.shared->erase(ns, key, [](const Status&) {});  // if it fails, its header says the same
-  }
 }
 }  // namespace terrace

@@ -3,6 +3,7 @@
 // against their namespace's quota. Thread-confined.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <set>
 #include <unordered_map>
@@ -38,7 +39,8 @@ class Retainer {
   void release(NamespaceId ns, uint64_t bytes);
 
   /// Pins or unpins a visible object, durably where it has a durable copy, or may have one.
-  /// `then(OK)`: done. It is not evicted from this call on.
+  /// `then(OK)`: done. It is not evicted from this call on. One after the other for each object.
+  /// When it fails the object is as it was, but after a restart it may be as was asked.
   void set_pin(uint32_t id, bool pin, std::function<void(Status)> then);
 
  private:
@@ -46,13 +48,22 @@ class Retainer {
   void arm();
   void tick();
   void expire(uint32_t id);
+  struct Change {
+    uint64_t generation = 0;
+    bool pin = false;
+    std::function<void(Status)> then;
+  };
+  void begin_change(uint32_t id);
+  void end_change(uint32_t id, Status result);
+  void set_kept(uint32_t id, bool pin);
   void write_row(uint32_t id, std::function<void(Status)> then);
 
   ChunkStore::Core& core_;
   std::unordered_map<uint32_t, Kept> kept_;         // by index id
   std::set<std::pair<Nanos, uint32_t>> deadlines_;  // of the store's clock
   std::unordered_map<uint32_t, Nanos> deadline_of_;
-  std::unordered_map<uint32_t, uint64_t> pinned_;  // by namespace
+  std::unordered_map<uint32_t, uint64_t> pinned_;             // by namespace
+  std::unordered_map<uint32_t, std::deque<Change>> changes_;  // by index id; the first one runs
   Timer timer_;
   bool stopped_ = true;
 };

@@ -172,12 +172,13 @@ StatusOr<HttpAnswer> S3Client::once(const S3Request& request, Nanos until, bool*
   HttpRequest http = sign(request);
   http.timeout = std::max<Nanos>(until - clock_->now(), milliseconds(1));
   http.patience = options_.patience;
+  http.works_silently = request.works_silently;
   StatusOr<HttpAnswer> answer = http_.send(http);
   if (!answer.ok()) {
     const StatusCode code = answer.status().code();
-    *again = code != StatusCode::kFailedPrecondition;
-    metrics_.count(request.kind,
-                   code == StatusCode::kDeadlineExceeded ? S3Outcome::silent : S3Outcome::broken);
+    const bool silent = code == StatusCode::kDeadlineExceeded;
+    *again = code != StatusCode::kFailedPrecondition && !(silent && request.once_silent);
+    metrics_.count(request.kind, silent ? S3Outcome::silent : S3Outcome::broken);
     return answer;
   }
   const Status judged = judge(request, *answer, again);

@@ -32,6 +32,9 @@ struct S3Request {
   std::span<const iovec> body;
   std::span<const iovec> into;  // as HttpRequest::into
   size_t text_max = size_t{64} << 10;
+  bool works_silently = false;  // the server may say nothing until it is done: only `until` ends it
+  /// An attempt that got no answer is not repeated: it may come about after whatever follows.
+  bool once_silent = false;
   /// Whether a 2xx answer is what was asked for. One that is not counts as a broken exchange.
   std::function<Status(const HttpAnswer&)> check;
 };

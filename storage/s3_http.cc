@@ -234,8 +234,10 @@ StatusOr<HttpAnswer> S3Http::send(const HttpRequest& request) {
   };
   set(curl, CURLOPT_TIMEOUT_MS, ms(request.timeout));
   set(curl, CURLOPT_CONNECTTIMEOUT_MS, ms(std::min(request.timeout, request.patience)));
-  set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  set(curl, CURLOPT_LOW_SPEED_TIME, std::max(1L, ms(request.patience) / 1000));
+  if (!request.works_silently) {
+    set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    set(curl, CURLOPT_LOW_SPEED_TIME, std::max(1L, ms(request.patience) / 1000));
+  }
   set(curl, CURLOPT_HEADERFUNCTION, on_header);
   set(curl, CURLOPT_HEADERDATA, &exchange);
   set(curl, CURLOPT_WRITEFUNCTION, on_body);

@@ -22,9 +22,10 @@ struct HttpRequest {
   std::span<const iovec> body;       // sent as it lies there
   /// Where the body of an answer 200 or 206 goes. Empty: to HttpAnswer::text.
   std::span<const iovec> into;
-  size_t text_max = 0;  // more than so many bytes of text: the exchange fails
-  Nanos timeout{0};     // of all of it
-  Nanos patience{0};    // how long nothing may move
+  size_t text_max = 0;          // more than so many bytes of text: the exchange fails
+  Nanos timeout{0};             // of all of it
+  Nanos patience{0};            // how long nothing may move
+  bool works_silently = false;  // once it is connected: the server may say nothing in between
 };
 
 struct HttpAnswer {

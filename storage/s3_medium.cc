@@ -85,6 +85,7 @@ Status S3Medium::put(const std::string& name, std::span<const iovec> pieces, Nan
   request.key = name;
   request.headers = {{kS3IdHeader, fresh_id()}};
   request.body = pieces;
+  request.once_silent = true;
   request.check = s3_has_etag;
   return client_->call(request, until).status();
 }
@@ -150,6 +151,7 @@ Status S3Medium::copy(const std::string& from, const S3Head& head, const std::st
   request.key = to;
   request.headers = {{"x-amz-copy-source", client_->source_of(from)},
                      {"x-amz-copy-source-if-match", head.etag}};
+  request.works_silently = true;
   if (anew) {
     request.headers.emplace_back("x-amz-metadata-directive", "REPLACE");
     if (!head.id.empty()) request.headers.emplace_back(kS3IdHeader, head.id);
@@ -236,10 +238,12 @@ StatusOr<std::vector<SharedMedium::Listed>> S3Medium::list_facts(const std::stri
     for (const std::string& each : listing.prefixes) {
       if (each.ends_with('/')) add(std::string_view(each).substr(0, each.size() - 1), std::nullopt);
     }
-    if (!listing.truncated) return out;
+    if (!listing.truncated || out.size() >= max) return out;
     token = std::move(listing.next);
   }
-  return out;
+  // A part taken for the whole would leave copies behind an erase.
+  return error(StatusCode::kResourceExhausted,
+               "s3 list " + prefix + ": not over after " + std::to_string(pages_max) + " pages");
 }
 
 StatusOr<std::vector<std::string>> S3Medium::list(const std::string& folder, size_t max) {

@@ -49,6 +49,7 @@ class S3Medium final : public SharedMedium {
   Status remove(const std::string& name) override;
   StatusOr<std::vector<std::string>> list(const std::string& folder, size_t max) override;
   StatusOr<std::vector<Listed>> list_facts(const std::string& folder, size_t max) override;
+  bool copies() const override { return true; }
   const S3Metrics* requests() const override;
 
  private:

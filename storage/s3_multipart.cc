@@ -119,6 +119,8 @@ Status S3Medium::complete(const std::string& name, const std::string& upload,
   request.key = name;
   request.query = {{"uploadId", upload}};
   request.body = {&piece, 1};
+  request.works_silently = true;
+  request.once_silent = true;
   request.check = [](const HttpAnswer& answer) {
     return parse_s3_field(answer.text, "CompleteMultipartUploadResult", "ETag").status();
   };

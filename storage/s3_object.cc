@@ -80,6 +80,7 @@ class OpenObject final : public SharedBytes {
   Status open() { return look(&head_, &first_); }
 
   uint64_t size() const override { return head_.bytes; }
+  std::optional<Nanos> age() const override { return head_.age; }
   Status read(uint64_t offset, std::span<std::byte> into) override {
     const iovec piece{into.data(), into.size()};
     return read_pieces(offset, {&piece, 1});

@@ -39,7 +39,9 @@ void SharedDemoter::step() {
   if (!may_start()) return;
   const bool nvme_scarce =
       core_.nvme != nullptr && core_.nvme->free_bytes() < core_.nvme->capacity_bytes() / kRoom;
-  if (nvme_scarce) step_list(Tier::nvme, ChunkStore::Core::kNvmeList);
+  if (nvme_scarce) {
+    for (const uint32_t list : core_.nvme_lists()) step_list(Tier::nvme, list);
+  }
   std::vector<uint32_t> domains;
   for (const auto& [domain, holding] : core_.arena->holdings()) {
     const uint64_t free = holding.free + core_.arena->unowned_bytes();

@@ -55,7 +55,9 @@ class OpenFile final : public SharedBytes {
  public:
   OpenFile(std::shared_ptr<FileCalls> files, int fd, uint64_t bytes, std::string path)
       : files_(files), file_(std::move(files), fd), bytes_(bytes), path_(std::move(path)) {}
+  void set_age(Nanos age) { age_ = age; }
   uint64_t size() const override { return bytes_; }
+  std::optional<Nanos> age() const override { return age_; }
   Status read(uint64_t offset, std::span<std::byte> into) override {
     while (!into.empty()) {
       const ssize_t got = files_->read(file_.fd(), into, offset);
@@ -75,6 +77,7 @@ class OpenFile final : public SharedBytes {
   const File file_;
   const uint64_t bytes_;
   const std::string path_;
+  std::optional<Nanos> age_;
 };
 }  // namespace
 
@@ -211,6 +214,9 @@ StatusOr<std::unique_ptr<SharedBytes>> SharedDirectory::open(const std::string& 
   auto file = std::make_unique<OpenFile>(files_, fd, found.bytes, path);
   if (looked < 0) return failed(looked, "stat " + path);
   if (!found.regular) return error(StatusCode::kDataLoss, path + " is no file");
+  if (const auto now = now_ns(); now.ok()) {
+    file->set_age(Nanos(std::max<int64_t>(0, *now - found.modified_ns)));
+  }
   return StatusOr<std::unique_ptr<SharedBytes>>(std::move(file));
 }
 

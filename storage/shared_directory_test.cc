@@ -65,7 +65,7 @@ class SharedDirectoryTest : public ::testing::Test {
     TERRACE_ASSIGN_OR_RETURN(const SharedHeader header, read_shared_header(medium, name_));
     std::vector<std::byte> back(data_.size());
     const iovec into{back.data(), back.size()};
-    TERRACE_RETURN_IF_ERROR(load_shared(medium, name_, header, {&into, 1}, Nanos(0)));
+    TERRACE_RETURN_IF_ERROR(load_shared(medium, name_, header, {&into, 1}));
     if (header.header.user_meta != "meta" || back != data_) {
       return error(StatusCode::kInternal, "wrong bytes as if they were right");
     }

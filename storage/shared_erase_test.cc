@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "base/limits.h"
+#include "storage/clear_scan.h"
+#include "storage/explanation.h"
 #include "tests/sim/held_files.h"
 #include "tests/sim/shared_nodes.h"
 
@@ -213,6 +215,72 @@ TEST_F(SharedEraseTest, a_full_set_has_nothing_demoted_twice) {
   while (clock_.now() < until) loop_->turn(milliseconds(1));
   EXPECT_LE(full.metrics().publishes.get(), 50u);
   EXPECT_GT(full.metrics().listings_cut_short.get(), 0u);
+}
+TEST_F(SharedEraseTest, a_ttl_that_ends_here_leaves_what_another_node_put_without) {
+  TestNode& one = node();
+  TestNode& other = node();
+  const TestObject object(1);
+  PutSpec brief = other.driver->spec_of(object, Durability::memory);
+  brief.retention.ttl = std::chrono::seconds(1);
+  ASSERT_TRUE(other.driver->put(object, brief).ok());
+  ASSERT_TRUE(one.driver->put(object, Durability::shared).ok());
+  listed_anew(other);
+  ASSERT_TRUE(other.driver->until(
+      [&] { return !other.store->explain(other.driver->ns, object.key).departures.empty(); }));
+  listed_anew(other);
+  EXPECT_EQ(files_in("objects"), 1u);
+  EXPECT_EQ(files_in("trash"), 0u);
+  EXPECT_TRUE(other.driver->get(object).ok());
+}
+
+TEST_F(SharedEraseTest, who_opens_a_copy_whose_ttl_is_over_removes_that_copy_only) {
+  TestNode& one = node();
+  TestNode& other = node();
+  const TestObject object(1);
+  PutSpec brief = one.driver->spec_of(object, Durability::shared);
+  brief.retention.ttl = std::chrono::seconds(1);
+  ASSERT_TRUE(one.driver->put(object, brief).ok());
+  const std::string brief_one = file();
+  add_generation();
+  ASSERT_TRUE(knows(other, object));
+  ASSERT_TRUE(one.driver->until(
+      [&] { return !one.store->explain(one.driver->ns, object.key).departures.empty(); }));
+  EXPECT_EQ(files_in("objects"), 2u) << "nobody opened it yet";
+  EXPECT_EQ(other.driver->get(object).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(other.driver->until([&] { return files_in("trash") == 1; }));
+  EXPECT_FALSE(std::filesystem::exists(brief_one));
+  EXPECT_EQ(files_in("objects"), 1u);
+}
+
+TEST_F(SharedEraseTest, a_namespace_is_cleared_without_refusals) {
+  TestNode& one = node();
+  TestNode& other = node();
+  constexpr uint64_t kObjects = 100;  // more than may wait for the tier at once
+  for (uint64_t n = 1; n <= kObjects; ++n) {
+    ASSERT_TRUE(one.driver->put(TestObject(n, {4096}), Durability::shared).ok());
+  }
+  listed_anew(other);
+  const auto scan = std::make_shared<ClearScan>();
+  scan->ns = other.driver->ns;
+  ASSERT_TRUE(other.driver->until([&] { return other.store->clear_step(scan.get()); }));
+  EXPECT_EQ(scan->cleared, kObjects);
+  EXPECT_EQ(scan->failed, 0u);
+  EXPECT_EQ(files_in("objects"), 0u);
+}
+
+TEST_F(SharedEraseTest, what_is_loaded_becomes_young_behind_its_reader) {
+  TestNode& one = node();
+  TestNode& other = node();
+  const TestObject object(1);
+  ASSERT_TRUE(one.driver->put(object, Durability::shared).ok());
+  using std::filesystem::last_write_time;
+  const auto old = last_write_time(file()) - std::chrono::hours(1);
+  last_write_time(file(), old);
+  ASSERT_TRUE(knows(other, object));
+  ASSERT_TRUE(other.driver->get(object).ok());
+  EXPECT_TRUE(other.driver->until(
+      [&] { return last_write_time(file()) > old + std::chrono::minutes(30); }));
+  EXPECT_EQ(other.metrics().touch_failures.get(), 0u);
 }
 }  // namespace
 }  // namespace terrace

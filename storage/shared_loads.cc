@@ -102,9 +102,8 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
   call.bytes = sizes.stored_bytes;
   std::vector<iovec> data;
   load->space->memory(sizes.header_bytes, sizes.stored_bytes - sizes.header_bytes, &data);
-  call.work = [medium = medium_, copy = load->copy, header = load->header, data,
-               touch_after = Nanos(core_.config.shared_grace) / kTouchesPerGrace] {
-    return load_shared(medium.get(), copy, *header, data, touch_after);
+  call.work = [medium = medium_, copy = load->copy, header = load->header, data] {
+    return load_shared(medium.get(), copy, *header, data);
   };
   call.holds = {load->space};
   call.then = [this, load](const Status& result) {
@@ -114,15 +113,46 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
   if (const Status started = calls_.start(std::move(call)); !started.ok()) failed(load, started);
 }
 
-/// Nobody's any more, whichever node finds out first.
+/// Exactly this copy is nobody's any more, whichever node finds out first; another one of the key
+/// has a header of its own.
 void SharedTier::expired(const std::shared_ptr<Load>& load) {
   const Status why = error(StatusCode::kNotFound, "its ttl is over");
   const ObjectName name = load->name;
   miss(why);
   core_.departs_shared(name.ns, name.key, load->copy.generation.logical_bytes(),
                        DepartReason::expired);
-  erase(name.ns, name.key, [](const Status&) {});
+  set_.remove(name.ns, name.key, load->copy.generation);
+  SharedCall call;
+  call.lane = SharedLane::background;
+  call.bytes = moved_bytes(load->copy.generation.logical_bytes());
+  call.work = [medium = medium_, copy = load->copy] {
+    return medium->move(shared_path(copy), shared_aside_path(kSharedTrash, copy));
+  };
+  (void)calls_.start(std::move(call));  // else the next listing and load find it once more
   end(load, why);
+}
+
+/// So that the sweeper sees that it is used. Nobody waits for it; without it the copy may be swept
+/// a little sooner.
+void SharedTier::touch(const SharedName& copy, std::optional<Nanos> age) {
+  const Nanos after = Nanos(core_.config.shared_grace) / kTouchesPerGrace;
+  if (age && *age < after) return;
+  SharedMetrics& metrics = core_.metrics.shared;
+  SharedCall call;
+  call.lane = SharedLane::background;
+  call.bytes = moved_bytes(copy.generation.logical_bytes());
+  call.work = [medium = medium_, path = shared_path(copy), known = age.has_value(),
+               after]() -> Status {
+    if (!known) {
+      TERRACE_ASSIGN_OR_RETURN(const SharedMedium::Facts facts, medium->facts(path));
+      if (facts.age < after) return ok_status();
+    }
+    return medium->touch(path);
+  };
+  call.then = [&metrics](const Status& result) {
+    if (!result.ok() && result.code() != StatusCode::kNotFound) metrics.touch_failures.add();
+  };
+  if (!calls_.start(std::move(call)).ok()) metrics.touch_failures.add();
 }
 
 void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
@@ -130,13 +160,19 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   const uint64_t bytes = load->copy.generation.logical_bytes();
   const auto us = static_cast<double>((core_.loop->now() - load->since).count()) / 1000;
   load_us_ += (us - load_us_) / 16;
+  touch(load->copy, load->header->age);
   core_.metrics.bytes_verified.add(bytes);
   core_.metrics.shared.hits.add();
   core_.metrics.reads[kShared].add();
   core_.metrics.read_bytes[kShared].add(bytes);
   core_.metrics.read_latency[kShared].record_us(static_cast<uint64_t>(std::max(0.0, us)));
   // A put of the key may have been faster, an erase may have come in between.
-  const bool there = core_.find(ns, load->name.key) != kNoEntry;
+  uint32_t here = core_.find(ns, load->name.key);
+  if (here != kNoEntry && !core_.reachable(here)) {
+    core_.doom(here, false, nullptr);  // its device does not answer: this copy takes its place
+    here = kNoEntry;
+  }
+  const bool there = here != kNoEntry;
   if (!there && !find(ns, load->name.key)) {
     return end(load, error(StatusCode::kNotFound, "it was erased meanwhile"));
   }
@@ -181,6 +217,7 @@ void SharedTier::quarantine(const SharedName& name) {
   spdlog::warn("quarantine key={} generation={} tier=shared", name.key.hex(),
                name.generation.number);
   SharedCall call;
+  call.bytes = moved_bytes(name.generation.logical_bytes());
   call.work = [medium = medium_, name] {
     return medium->move(shared_path(name), shared_aside_path(kSharedQuarantine, name));
   };

@@ -28,6 +28,8 @@ class SharedBytes {
  public:
   virtual ~SharedBytes() = default;
   virtual uint64_t size() const = 0;
+  /// As SharedMedium::Facts::age, when it was opened. nullopt: this medium did not say.
+  virtual std::optional<Nanos> age() const { return std::nullopt; }
   /// All of `into`, or an error. kOutOfRange: past the end, the object is too short. kUnavailable:
   /// the medium failed. kNotFound: the name is gone or another's, and this medium kept nothing.
   virtual Status read(uint64_t offset, std::span<std::byte> into) = 0;
@@ -73,10 +75,13 @@ class SharedMedium {
   /// kNotFound.
   virtual Status remove(const std::string& name) = 0;
   /// What lies in a folder, objects and folders alike, in no order, at most `max`. A folder that
-  /// does not exist is empty.
+  /// does not exist is empty. Fewer than `max` are all; kResourceExhausted: a medium that cannot
+  /// say so many in one call.
   virtual StatusOr<std::vector<std::string>> list(const std::string& folder, size_t max) = 0;
   /// The same with what the listing says of each anyway.
   virtual StatusOr<std::vector<Listed>> list_facts(const std::string& folder, size_t max);
+  /// Whether touch() and move() copy the bytes, and so take as long as these are many.
+  virtual bool copies() const { return false; }
   /// What it asked of a server; null: it has none, or does not count.
   virtual const S3Metrics* requests() const { return nullptr; }
 };

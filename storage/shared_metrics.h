@@ -29,6 +29,7 @@ struct SharedMetrics {
   std::array<Counter, kSharedFailures> misses, publish_failures;  // by SharedFailure
   Counter publishes, publish_bytes, demotions, evictions_unshared;
   Counter quarantined, quarantine_failures;
+  Counter touch_failures;
   Counter timeouts, fences;
   Counter fenced, running, waiting, hanging;  // now
   Counter listings, listing_failures, listings_cut_short;

@@ -126,6 +126,7 @@ StatusOr<SharedHeader> read_header(SharedMedium* medium, const SharedName& name)
   SharedHeader out;
   TERRACE_ASSIGN_OR_RETURN(out.header, decode_object_header(head));
   out.bytes = bytes;
+  out.age = file->age();
   const ObjectHeader& header = out.header;
   const bool named = (header.optional_features & kFeatureNamespaceDigest) != 0 &&
                      std::string_view(header.optional_fields).starts_with(text_of(name.ns));
@@ -177,12 +178,7 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
 }
 
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
-                   std::span<const iovec> data, Nanos touch_after) {
-  const std::string path = shared_path(name);
-  TERRACE_RETURN_IF_ERROR(read_twice([&] { return read_data(medium, name, header, data); }));
-  // Without it the copy may be swept a little sooner.
-  const auto facts = medium->facts(path);
-  if (facts.ok() && facts->age >= touch_after) (void)medium->touch(path);
-  return ok_status();
+                   std::span<const iovec> data) {
+  return read_twice([&] { return read_data(medium, name, header, data); });
 }
 }  // namespace terrace

@@ -29,6 +29,7 @@ struct SharedHeader {
   ObjectHeader header;
   uint64_t bytes = 0;        // that it takes in front of the data
   std::optional<Kept> kept;  // of its retention, when that is not plain
+  std::optional<Nanos> age;  // of the copy, as SharedBytes::age()
 };
 // What is found damaged is read once more before it is said so.
 
@@ -36,10 +37,8 @@ struct SharedHeader {
 /// name says: truncated, damaged, or another object. kFailedPrecondition: a later build wrote it.
 /// kNotFound, kUnavailable: the medium's.
 StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name);
-/// Reads all sections into `data` (as publish_shared has them) and verifies every unit. When the
-/// copy is older than `touch_after` its age becomes 0, so that the sweeper sees it is used: on a
-/// bucket that is one more request. kDataLoss: a unit differs, or the copy ends early. kNotFound,
-/// kUnavailable, kDeadlineExceeded.
+/// Reads all sections into `data` (as publish_shared has them) and verifies every unit. kDataLoss:
+/// a unit differs, or the copy ends early. kNotFound, kUnavailable, kDeadlineExceeded.
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
-                   std::span<const iovec> data, Nanos touch_after);
+                   std::span<const iovec> data);
 }  // namespace terrace

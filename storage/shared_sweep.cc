@@ -136,7 +136,8 @@ Status SharedSweep::remove_some() {
     if (!facts.ok() || facts->age < victim.age) continue;
     const std::string trash = shared_aside_path(kSharedTrash, victim.name);
     if (!medium_->move(path, trash).ok()) continue;
-    (void)medium_->touch(trash);  // the grace begins; without it the trash is emptied sooner
+    // The grace begins, with a copy by itself; without it the trash is emptied sooner.
+    if (!medium_->copies()) (void)medium_->touch(trash);
     result_.swept_objects += 1;
     result_.swept_bytes += victim.bytes;
   }
@@ -161,13 +162,14 @@ Status SharedSweep::clean_one() {
   }
   const Cleaned& now = all[cleaning_];
   if (!listed_) {
-    TERRACE_ASSIGN_OR_RETURN(leftovers_, medium_->list(now.folder, kListMax));
+    TERRACE_ASSIGN_OR_RETURN(leftovers_, medium_->list_facts(now.folder, kListMax));
     listed_ = true;
   }
   for (size_t looks = 0; looks < kLooksPerStep && !leftovers_.empty() && has_time(); ++looks) {
-    const std::string path = std::string(now.folder) + "/" + leftovers_.back();
+    const SharedMedium::Listed found = std::move(leftovers_.back());
     leftovers_.pop_back();
-    const auto facts = medium_->facts(path);
+    const std::string path = std::string(now.folder) + "/" + found.name;
+    const StatusOr<SharedMedium::Facts> facts = found.facts ? *found.facts : medium_->facts(path);
     if (facts.ok() && facts->age >= now.kept && medium_->remove(path).ok()) ++*now.count;
   }
   if (leftovers_.empty()) {

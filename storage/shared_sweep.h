@@ -93,7 +93,7 @@ class SharedSweep {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> oldest_;  // youngest first
   std::vector<Candidate> victims_;  // the oldest last
   size_t cleaning_ = 0;
-  std::vector<std::string> leftovers_;
+  std::vector<SharedMedium::Listed> leftovers_;
   bool listed_ = false;  // leftovers_ are of the folder that is cleaned now
   bool leases_listed_ = false;
 };

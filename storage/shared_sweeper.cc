@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "storage/core.h"
 
@@ -79,6 +80,8 @@ void SharedSweeper::go_on(const std::shared_ptr<Pass>& pass) {
   if (stopped_) return;
   SharedCall call;
   call.lane = SharedLane::background;
+  // A step begins nothing late, but what it moves last may be large, and a listing has many pages.
+  if (core_.shared->medium()->copies()) call.bytes = kObjectBytesMax;
   call.work = [pass] {
     Status result = pass->sweep->step();
     pass->result = pass->sweep->result();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "storage/core.h"
 #include "storage/shared_listing.h"
@@ -131,6 +132,7 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   call.lane = lane;
   for (const iovec& run : source.data) call.bytes += run.iov_len;
   const uint64_t bytes = call.bytes;
+  call.bytes += moved_bytes(logical);  // an erase meanwhile: it is moved, too
   const Nanos since = core_.loop->now();
   call.holds = std::move(source.holds);
   const auto erased = std::make_shared<Erased>(false);
@@ -212,7 +214,7 @@ bool SharedTier::fresh(NamespaceId ns, const ChunkKey& key) const {
   return core_.loop->now() - it->second.at < Nanos(core_.config.shared_grace) / 2;
 }
 
-void SharedTier::erase(NamespaceId ns, const ChunkKey& key, Then then) {
+void SharedTier::erase(NamespaceId ns, const ChunkKey& key, SharedLane lane, Then then) {
   const ObjectName name{ns, key};
   ++erasing_[name];
   fresh_.erase(name);
@@ -228,12 +230,13 @@ void SharedTier::erase(NamespaceId ns, const ChunkKey& key, Then then) {
   auto over = [then = std::move(then), had](const Status& result) {
     then(had && result.code() == StatusCode::kNotFound ? ok_status() : result);
   };
-  if (it == publishing_.end()) return trash_all(name, std::move(over));
+  if (it == publishing_.end()) return trash_all(name, lane, std::move(over));
   *it->second.erased = true;
-  it->second.erases.emplace_back([this, name, over = std::move(over)] { trash_all(name, over); });
+  it->second.erases.emplace_back(
+      [this, name, lane, over = std::move(over)] { trash_all(name, lane, over); });
 }
 
-void SharedTier::trash_all(const ObjectName& name, Then then) {
+void SharedTier::trash_all(const ObjectName& name, SharedLane lane, Then then) {
   const auto moved = std::make_shared<std::vector<SharedGeneration>>();
   const auto late = std::make_shared<std::atomic<bool>>(false);
   const auto over = [this, name, moved, late, then = std::move(then)](const Status& result) {
@@ -248,6 +251,8 @@ void SharedTier::trash_all(const ObjectName& name, Then then) {
     then(result);
   };
   SharedCall call;
+  call.lane = lane;
+  call.bytes = moved_bytes(kObjectBytesMax);  // each, but only its listing says how large they are
   call.work = [medium = medium_, digest = *set_.digest_of(name.ns), key = name.key, moved, late] {
     return trash_generations(medium.get(), digest, key, *late, moved.get());
   };

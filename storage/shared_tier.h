@@ -85,7 +85,7 @@ class SharedTier {
   /// For a namespace that it knows. Not known here from now on, and none of its generations is
   /// there any more when `then(OK)` runs. kNotFound: none was. Otherwise it is open whether one is
   /// left: kUnavailable, kDeadlineExceeded, kResourceExhausted.
-  void erase(NamespaceId ns, const ChunkKey& key, Then then);
+  void erase(NamespaceId ns, const ChunkKey& key, SharedLane lane, Then then);
 
   /// Expected microseconds until an object is in dram.
   uint32_t load_us() const { return static_cast<uint32_t>(load_us_); }
@@ -114,6 +114,7 @@ class SharedTier {
   Status read_header(const std::shared_ptr<Load>& load);
   void header_read(const std::shared_ptr<Load>& load);
   void expired(const std::shared_ptr<Load>& load);
+  void touch(const SharedName& copy, std::optional<Nanos> age);
   void bytes_read(const std::shared_ptr<Load>& load);
   void failed(const std::shared_ptr<Load>& load, const Status& why);
   void end(const std::shared_ptr<Load>& load, const Status& result);
@@ -137,7 +138,9 @@ class SharedTier {
   void published(const ObjectName& name, SharedGeneration generation, uint64_t bytes,
                  const Status& said);
   bool add_to_set(const ObjectName& name, SharedGeneration generation);
-  void trash_all(const ObjectName& name, Then then);
+  void trash_all(const ObjectName& name, SharedLane lane, Then then);
+  /// As SharedCall::bytes, of a call that moves or touches an object of so many.
+  uint64_t moved_bytes(uint64_t logical) const { return medium_->copies() ? logical : 0; }
 
   ChunkStore::Core& core_;
   const std::shared_ptr<SharedMedium> medium_;

@@ -14,6 +14,7 @@ namespace {
 constexpr uint64_t kRequestBytesMax = kGiB;  // of one kernel request
 constexpr uint32_t kRetriesMax = 8;          // of a request that the kernel could not take now
 constexpr Nanos kUnblockPeriod = microseconds(500);
+constexpr int kTrialTimeouts = 2;  // between requests that a hung device is tried with
 
 /// `what` names the request.
 Status media_status(int error_number, const std::string& what) {
@@ -137,7 +138,10 @@ void UringDevice::start(Kind kind, uint64_t offset, std::span<std::byte> memory,
                                                  std::to_string(bytes_));
     }
   }
-  if (hung()) return refuse(StatusCode::kUnavailable, "the device hangs");
+  if (hung()) {
+    if (loop_->now() < next_trial_) return refuse(StatusCode::kUnavailable, "the device hangs");
+    next_trial_ = loop_->now() + kTrialTimeouts * options_.io_timeout;
+  }
   Lane& lane = lane_of(kind);
   if (lane.waiting.size() >= options_.pending_max) {
     return refuse(StatusCode::kResourceExhausted,
@@ -292,6 +296,7 @@ void UringDevice::expire() {
     late_.splice(late_.end(), running_, running_.begin());  // keeps its place in flight
     io->self = std::prev(late_.end());
   }
+  if (!timed_out.empty()) next_trial_ = loop_->now() + kTrialTimeouts * options_.io_timeout;
   refuse_waiting(hung() ? Nanos::max() : limit);
   for (auto& [op, name] : timed_out) {
     op->done(error(StatusCode::kDeadlineExceeded, name + ": no answer from the device"));

@@ -5,7 +5,7 @@
 // the kernel does not answer within `io_timeout` ends with kDeadlineExceeded while its memory stays
 // with the kernel (Device::on_released). After `timeouts_until_hung` of them without an answer in
 // between the device counts as hung: everything new ends at once with kUnavailable, until an answer
-// comes.
+// comes. Now and then one request is tried all the same: what never returns may be those alone.
 #pragma once
 #include <sys/uio.h>
 
@@ -104,6 +104,7 @@ class UringDevice final : public Device {
   std::vector<Io*> blocked_;            // the filler is just writing there
   std::vector<Registered> registered_;  // by address
   uint32_t timeouts_in_row_ = 0;
+  Nanos next_trial_{0};  // while it counts as hung
   Released released_;
   Timer deadline_;
   Timer unblock_;

@@ -130,6 +130,28 @@ TEST_F(UringDeviceTest, WaitingRequestsOfAHungDeviceEndToo) {
   // Destroyed while the kernel has four requests: they must find nobody, harmlessly.
 }
 
+TEST_F(UringDeviceTest, AHungDeviceIsTriedNowAndThen) {
+  UringDevice device(reads_.get(), 1 << 20, loop_.get(), options_);
+  std::array<Wait, 2> lost;
+  for (size_t i = 0; i < lost.size(); ++i) device.read(0, page(i), &lost[i]);
+  turn();
+  clock_.advance(seconds(1));
+  turn();
+  EXPECT_TRUE(device.hung());
+  clock_.advance(seconds(2));
+  Wait trial;
+  Wait refused;
+  device.read(0, page(2), &trial);
+  device.read(0, page(3), &refused);
+  turn();
+  EXPECT_EQ(refused.status.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(trial.calls, 0) << "the kernel has it";
+  for (int i = 0; i < 3; ++i) answer();
+  turn_until(trial);
+  EXPECT_TRUE(trial.status.ok()) << trial.status.to_string();
+  EXPECT_FALSE(device.hung());
+}
+
 TEST_F(UringDeviceTest, TheQueueIsBounded) {
   UringDevice device(reads_.get(), 1 << 20, loop_.get(), options_);
   std::array<Wait, 13> ops;

@@ -3,6 +3,7 @@
 // simulated device, with errors at every write, erases and power cuts in between.
 #include <gtest/gtest.h>
 
+#include "storage/device_queue.h"
 #include "tests/sim/store_world.h"
 
 namespace terrace {
@@ -16,6 +17,11 @@ TestObject small(uint64_t n) {
   return TestObject(n, {1 + n * 397 % 24'000, 1 + n % 3000});
 }
 
+/// Every second one is too large for a batch.
+TestObject mixed(uint64_t n) {
+  return n % 2 == 0 ? small(n) : TestObject(n, {300'000});
+}
+
 class WriteBatchTest : public ::testing::Test {
  protected:
   void begin(StoreWorld& world) {
@@ -24,7 +30,8 @@ class WriteBatchTest : public ::testing::Test {
     ASSERT_TRUE(world.start().ok());
   }
   /// Puts that are committed at once, so that their write-back is wanted at once.
-  void burst(StoreWorld& world, uint64_t from, uint64_t to) {
+  void burst(StoreWorld& world, uint64_t from, uint64_t to,
+             TestObject (*object)(uint64_t) = small) {
     struct One {
       ChunkWriter writer;
       Waiting opened, committed;
@@ -33,13 +40,13 @@ class WriteBatchTest : public ::testing::Test {
     for (uint64_t n = from; n < to; ++n) {
       all.push_back(std::make_unique<One>());
       One& one = *all.back();
-      const PutSpec spec = world.driver->spec_of(small(n), Durability::memory);
+      const PutSpec spec = world.driver->spec_of(object(n), Durability::memory);
       ASSERT_TRUE(world.store->open_writer(spec, &one.writer, &one.opened).ok());
     }
     for (uint64_t n = from; n < to; ++n) {
       One& one = *all[n - from];
       ASSERT_TRUE(world.driver->wait(&one.opened).ok());
-      ASSERT_TRUE(world.driver->fill(&one.writer, small(n)).ok());
+      ASSERT_TRUE(world.driver->fill(&one.writer, object(n)).ok());
     }
     for (auto& one : all) ASSERT_TRUE(world.store->commit(&one->writer, &one->committed).ok());
     for (auto& one : all) ASSERT_TRUE(world.driver->wait(&one->committed).ok());
@@ -73,6 +80,19 @@ TEST_F(WriteBatchTest, a_burst_is_written_in_few_writes_and_read_back) {
   for (uint64_t n = 0; n < 300; n += 2) ASSERT_TRUE(world.driver->erase(small(n)).ok());
   burst(world, 300, 400);
   for (uint64_t n = 1; n < 300; n += 2) ASSERT_TRUE(world.driver->get(small(n)).ok()) << n;
+}
+
+TEST_F(WriteBatchTest, large_ones_between_small_ones_do_not_make_them_wait) {
+  StoreWorld world(2);
+  begin(world);
+  world.device.hang();
+  burst(world, 0, 24, mixed);
+  for (int i = 0; i < 20; ++i) world.turn();
+  constexpr auto kWrite = static_cast<size_t>(IoKind::write);
+  EXPECT_GE(world.store->metrics().device_in_flight[kWrite].get(), 6u);
+  world.device.let_go();
+  ASSERT_TRUE(world.driver->until([&] { return on_nvme(world, 24) == 24; }));
+  for (uint64_t n = 0; n < 24; ++n) ASSERT_TRUE(world.driver->get(mixed(n)).ok()) << n;
 }
 
 TEST_F(WriteBatchTest, a_write_that_fails_costs_nothing_but_time) {

@@ -1,5 +1,7 @@
 #include "server/node/call_service.h"
 
+#include <algorithm>
+
 #include "base/identity.h"
 
 namespace terrace {
@@ -14,7 +16,9 @@ Status no_answer() {
 }
 
 StatusOr<std::vector<Status>> each_on_loop(Loop* loop, size_t count, Nanos patience,
+                                           const std::function<bool()>& wanted,
                                            std::function<void(size_t, LoopThen)> start) {
+  constexpr Nanos kLook = milliseconds(100);
   struct All {
     std::vector<Status> results;
     size_t left = 0;
@@ -33,7 +37,10 @@ StatusOr<std::vector<Status>> each_on_loop(Loop* loop, size_t count, Nanos patie
       });
     }
   }));
-  if (over.wait_for(patience) == std::future_status::ready) return all->results;
+  for (Nanos left = patience; left > Nanos(0); left -= kLook) {
+    if (over.wait_for(std::min(left, kLook)) == std::future_status::ready) return all->results;
+    if (wanted && !wanted()) return error(StatusCode::kCancelled, "what began goes on");
+  }
   return error(StatusCode::kDeadlineExceeded, "not over in time; what began goes on");
 }
 

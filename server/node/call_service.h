@@ -35,9 +35,11 @@ auto on_loop(Loop* loop, Work work) -> StatusOr<std::invoke_result_t<Work>> {
 }
 
 /// Starts `count` things on the loop, whose `then` runs there later, once each, and waits for all
-/// at most `patience`. kUnavailable, kDeadlineExceeded: some go on.
+/// at most `patience`, and while `wanted` (null: always), which is asked on this thread.
+/// kUnavailable, kDeadlineExceeded, kCancelled (not wanted any more): some go on.
 using LoopThen = std::function<void(Status)>;
 StatusOr<std::vector<Status>> each_on_loop(Loop* loop, size_t count, Nanos patience,
+                                           const std::function<bool()>& wanted,
                                            std::function<void(size_t, LoopThen)> start);
 
 /// Who calls: the tenant that the bearer token stands for; with --dev whoever is named.

@@ -53,15 +53,13 @@ struct NodeConfig {
   uint64_t wire_window_bytes = uint64_t{16} << 20;  // of all operations, on their way at once
   uint64_t view_bytes_max = 0;                      // in view of clients; 0: a quarter of dram
   uint64_t namespace_bytes_max = 0;                 // quota per namespace; 0: none
-  uint64_t namespace_pinned_bytes_max = 0;          // of pinned objects; 0: pinned_quota() decides
+  uint64_t namespace_pinned_bytes_max = 0;  // of pinned objects; 0: an eighth of the largest tier
   std::chrono::milliseconds view_hold_max{60'000};  // before a view may be revoked for another
   std::chrono::milliseconds view_grace{1'000};      // how long revoked bytes rest
   std::chrono::milliseconds lease_max{60'000};
   std::chrono::milliseconds operation_deadline_max{60'000};
   std::chrono::milliseconds drain_timeout{10'000};  // clean shutdown waits this long
 
-  /// Pinned bytes that a namespace may have: an eighth of the node's largest tier, if not said.
-  uint64_t pinned_quota() const;
   /// kInvalidArgument names the option, its value and its limit. Without `dev` and without tokens a
   /// node refuses to start.
   Status validate() const;

@@ -1,6 +1,4 @@
 // What a node's configuration must be.
-#include <algorithm>
-
 #include "base/cpu.h"
 #include "server/node/config.h"
 #include "server/node/config_option.h"
@@ -64,10 +62,5 @@ Status NodeConfig::validate() const {
   TERRACE_RETURN_IF_ERROR(check_accelerator_name(hbm_device));
   TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
   return store.validate();
-}
-
-uint64_t NodeConfig::pinned_quota() const {
-  if (namespace_pinned_bytes_max != 0) return namespace_pinned_bytes_max;
-  return std::max(store.dram_bytes, store.nvme_bytes) / 8;
 }
 }  // namespace terrace

@@ -114,7 +114,11 @@ Status Node::Core::start() {
   namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
   TERRACE_RETURN_IF_ERROR(open_store());
-  context = {&config, loop.get(), store.get(), nullptr, namespaces.get(), &counters};
+  context.config = &config;
+  context.loop = loop.get();
+  context.store = store.get();
+  context.namespaces = namespaces.get();
+  context.counters = &counters;
   PacerOptions pacing;
   pacing.window_bytes = config.wire_window_bytes;
   for (const TenantConfig& tenant : config.tenants) {

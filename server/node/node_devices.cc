@@ -34,6 +34,9 @@ StatusOr<std::unique_ptr<NodeDevices>> NodeDevices::open(const StoreConfig& conf
   DeviceFilesOptions options;
   options.directory = config.data_directory;
   options.paths = config.data_paths();
+  options.named = !config.data_file.empty();
+  std::error_code failed;
+  options.index_there = std::filesystem::exists(config.metadata_path(), failed);
   options.bytes = config.nvme_bytes;
   options.format_block_device = config.format_block_device;
   options.forget_missing = config.forget_missing_devices;

@@ -85,7 +85,7 @@ StatusOr<std::unique_ptr<PutOp>> PutOp::create(NodeContext* context, Session* se
   }
   if (request.has_retention()) {
     TERRACE_ASSIGN_OR_RETURN(op->spec_.retention, unpack_retention(request.retention()));
-    op->spec_.pinned_bytes_max = context->config->pinned_quota();
+    op->spec_.pinned_bytes_max = context->pinned_quota();
   }
   TERRACE_ASSIGN_OR_RETURN(op->spec_.sections, sections_for(*ns, request.sections()));
   TERRACE_ASSIGN_OR_RETURN(RequestPlaces places, RequestPlaces::create(request.pool()));

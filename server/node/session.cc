@@ -73,6 +73,11 @@ void Operation::finished(StatusCode code) {
   session_->operation_finished(tag_);
 }
 
+uint64_t NodeContext::pinned_quota() const {
+  if (config->namespace_pinned_bytes_max != 0) return config->namespace_pinned_bytes_max;
+  return std::max(store->tier_use(Tier::dram).capacity, store->tier_use(Tier::nvme).capacity) / 8;
+}
+
 Session::Session(NodeContext* context, std::string tenant, std::string client, const Secret& secret)
     : context_(context),
       tenant_(std::move(tenant)),

@@ -2,6 +2,7 @@
 // thread only.
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -40,7 +41,12 @@ struct NodeContext {
   ShmTransport* shm = nullptr;  // null without shared memory, like the next
   ViewTable* views = nullptr;
   RdmaTransport* rdma = nullptr;  // null without RDMA
-  bool draining = false;          // shutting down: new operations are refused
+  /// Shutting down: new operations are refused. Read by any thread.
+  std::atomic<bool> draining{false};
+
+  /// Pinned bytes that a namespace may have: an eighth of the node's largest tier, if not said. On
+  /// the loop.
+  uint64_t pinned_quota() const;
 };
 
 using Secret = std::array<std::byte, 16>;

@@ -161,6 +161,7 @@ void add_shared(const SharedMetrics& m, MetricSink* out) {
       {"swept_objects", "Objects swept to keep it below its size.", &m.swept_objects},
       {"swept_bytes", "Bytes of them.", &m.swept_bytes},
       {"timeouts", "Calls that did not end in time.", &m.timeouts},
+      {"touch_failures", "Copies used that could not be marked as such.", &m.touch_failures},
       {"fences", "Times that it hung and was skipped.", &m.fences},
       {"listings", "Namespaces listed.", &m.listings},
       {"listing_failures", "Listings that failed.", &m.listing_failures}};

@@ -89,7 +89,7 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   out.set_turn(kept.turn);
   out.set_session(kept.session);
   out.set_namespace_pinned_bytes(said.pinned_bytes);
-  out.set_namespace_pinned_bytes_max(context.config->pinned_quota());
+  out.set_namespace_pinned_bytes_max(context.pinned_quota());
   add_departures(said, &out);
   out.set_policy(name_of(context.config->store.policy));
   for (size_t t = 0; t < kTierCount; ++t) {

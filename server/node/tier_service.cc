@@ -1,6 +1,7 @@
 #include "server/node/tier_service.h"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <future>
 #include <limits>
@@ -21,6 +22,7 @@ namespace {
 
 constexpr Nanos kTellPeriod = milliseconds(100);
 constexpr Nanos kPatience = seconds(60);  // with moves and pins; the caller's deadline ends sooner
+constexpr int kWaitingMax = 8;            // of those calls at once: each has a thread
 
 StatusOr<Tier> tier_of(const std::string& text) {
   for (const Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
@@ -118,12 +120,23 @@ class TierService final : public proto::TierAdmin::Service {
   }
 
   /// `start(i, then)` for each of the objects, and what became of them.
-  Status each(const Named& objects, std::function<void(size_t, LoopThen)> start,
-              proto::ObjectsReply* reply) const {
+  Status each(const grpc::ServerContext& call, const Named& objects,
+              std::function<void(size_t, LoopThen)> start, proto::ObjectsReply* reply) const {
     if (objects.keys.empty()) return error(StatusCode::kInvalidArgument, "no keys: name some");
+    struct Waiting {
+      std::atomic<int>& calls;
+      const int before = calls++;
+      ~Waiting() { --calls; }
+    } const waiting{waiting_};
+    if (waiting.before >= kWaitingMax) {
+      return error(StatusCode::kResourceExhausted, std::to_string(kWaitingMax) +
+                                                       " calls that pin or move run on this node, "
+                                                       "the limit: try again");
+    }
+    const auto wanted = [&call, this] { return !call.IsCancelled() && !context_->draining; };
     TERRACE_ASSIGN_OR_RETURN(
         const std::vector<Status> results,
-        each_on_loop(context_->loop, objects.keys.size(), kPatience, std::move(start)));
+        each_on_loop(context_->loop, objects.keys.size(), kPatience, wanted, std::move(start)));
     for (const Status& each : results) {
       proto::ObjectsReply::Result* const result = reply->add_results();
       result->set_code(static_cast<int32_t>(each.code()));
@@ -137,10 +150,10 @@ class TierService final : public proto::TierAdmin::Service {
                  proto::ObjectsReply* reply) const {
     TERRACE_ASSIGN_OR_RETURN(const Named objects, named(call, request.objects()));
     const auto start = [context = context_, objects, pin = request.pin()](size_t i, LoopThen then) {
-      context->store->set_pin(objects.ns, objects.keys[i], pin, context->config->pinned_quota(),
+      context->store->set_pin(objects.ns, objects.keys[i], pin, context->pinned_quota(),
                               std::move(then));
     };
-    return each(objects, start, reply);
+    return each(call, objects, start, reply);
   }
 
   Status move(const grpc::ServerContext& call, const proto::MoveRequest& request,
@@ -150,7 +163,7 @@ class TierService final : public proto::TierAdmin::Service {
     const auto start = [context = context_, objects, to](size_t i, LoopThen then) {
       context->store->move(objects.ns, objects.keys[i], to, std::move(then));
     };
-    return each(objects, start, reply);
+    return each(call, objects, start, reply);
   }
 
   Status clear(const grpc::ServerContext& call, const proto::ClearRequest& request,
@@ -182,7 +195,7 @@ class TierService final : public proto::TierAdmin::Service {
   Status loop_says(std::function<Status()> ask) const {
     TERRACE_ASSIGN_OR_RETURN(
         const std::vector<Status> said,
-        each_on_loop(context_->loop, 1, kLoopAnswerTimeout,
+        each_on_loop(context_->loop, 1, kLoopAnswerTimeout, nullptr,
                      [ask = std::move(ask)](size_t, const LoopThen& then) { then(ask()); }));
     return said[0];
   }
@@ -193,7 +206,7 @@ class TierService final : public proto::TierAdmin::Service {
   Status watch(const grpc::ServerContext& call, grpc::ServerWriter<Progress>* writer,
                const std::function<Progress()>& step) const {
     Nanos told{0};
-    for (bool over = false; !over && !call.IsCancelled();) {
+    for (bool over = false; !over && !call.IsCancelled() && !context_->draining;) {
       auto now = on_loop(context_->loop, step);
       if (!now.ok()) return now.status();
       over = now->over();
@@ -299,6 +312,7 @@ class TierService final : public proto::TierAdmin::Service {
 
   NodeContext* const context_;
   const std::string node_id_;
+  mutable std::atomic<int> waiting_{0};
 };
 }  // namespace
 

@@ -201,9 +201,14 @@ TEST_P(SharedMediumContract, a_touch_makes_young) {
   SystemClock clock;
   const Nanos until = clock.now() + milliseconds(600) + 2 * place_->ages_to();
   while (clock.now() < until) std::this_thread::yield();
-  EXPECT_GE(other_->facts("objects/k")->age, milliseconds(500) + place_->ages_to());
+  const Nanos old = milliseconds(500) + place_->ages_to();
+  EXPECT_GE(other_->facts("objects/k")->age, old);
+  const auto open = *other_->open("objects/k");
+  EXPECT_GE(open->age().value_or(old), old);
   ASSERT_TRUE(one_->touch("objects/k").ok());
-  EXPECT_LT(other_->facts("objects/k")->age, milliseconds(500) + place_->ages_to());
+  EXPECT_LT(other_->facts("objects/k")->age, old);
+  const auto again = *other_->open("objects/k");
+  EXPECT_LT(again->age().value_or(Nanos(0)), old);
   EXPECT_EQ(*read(other_.get(), "objects/k"), "bytes");
 }
 

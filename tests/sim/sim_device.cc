@@ -178,6 +178,11 @@ void SimDevice::let_go() {
         pending.kind == Kind::read ? std::span<const std::byte>(pending.into) : pending.from;
     if (!memory.empty() && released_) released_(memory);
   }
+  answer_again();
+}
+
+void SimDevice::answer_again() {
+  hanging_ = false;
   if (loop_ == nullptr) return;
   for (size_t i = 0; i < pending_.size(); ++i) {
     loop_->defer([this, alive = alive_] {

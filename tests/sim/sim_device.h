@@ -51,6 +51,8 @@ class SimDevice final : public Device {
   void time_out();
   /// The late operations happen now, writes and reads of memory included, and are released.
   void let_go();
+  /// Answers what comes from now on; what timed out is never released.
+  void answer_again();
   /// Changes one bit of what is stored.
   void flip_bit(uint64_t offset, unsigned bit);
   /// False only in a canary test: sync() then ends OK and keeps nothing.
