@@ -10,7 +10,7 @@ namespace {
 using testing::StoreWorld;
 using testing::TestObject;
 
-TEST(PinnedSlowTest, tens_of_thousands_of_pins_do_not_wedge_eviction) {
+TEST(PinnedTest, tens_of_thousands_of_pins_do_not_wedge_eviction) {
   constexpr uint64_t kPinned = 33'000;
   StoreWorld world(1, 320 * kMiB);
   world.config.policy = PolicyKind::lru;
