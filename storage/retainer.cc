@@ -97,6 +97,7 @@ void Retainer::set_kept(uint32_t id, bool pin) {
   entry.kept_here = pin;
   entry.kept_hints = true;
   kept_[id].pinned = pin;
+  core_.relist(id);
   if (pin) {
     reserve(entry.ns, entry.logical_bytes);
   } else {
