@@ -48,6 +48,7 @@ class Accelerator;
 struct ClearScan;  // storage/clear_scan.h
 struct DrainPass;  // storage/tier_pass.h
 struct EmptyPass;
+struct IndexPass;
 struct VerifyPass;
 struct Explanation;  // storage/explanation.h
 class ChunkStore;

@@ -42,11 +42,9 @@ ChunkStore::Core::~Core() {
   retainer.stop();
   balancer.stop();
   registry.stop();
-  if (nvme != nullptr && nvme->hanging() > 0) {
-    arena->abandon();
-    staging->abandon();
-  }
-  if (hbm != nullptr && hbm->hanging() > 0) {
+  const bool hangs =
+      (nvme != nullptr && nvme->hanging() > 0) || (hbm != nullptr && hbm->hanging() > 0);
+  if (hangs) {
     arena->abandon();
     if (staging != nullptr) staging->abandon();
   }
@@ -182,8 +180,14 @@ void ChunkStore::Core::attach_nvme(uint32_t id, const NvmeCopy& copy) {
 }
 
 void ChunkStore::Core::detach_nvme(uint32_t id) {
-  IndexEntry& entry = index[id];
   nvme->withhold(index.extents(id));
+  take_off_nvme(id, [this, id](const Status&) {
+    if (!index[id].has(IndexEntry::doomed)) mover.write_back(id, true);
+  });
+}
+
+void ChunkStore::Core::take_off_nvme(uint32_t id, Then then) {
+  IndexEntry& entry = index[id];
   index.clear_extents(id);
   policy->left(Tier::nvme, id);
   entry.clear(IndexEntry::on_nvme);
@@ -191,13 +195,13 @@ void ChunkStore::Core::detach_nvme(uint32_t id) {
   entry.set(IndexEntry::persisting);  // no new row before the old one is gone
   metrics.objects[kNvme].sub();
   pin(id);
-  rows->erase(entry.ns, entry.key, entry.generation, [this, id](const Status&) {
-    index[id].clear(IndexEntry::persisting);
-    const bool doomed = index[id].has(IndexEntry::doomed);
-    if (doomed) settle(id);
-    if (!doomed) mover.write_back(id, true);
-    unpin(id);
-  });
+  rows->erase(entry.ns, entry.key, entry.generation,
+              [this, id, then = std::move(then)](const Status& result) {
+                index[id].clear(IndexEntry::persisting);
+                settle(id);
+                then(result);
+                unpin(id);
+              });
 }
 
 ObjectInfo ChunkStore::Core::info_of(uint32_t id) const {

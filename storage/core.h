@@ -89,6 +89,9 @@ class ChunkStore::Core {
   void attach_nvme(uint32_t id, const NvmeCopy& copy);
   /// The nvme copy is bad and another one is in dram: forgets it and has it written anew.
   void detach_nvme(uint32_t id);
+  /// The index knows no nvme copy any more, another one is in dram; its extents are the caller's.
+  /// `then` when the row is gone, or could not be deleted; the object is still pinned then.
+  void take_off_nvme(uint32_t id, Then then);
   ObjectInfo info_of(uint32_t id) const;
   /// The nvme copy goes to another device than the one it is on, by way of dram: there is one at
   /// any time. `then`, on a later turn: kNotFound, kFailedPrecondition (a write of it runs),
@@ -108,6 +111,11 @@ class ChunkStore::Core {
   void doom(uint32_t id, bool withhold, Then gone);
   /// As ChunkStore::erase, for `reason`; always ends on a later turn.
   void remove(NamespaceId ns, const ChunkKey& key, DepartReason reason, Then then);
+  /// A bounded step: `start` for each visible object that is `wanted`, at most `running_max` at
+  /// once. True when all were looked at and nothing runs.
+  bool pass_step(IndexPass* pass, uint32_t running_max,
+                 const std::function<bool(const IndexEntry&)>& wanted,
+                 const std::function<void(uint32_t id, Then then)>& start);
   /// rehome.cc: ChunkStore::move and clear, of a visible object.
   void rehome(uint32_t id, Tier to, Then then);
   void leave_faster(uint32_t id, Tier to, const Then& then);
@@ -127,8 +135,13 @@ class ChunkStore::Core {
   static uint32_t nvme_list_of(const IndexEntry& entry) {
     return entry.kept_here ? kKeptList : entry.first_extent.device;
   }
+  struct ListPrice {
+    double value = 0;  // of the least in it
+    uint32_t list = 0;
+    auto operator<=>(const ListPrice&) const = default;
+  };
   /// Those whose objects make room for new ones when they leave, the least valuable first.
-  std::vector<uint32_t> nvme_lists() const;
+  std::vector<ListPrice> nvme_lists() const;
   /// It was pinned or unpinned, or went to another device.
   void relist(uint32_t id);
   struct Room {

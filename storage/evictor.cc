@@ -27,22 +27,18 @@ void Evictor::step() {
 }
 
 void Evictor::tell_prices() {
-  constexpr double kScale = 1e18;  // what a value can be is bounded (value_policy.cc)
+  const auto tell = [this](Tier tier, double price) {
+    constexpr double kScale = 1e18;  // what a value can be is bounded (value_policy.cc)
+    core_.metrics.price_e18[static_cast<size_t>(tier)].set(static_cast<uint64_t>(price * kScale));
+  };
   double dram = 0;
   for (const auto& [domain, holding] : core_.arena->holdings()) {
     dram = std::max(dram, core_.price(Tier::dram, domain));
   }
-  core_.metrics.price_e18[static_cast<size_t>(Tier::dram)].set(
-      static_cast<uint64_t>(dram * kScale));
-  if (core_.hbm != nullptr) {
-    const double hbm = core_.price(Tier::hbm, HbmTier::kList);
-    core_.metrics.price_e18[static_cast<size_t>(Tier::hbm)].set(
-        static_cast<uint64_t>(hbm * kScale));
-  }
+  tell(Tier::dram, dram);
+  if (core_.hbm != nullptr) tell(Tier::hbm, core_.price(Tier::hbm, HbmTier::kList));
   if (core_.nvme == nullptr) return;
-  const double nvme = core_.price(Tier::nvme, ChunkStore::Core::kNvmeList);
-  core_.metrics.price_e18[static_cast<size_t>(Tier::nvme)].set(
-      static_cast<uint64_t>(nvme * kScale));
+  tell(Tier::nvme, core_.price(Tier::nvme, ChunkStore::Core::kNvmeList));
 }
 
 double Evictor::demotion_price(bool may_demote) const {
@@ -181,7 +177,7 @@ void Evictor::evict_surplus_from_dram(uint64_t objects) {
 uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
   EvictPlan victims;
-  for (const uint32_t list : core_.nvme_lists()) {
+  for (const auto& [value, list] : core_.nvme_lists()) {
     victims = plan(Tier::nvme, list, need, victims_max, false);
     if (!victims.drop.empty()) break;
   }

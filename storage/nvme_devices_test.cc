@@ -312,7 +312,7 @@ uint64_t empty(StoreWorld& world) {
   pass->place = 1;
   EXPECT_TRUE(world.driver->until([&] { return world.store->empty_step(pass.get()); }));
   EXPECT_EQ(pass->failed, 0u);
-  return pass->moved;
+  return pass->done;
 }
 
 TEST_F(NvmeDevicesTest, a_device_is_emptied_and_can_be_taken_away) {

@@ -27,15 +27,13 @@ double ChunkStore::Core::least_value(Tier tier, uint32_t list) const {
   return least;
 }
 
-std::vector<uint32_t> ChunkStore::Core::nvme_lists() const {
-  std::vector<std::pair<double, uint32_t>> found;
+std::vector<ChunkStore::Core::ListPrice> ChunkStore::Core::nvme_lists() const {
+  std::vector<ListPrice> lists;
   for (const uint16_t place : nvme->places_that_make_room()) {
     if (policy->size(Tier::nvme, place) == 0) continue;
-    found.emplace_back(least_value(Tier::nvme, place), place);
+    lists.push_back({least_value(Tier::nvme, place), place});
   }
-  std::sort(found.begin(), found.end());
-  std::vector<uint32_t> lists;
-  for (const auto& [value, list] : found) lists.push_back(list);
+  std::sort(lists.begin(), lists.end());
   return lists;
 }
 
@@ -52,8 +50,8 @@ double ChunkStore::Core::price(Tier tier, uint32_t list) const {
   // The evictor keeps the watermark free: with not much more than that it is at work.
   if (free > 2 * evictor.watermark(capacity)) return 0;
   if (tier != Tier::nvme) return least_value(tier, list);
-  const std::vector<uint32_t> lists = nvme_lists();
-  return lists.empty() ? 0 : least_value(Tier::nvme, lists[0]);
+  const std::vector<ListPrice> lists = nvme_lists();
+  return lists.empty() ? 0 : lists[0].value;
 }
 
 bool ChunkStore::Core::worth(uint32_t id, Tier tier, double price_there) const {

@@ -153,31 +153,19 @@ void ChunkStore::Core::clear_copy(uint32_t id, Tier tier, Then then) {
 
 /// The nvme copy goes, its extents are free once the row is gone for good; nobody reads it.
 void ChunkStore::Core::leave_nvme(uint32_t id, Then then) {
-  IndexEntry& entry = index[id];
   const std::span<const Extent> held = index.extents(id);
   const std::vector<Extent> extents(held.begin(), held.end());
-  const uint64_t bytes = entry.stored_bytes();
-  index.clear_extents(id);
-  policy->left(Tier::nvme, id);
-  entry.clear(IndexEntry::on_nvme);
-  entry.clear(IndexEntry::durable);
-  entry.set(IndexEntry::persisting);  // no new row before the old one is gone
-  metrics.objects[static_cast<size_t>(Tier::nvme)].sub();
-  pin(id);
-  rows->erase(entry.ns, entry.key, entry.generation,
-              [this, id, extents, bytes, then = std::move(then)](const Status& result) {
-                if (result.ok()) {
-                  nvme->free(extents, bytes);
-                } else {
-                  nvme->withhold(extents);  // the row may come back after a restart
-                }
-                index[id].clear(IndexEntry::persisting);
-                settle(id);
-                mover.may_write(id);
-                unpin(id);
-                update_gauges();
-                then(result);
-              });
+  const uint64_t bytes = index[id].stored_bytes();
+  take_off_nvme(id, [this, id, extents, bytes, then = std::move(then)](const Status& result) {
+    if (result.ok()) {
+      nvme->free(extents, bytes);
+    } else {
+      nvme->withhold(extents);  // the row may come back after a restart
+    }
+    mover.may_write(id);
+    update_gauges();
+    then(result);
+  });
 }
 
 bool ChunkStore::clear_step(ClearScan* scan) {

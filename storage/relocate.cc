@@ -1,8 +1,8 @@
 // Emptying a device of the nvme tier: what lies there is written to another one.
 #include <utility>
 
+#include "base/check.h"
 #include "storage/core.h"
-#include "storage/tier_pass.h"
 
 namespace terrace {
 
@@ -63,10 +63,7 @@ Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) 
   IndexEntry& entry = index[id];
   const std::span<const Extent> held = index.extents(id);
   const std::vector<Extent> old(held.begin(), held.end());
-  if (old.empty()) {  // it went bad meanwhile; its new copy is good
-    attach_nvme(id, *copy);
-    return ok_status();
-  }
+  TERRACE_CHECK(!old.empty());  // who takes a copy off nvme waits for a write of it
   index.set_extents(id, copy->space->extents());
   copy->space->keep();
   entry.header_crc = copy->header_crc;
@@ -80,25 +77,5 @@ Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) 
   }
   const bool left = copy->space->extents()[0].device != old[0].device;
   return left ? ok_status() : error(StatusCode::kResourceExhausted, "no other device took it");
-}
-
-bool ChunkStore::empty_step(EmptyPass* pass) {
-  constexpr uint32_t kLookMax = 8192;
-  Core& core = *core_;
-  const uint32_t end = core.index.ids_end();
-  for (uint32_t looked = 0; pass->next < end && looked < kLookMax; ++looked, ++pass->next) {
-    if (pass->running >= EmptyPass::kRunningMax || core.closing()) return false;
-    const IndexEntry& entry = core.index[pass->next];
-    const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
-    if (!visible || !entry.has(IndexEntry::on_nvme)) continue;
-    if (entry.first_extent.device != pass->place) continue;
-    ++pass->running;
-    core.relocate(pass->next, [state = pass->shared_from_this()](const Status& result) {
-      --state->running;
-      if (result.ok()) ++state->moved;
-      if (!result.ok() && result.code() != StatusCode::kNotFound) ++state->failed;
-    });
-  }
-  return pass->next >= end && pass->running == 0;
 }
 }  // namespace terrace

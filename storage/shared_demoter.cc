@@ -40,7 +40,7 @@ void SharedDemoter::step() {
   const bool nvme_scarce =
       core_.nvme != nullptr && core_.nvme->free_bytes() < core_.nvme->capacity_bytes() / kRoom;
   if (nvme_scarce) {
-    for (const uint32_t list : core_.nvme_lists()) step_list(Tier::nvme, list);
+    for (const auto& [value, list] : core_.nvme_lists()) step_list(Tier::nvme, list);
   }
   std::vector<uint32_t> domains;
   for (const auto& [domain, holding] : core_.arena->holdings()) {

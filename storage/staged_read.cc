@@ -36,7 +36,7 @@ void read_nvme(const std::shared_ptr<StagedRead>& read) {
   read->core->nvme->transfer(std::move(transfer));
 }
 
-void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused);
+Status wait_for_buffer(const std::shared_ptr<StagedRead>& read);
 
 /// Whatever is wrong with the copy in device memory, the object has another. A device that hangs
 /// may still write where it was to.
@@ -49,9 +49,7 @@ void read_hbm(const std::shared_ptr<StagedRead>& read) {
     if (read->lease != nullptr) read->lease->disown();
     read->lease.reset();
     read->arena.reset();
-    Status refused;
-    wait_for_buffer(read, &refused);
-    if (!refused.ok()) finish(read, refused);
+    if (Status refused = wait_for_buffer(read); !refused.ok()) finish(read, std::move(refused));
   };
   read->core->hbm->read(read->id, read->offset, read->memory, hold_of(*read), done);
 }
@@ -74,20 +72,23 @@ void submit(const std::shared_ptr<StagedRead>& read) {
 }
 
 /// Submits when it has one.
-void wait_for_buffer(const std::shared_ptr<StagedRead>& read, Status* refused) {
+Status wait_for_buffer(const std::shared_ptr<StagedRead>& read) {
   ChunkStore::Core& core = *read->core;
   const std::span<const Extent> extents = core.index.extents(read->id);
   const StagingUser user{read->owner, extents.empty() ? uint16_t{0} : extents[0].device};
   read->lease = core.staging->take(user);
-  if (read->lease != nullptr) return submit(read);
+  if (read->lease != nullptr) {
+    submit(read);
+    return ok_status();
+  }
   core.metrics.staging_waits.add();
-  refused->update(core.staging->wait(user, [read](std::shared_ptr<StagingLease> lease) {
+  return core.staging->wait(user, [read](std::shared_ptr<StagingLease> lease) {
     if (lease == nullptr) {
       return finish(read, error(StatusCode::kDeadlineExceeded, "no staging buffer came back"));
     }
     read->lease = std::move(lease);
     submit(read);
-  }));
+  });
 }
 }  // namespace
 
@@ -104,8 +105,7 @@ Status start(const std::shared_ptr<StagedRead>& read) {
     submit(read);
     return ok_status();
   }
-  Status refused;
-  wait_for_buffer(read, &refused);
+  Status refused = wait_for_buffer(read);
   if (!refused.ok()) read->core->gate.leave();
   return refused;
 }

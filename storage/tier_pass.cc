@@ -24,22 +24,40 @@ Status ChunkStore::verify(std::shared_ptr<VerifyPass> pass) {
   return ok_status();
 }
 
-bool ChunkStore::drain_step(DrainPass* pass) {
+bool ChunkStore::Core::pass_step(IndexPass* pass, uint32_t running_max,
+                                 const std::function<bool(const IndexEntry&)>& wanted,
+                                 const std::function<void(uint32_t id, Then then)>& start) {
   constexpr uint32_t kLookMax = 8192;
-  const uint32_t end = core_->index.ids_end();
+  const uint32_t end = index.ids_end();
   for (uint32_t looked = 0; pass->next < end && looked < kLookMax; ++looked, ++pass->next) {
-    if (pass->running >= DrainPass::kRunningMax || core_->closing()) return false;
-    const IndexEntry& entry = core_->index[pass->next];
+    if (pass->running >= running_max || closing()) return false;
+    const IndexEntry& entry = index[pass->next];
     const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
-    if (!visible || entry.has(IndexEntry::on_nvme)) continue;
+    if (!visible || !wanted(entry)) continue;
     ++pass->running;
-    core_->mover.make_durable(pass->next, [state = pass->shared_from_this()](const Status& result) {
+    start(pass->next, [state = pass->shared_from_this()](const Status& result) {
       --state->running;
-      if (result.ok()) ++state->written;
+      if (result.ok()) ++state->done;
       if (!result.ok() && result.code() != StatusCode::kNotFound) ++state->failed;
     });
   }
   return pass->next >= end && pass->running == 0;
+}
+
+bool ChunkStore::drain_step(DrainPass* pass) {
+  return core_->pass_step(
+      pass, DrainPass::kRunningMax,
+      [](const IndexEntry& entry) { return !entry.has(IndexEntry::on_nvme); },
+      [this](uint32_t id, Core::Then then) { core_->mover.make_durable(id, std::move(then)); });
+}
+
+bool ChunkStore::empty_step(EmptyPass* pass) {
+  return core_->pass_step(
+      pass, EmptyPass::kRunningMax,
+      [pass](const IndexEntry& entry) {
+        return entry.has(IndexEntry::on_nvme) && entry.first_extent.device == pass->place;
+      },
+      [this](uint32_t id, Core::Then then) { core_->relocate(id, std::move(then)); });
 }
 
 Status ChunkStore::resize_shared(uint64_t bytes) {

@@ -22,22 +22,22 @@ struct VerifyPass {
   bool over = false;
 };
 
-/// Writes what lies only in dram to nvme.
-struct DrainPass : std::enable_shared_from_this<DrainPass> {
-  static constexpr uint32_t kRunningMax = 32;
-  uint64_t written = 0;
-  uint64_t failed = 0;
-  uint32_t next = 0;  // of the index
+/// Does something to objects of the index, a few at a time.
+struct IndexPass : std::enable_shared_from_this<IndexPass> {
+  uint64_t done = 0;
+  uint64_t failed = 0;  // in use, no room, or the medium did not do it; what went meanwhile is none
+  uint32_t next = 0;    // of the index
   uint32_t running = 0;
 };
 
+/// Writes what lies only in dram to nvme.
+struct DrainPass : IndexPass {
+  static constexpr uint32_t kRunningMax = 32;
+};
+
 /// Moves what lies on a device of nvme, which gets no new objects, to the others, by way of dram.
-struct EmptyPass : std::enable_shared_from_this<EmptyPass> {
+struct EmptyPass : IndexPass {
   static constexpr uint32_t kRunningMax = 4;
   uint16_t place = 0;
-  uint64_t moved = 0;
-  uint64_t failed = 0;  // no room, in use, or the device did not give it
-  uint32_t next = 0;    // of the index
-  uint32_t running = 0;
 };
 }  // namespace terrace

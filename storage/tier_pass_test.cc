@@ -80,7 +80,7 @@ TEST(TierPassTest, a_drained_dram_survives_a_power_cut) {
   }
   const auto pass = std::make_shared<DrainPass>();
   ASSERT_TRUE(world.driver->until([&] { return world.store->drain_step(pass.get()); }));
-  EXPECT_EQ(pass->written, 12u);
+  EXPECT_EQ(pass->done, 12u);
   EXPECT_EQ(pass->failed, 0u);
   const auto nvme = std::make_shared<VerifyPass>();
   nvme->tier = Tier::nvme;

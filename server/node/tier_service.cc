@@ -252,7 +252,7 @@ class TierService final : public proto::TierAdmin::Service {
     return watch<proto::DrainDramProgress>(call, writer, [context = context_, pass] {
       proto::DrainDramProgress now;
       now.set_over(context->store->drain_step(pass.get()));
-      now.set_written(pass->written);
+      now.set_written(pass->done);
       now.set_failed(pass->failed);
       return now;
     });
@@ -284,7 +284,7 @@ class TierService final : public proto::TierAdmin::Service {
     return watch<proto::EmptyDeviceProgress>(call, writer, [context = context_, pass] {
       proto::EmptyDeviceProgress now;
       now.set_over(context->store->empty_step(pass.get()));
-      now.set_moved(pass->moved);
+      now.set_moved(pass->done);
       now.set_failed(pass->failed);
       return now;
     });

@@ -4,13 +4,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "base/clock.h"
-#include "tests/e2e/harness.h"
+#include "tests/e2e/shared_scenario.h"
 
 namespace terrace::e2e {
 namespace {
@@ -183,46 +181,11 @@ TEST_F(SharedTest, WhatNvmeDropsIsInTheSharedTier) {
   EXPECT_GT(two->counter("shared_hits"), 20u);
 }
 
-/// Ends with the right, or without because the chunk is there.
-StatusOr<ComputeRight> generate(TestClient* client, const std::string& name,
-                                std::chrono::milliseconds deadline) {
-  GenerateOptions options;
-  options.deadline = deadline;
-  TERRACE_ASSIGN_OR_RETURN(
-      const OpId op, client->sdk().generate_or_wait(client->ns(), client->key(name), options));
-  TERRACE_ASSIGN_OR_RETURN(const Completion done, client->sdk().wait(op, seconds(30)));
-  if (!done.status.ok()) return done.status;
-  return done.right;
-}
-
 TEST_F(SharedTest, OneClientComputesWhatAllMiss) {
   const std::vector<std::string> lease = {"--shared-generate-lease-ms", "2000"};
   std::vector<std::unique_ptr<NodeProcess>> nodes;
-  std::vector<std::unique_ptr<TestClient>> clients;
-  for (int i = 0; i < 3; ++i) {
-    nodes.push_back(start(lease));
-    clients.push_back(std::make_unique<TestClient>(nodes.back()->endpoint()));
-  }
-  std::atomic<int> computed{0};
-  std::vector<std::thread> threads;
-  for (auto& client : clients) {
-    threads.emplace_back([&computed, mine = client.get()] {
-      for (int i = 0; i < 12; ++i) {
-        const std::string name = "g" + std::to_string(i);
-        const auto right = generate(mine, name, seconds(20));
-        ASSERT_TRUE(right.ok()) << right.status().to_string();
-        if (*right) {
-          ++computed;
-          ASSERT_EQ(mine->put(name, kBytes, Durability::shared), StatusCode::kOk);
-          mine->sdk().release_right(*right);
-        } else {
-          EXPECT_EQ(mine->fetch(name, kBytes), StatusCode::kOk);
-        }
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(computed.load(), 12);
+  for (int i = 0; i < 3; ++i) nodes.push_back(start(lease));
+  expect_computed_once(nodes, 12, kBytes, seconds(20));
 }
 
 TEST_F(SharedTest, ARightEndsWithItsClientAndWithItsNode) {

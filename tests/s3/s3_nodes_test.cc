@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "tests/e2e/harness.h"
+#include "tests/e2e/shared_scenario.h"
 #include "tests/s3/fault_proxy.h"
 #include "tests/s3/s3_place.h"
 
@@ -120,44 +120,10 @@ TEST_F(S3Nodes, TheSweeperBringsItBelowItsSize) {
   EXPECT_LE(found, 5);
 }
 
-StatusOr<ComputeRight> generate(TestClient* client, const std::string& name,
-                                std::chrono::milliseconds deadline) {
-  GenerateOptions options;
-  options.deadline = deadline;
-  TERRACE_ASSIGN_OR_RETURN(
-      const OpId op, client->sdk().generate_or_wait(client->ns(), client->key(name), options));
-  TERRACE_ASSIGN_OR_RETURN(const Completion done, client->sdk().wait(op, seconds(40)));
-  if (!done.status.ok()) return done.status;
-  return done.right;
-}
-
 TEST_F(S3Nodes, OneClientComputesWhatAllMiss) {
   std::vector<std::unique_ptr<NodeProcess>> nodes;
-  std::vector<std::unique_ptr<TestClient>> clients;
-  for (int i = 0; i < 3; ++i) {
-    nodes.push_back(start());
-    clients.push_back(std::make_unique<TestClient>(nodes.back()->endpoint()));
-  }
-  std::atomic<int> computed{0};
-  std::vector<std::thread> threads;
-  for (auto& client : clients) {
-    threads.emplace_back([&computed, mine = client.get()] {
-      for (int i = 0; i < 5; ++i) {
-        const std::string name = "g" + std::to_string(i);
-        const auto right = generate(mine, name, seconds(30));
-        ASSERT_TRUE(right.ok()) << right.status().to_string();
-        if (*right) {
-          ++computed;
-          ASSERT_EQ(mine->put(name, kBytes, Durability::shared), StatusCode::kOk);
-          mine->sdk().release_right(*right);
-        } else {
-          EXPECT_EQ(mine->fetch(name, kBytes), StatusCode::kOk);
-        }
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(computed.load(), 5);
+  for (int i = 0; i < 3; ++i) nodes.push_back(start());
+  expect_computed_once(nodes, 5, kBytes, seconds(30));
 }
 
 TEST_F(S3Nodes, ARightOfANodeThatDiesIsAnothers) {

@@ -87,17 +87,13 @@ Status PressureBench::set_up() {
 
 StatusOr<PressureBench::Counted> PressureBench::counted() {
   TERRACE_ASSIGN_OR_RETURN(const proto::NodeStatusReply status, node_status(rig_.node->globals()));
-  const auto counter = [&status](const std::string& name) {
-    const auto found = status.counters().find(name);
-    return found == status.counters().end() ? uint64_t{0} : found->second;
-  };
   Counted out;
   for (const char* const reason : {"space", "quota", "in_flight", "device", "invalid"}) {
-    out.refused += counter(std::string("puts_refused_") + reason);
+    out.refused += counter_of(status, std::string("puts_refused_") + reason);
   }
-  out.dram_evictions = counter("evictions_dram");
-  out.nvme_evictions = counter("evictions_nvme");
-  out.shared_publishes = counter("shared_publishes");
+  out.dram_evictions = counter_of(status, "evictions_dram");
+  out.nvme_evictions = counter_of(status, "evictions_nvme");
+  out.shared_publishes = counter_of(status, "shared_publishes");
   return out;
 }
 

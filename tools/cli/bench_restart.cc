@@ -124,20 +124,17 @@ Status RestartBench::round(uint32_t number) {
   TERRACE_RETURN_IF_ERROR(fetch(keys_.size() / 2));
   const double first_hit = seconds_of(clock_.now() - killed);
   TERRACE_ASSIGN_OR_RETURN(const auto status, node_status(node_->globals()));
-  const auto counter = [&status](const char* name) {
-    const auto found = status.counters().find(name);
-    return found == status.counters().end() ? uint64_t{0} : found->second;
-  };
-  if (counter("warm_objects") != keys_.size()) {
-    return error(StatusCode::kDataLoss, std::to_string(counter("warm_objects")) + " of " +
-                                            std::to_string(keys_.size()) + " objects came back");
+  if (counter_of(status, "warm_objects") != keys_.size()) {
+    return error(StatusCode::kDataLoss, std::to_string(counter_of(status, "warm_objects")) +
+                                            " of " + std::to_string(keys_.size()) +
+                                            " objects came back");
   }
   TERRACE_ASSIGN_OR_RETURN(const Figure first, fetch_all());
   TERRACE_ASSIGN_OR_RETURN(const Figure second, fetch_all());
   for (uint64_t n = 0; n < keys_.size(); ++n) TERRACE_RETURN_IF_ERROR(fetch(n));
   ready_s_.push_back(seconds_of(ready));
   first_hit_s_.push_back(first_hit);
-  taking_back_s_.push_back(static_cast<double>(counter("warm_us")) / 1e6);
+  taking_back_s_.push_back(static_cast<double>(counter_of(status, "warm_us")) / 1e6);
   first_.push_back(first);
   second_.push_back(second);
   report_.rounds.push_back({{"round", number},

@@ -135,6 +135,11 @@ StatusOr<proto::NodeStatusReply> node_status(const Globals& globals) {
                                   &proto::Admin::Stub::NodeStatus);
 }
 
+uint64_t counter_of(const proto::NodeStatusReply& status, const std::string& name) {
+  const auto found = status.counters().find(name);
+  return found == status.counters().end() ? 0 : found->second;
+}
+
 StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
     const Globals& globals) {
   proto::ListNamespacesRequest request;

@@ -36,6 +36,8 @@ StatusOr<Completion> finish(Client* client, const StatusOr<OpId>& op, const Glob
 
 /// Of one node: kInvalidArgument when --node names several.
 StatusOr<proto::NodeStatusReply> node_status(const Globals& globals);
+/// One of its counters; 0 when there is none of that name.
+uint64_t counter_of(const proto::NodeStatusReply& status, const std::string& name);
 /// Of all nodes that answer, objects and bytes summed up; an error when none does.
 StatusOr<std::vector<proto::ListNamespacesReply::Namespace>> list_namespaces(
     const Globals& globals);

@@ -19,10 +19,10 @@ constexpr milliseconds kPatience{30'000};
 constexpr uint32_t kLongPromptTokens = 1'000;
 constexpr int kKillsMax = 5;  // until one comes before the load is over
 
-class Demo {
+class Demo : DemoTeller {
  public:
   Demo(const DemoOptions& options, const Globals& globals)
-      : options_(options), talk_(!globals.json) {}
+      : DemoTeller(!globals.json), options_(options) {}
   StatusOr<DemoReport> run();
 
  private:
@@ -33,15 +33,6 @@ class Demo {
     std::vector<float> logits;  // of the first cold answer: what every other must have
     Nanos cold{0};
   };
-  void say(const std::string& text) const {
-    if (!talk_) return;
-    std::fputs(text.c_str(), stdout);
-    std::fflush(stdout);
-  }
-  void check(std::string name, bool held, std::string detail) {
-    report_.add(std::move(name), held, std::move(detail));
-    say(to_text(report_.checks.back()));
-  }
   Status read_documents();
   Status precompute();
   Status ask_first();
@@ -53,12 +44,10 @@ class Demo {
   void check_answers(const std::vector<Asked>& all, Tier tier, const std::string& when);
 
   const DemoOptions options_;
-  const bool talk_;
   const SystemClock clock_;
   std::vector<Document> documents_;
   std::unique_ptr<DemoRig> rig_;
   std::vector<Question> questions_;
-  DemoReport report_;
 };
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {

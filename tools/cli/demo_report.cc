@@ -1,6 +1,8 @@
 #include "tools/cli/demo_report.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <utility>
 
 namespace terrace {
 namespace {
@@ -31,6 +33,17 @@ Json json_of(const std::vector<Asked>& all) {
   return out;
 }
 }  // namespace
+
+void DemoTeller::say(const std::string& text) const {
+  if (!talk_) return;
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void DemoTeller::check(std::string name, bool held, std::string detail) {
+  report_.add(std::move(name), held, std::move(detail));
+  say(to_text(report_.checks.back()));
+}
 
 bool DemoReport::held() const {
   return std::all_of(checks.begin(), checks.end(), [](const DemoCheck& c) { return c.held; });

@@ -49,6 +49,18 @@ struct DemoReport {
   }
 };
 
+/// What a demo finds is said as it is found, and kept.
+class DemoTeller {
+ protected:
+  explicit DemoTeller(bool talk) : talk_(talk) {}
+  ~DemoTeller() = default;
+  void say(const std::string& text) const;
+  void check(std::string name, bool held, std::string detail);
+
+  const bool talk_;
+  DemoReport report_;
+};
+
 /// A table of questions.
 std::string to_text(const std::vector<Asked>& asked);
 std::string to_text(const DemoCheck& check);

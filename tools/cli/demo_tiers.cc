@@ -15,24 +15,15 @@ constexpr size_t kDocuments = 8;
 constexpr size_t kFillersMax = 400;       // until the set has sunk by one tier
 constexpr milliseconds kPatience{8'000};  // with what happens in the background
 
-class TierDemo {
+class TierDemo : DemoTeller {
  public:
-  TierDemo(std::unique_ptr<TierRig> rig, bool talk) : rig_(std::move(rig)), talk_(talk) {
+  TierDemo(std::unique_ptr<TierRig> rig, bool talk) : DemoTeller(talk), rig_(std::move(rig)) {
     for (size_t i = 0; i < kDocuments; ++i) set_.push_back("document-" + std::to_string(i));
   }
   Status run();
   const DemoReport& report() const { return report_; }
 
  private:
-  void say(const std::string& text) const {
-    if (!talk_) return;
-    std::fputs(text.c_str(), stdout);
-    std::fflush(stdout);
-  }
-  void check(std::string name, bool held, std::string detail) {
-    report_.add(std::move(name), held, std::move(detail));
-    say(to_text(report_.checks.back()));
-  }
   Status show(const std::string& title);
   StatusOr<std::map<std::string, size_t>> places();
   StatusOr<bool> wait_until(const std::function<StatusOr<bool>()>& held);
@@ -48,11 +39,9 @@ class TierDemo {
   Status administer();
 
   std::unique_ptr<TierRig> rig_;
-  const bool talk_;
   const SystemClock clock_;
   std::vector<std::string> set_;
   size_t fillers_ = 0;
-  DemoReport report_;
 };
 
 std::string counted(const std::map<std::string, size_t>& places) {
