@@ -98,7 +98,8 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   if ((flags & ~kExtentsComplete) != 0 || reserved != 0) return damaged("unknown flags");
   const size_t plain_bytes = kFixedBytes + extents * kExtentBytes;
   const bool fits = version == kVersionKept ? body > plain_bytes : body == plain_bytes;
-  if (extents > kRowExtentsMax || !fits) {
+  const bool bounded = key.size() + value.size() <= kRowBytesMax;
+  if (extents > kRowExtentsMax || !fits || !bounded) {
     return damaged(std::to_string(extents) + " extents in " + std::to_string(body) + " bytes");
   }
   MetadataRow row;
@@ -123,7 +124,10 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   if (version == kVersionKept) {
     size_t used = 0;
     row.kept = decode_kept(value.substr(plain_bytes, body - plain_bytes), &used);
-    if (!row.kept || used != body - plain_bytes) return damaged("its retention");
+    // One that says nothing is never written: its row would be of an older version.
+    if (!row.kept || row.kept->plain() || used != body - plain_bytes) {
+      return damaged("its retention");
+    }
   }
   return row;
 }

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/prng.h"
 #include "storage/metadata_store.h"
 
@@ -109,6 +112,33 @@ TEST(MetadataRow, PlainRetentionIsAnOldRow) {
   const std::string old = encode_row(row);
   row.kept = Kept();
   EXPECT_EQ(encode_row(row), old);
+}
+
+/// `row` as one of retention with `record`, with the checksum that belongs to it.
+std::string forged(const std::string& key, const MetadataRow& row, const std::string& record) {
+  const auto bytes = [](const std::string& text) { return std::as_bytes(std::span(text)); };
+  std::string body = encode_row(row);
+  body.resize(body.size() - 4);
+  body[0] = 3;
+  body += record;
+  ByteWriter crc;
+  crc.u32(crc32c(bytes(body), crc32c(bytes(key))));
+  return body + crc.take();
+}
+
+TEST(MetadataRow, RetentionThatIsNeverWrittenIsDamage) {
+  const std::string says_nothing = encode_kept(Kept());
+  Kept pinned;
+  pinned.pinned = true;
+  MetadataRow row = example(1);
+  const std::string key = row_key(row.ns, row.key);
+  EXPECT_TRUE(decode_row(key, forged(key, row, encode_kept(pinned))).ok());
+  EXPECT_EQ(decode_row(key, forged(key, row, says_nothing)).status().code(), StatusCode::kDataLoss);
+  pinned.session = std::string(kRetentionSessionBytesMax, 's');
+  row = example(kRowExtentsMax);
+  EXPECT_EQ(decode_row(key, forged(key, row, encode_kept(pinned))).status().code(),
+            StatusCode::kDataLoss)
+      << "more than 160 bytes";
 }
 
 class MetadataRowDamage : public testing::TestWithParam<bool> {};

@@ -126,7 +126,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
-/// Headers of one and of many sections, rows, an identity block, a slab header.
+/// Headers of one and of many sections, rows with and without retention, an identity block, a slab
+/// header, a list of devices.
 extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   using namespace terrace;
   std::vector<std::byte> bytes;
@@ -134,8 +135,9 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
     const ObjectHeader header = sample(i == 0 ? 1 : 8 * i, i == 1);
     bytes.resize(header_bytes(header, header.extents.size()));
     encode(header, bytes);
-  } else if (i == 3) {
+  } else if (i == 3 || i == 7) {
     MetadataRow row;
+    if (i == 7) row.kept.emplace().session = "s";
     row.key.digest.fill(std::byte{1});
     row.ns = NamespaceId{2};
     row.extents = {{256, 9}, {512, 256}};
