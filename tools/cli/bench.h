@@ -44,6 +44,7 @@ StatusOr<BenchReport> bench_fetch(const ChunkBenchOptions& options, const Global
 StatusOr<BenchReport> bench_view(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_put(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_pressure(const ChunkBenchOptions& options, const Globals& globals);
+StatusOr<BenchReport> bench_promotion(const ChunkBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_lookup(const LookupBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_index(const IndexBenchOptions& options, const Globals& globals);
 StatusOr<BenchReport> bench_restart(const RestartBenchOptions& options, const Globals& globals);

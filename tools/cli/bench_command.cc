@@ -50,9 +50,6 @@ void run_when_chosen(CLI::App* command, Invocation* invocation, std::shared_ptr<
 
 void add_chunk_options(CLI::App* command, ChunkBenchOptions* options) {
   add_common(command, options);
-  command->add_option("--tier", options->tier, "Where the chunks lie (default dram)")
-      ->transform(CLI::CheckedTransformer(kTiers).description(""))
-      ->type_name("dram|nvme");
   command->add_option("--chunk-mib", options->chunk_mib, "Size of a chunk")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1024}))
       ->capture_default_str();
@@ -70,6 +67,12 @@ void add_chunk_options(CLI::App* command, ChunkBenchOptions* options) {
       ->capture_default_str();
 }
 
+void add_tier(CLI::App* command, ChunkBenchOptions* options) {
+  command->add_option("--tier", options->tier, "Where the chunks lie (default dram)")
+      ->transform(CLI::CheckedTransformer(kTiers).description(""))
+      ->type_name("dram|nvme");
+}
+
 void add_transport(CLI::App* command, ChunkBenchOptions* options,
                    const std::vector<std::string>& transports) {
   command
@@ -83,6 +86,7 @@ void add_fetch(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("fetch", "Chunks from a tier into registered memory");
   auto options = std::make_shared<ChunkBenchOptions>();
   add_chunk_options(command, options.get());
+  add_tier(command, options.get());
   add_transport(command, options.get(), {"tcp", "shm", "view", "rdma"});
   command
       ->add_option("--block-tokens", options->block_tokens,
@@ -106,6 +110,7 @@ void add_put_bench(CLI::App* bench, Invocation* invocation) {
   CLI::App* command = bench->add_subcommand("put", "Chunks out of registered memory into a tier");
   auto options = std::make_shared<ChunkBenchOptions>();
   add_chunk_options(command, options.get());
+  add_tier(command, options.get());
   command->footer(
       examples("  terrace bench put --tier nvme --check\n"
                "  terrace bench put --tier dram --depth 4 --json\n"));
@@ -123,6 +128,19 @@ void add_pressure(CLI::App* bench, Invocation* invocation) {
       examples("  terrace bench pressure --check\n"
                "  terrace bench pressure --rounds 10 --seconds-per-round 60 --json\n"));
   run_when_chosen(command, invocation, options, &bench_pressure);
+}
+
+void add_promotion(CLI::App* bench, Invocation* invocation) {
+  CLI::App* command = bench->add_subcommand(
+      "promotion", "Chunks from nvme while every one of them becomes a dram copy");
+  auto options = std::make_shared<ChunkBenchOptions>();
+  options->chunk_mib = 8;
+  options->working_set_mib = 1024;
+  add_chunk_options(command, options.get());
+  command->footer(
+      examples("  terrace bench promotion --check\n"
+               "  terrace bench promotion --directory /mnt/nvme --json\n"));
+  run_when_chosen(command, invocation, options, &bench_promotion);
 }
 
 void add_lookup(CLI::App* bench, Invocation* invocation) {
@@ -191,6 +209,7 @@ void add_bench(CLI::App* app, Invocation* invocation) {
   add_fetch(command, invocation);
   add_put_bench(command, invocation);
   add_pressure(command, invocation);
+  add_promotion(command, invocation);
   add_lookup(command, invocation);
   add_index(command, invocation);
   add_restart(command, invocation);
