@@ -12,6 +12,7 @@ namespace terrace {
 namespace {
 using testing::StoreWorld;
 using testing::TestObject;
+using testing::Waiting;
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 
 /// Each object's device, by the durable index.
@@ -68,6 +69,18 @@ class NvmeDevicesTest : public ::testing::Test {
   void again() {
     world_.stop();
     ASSERT_TRUE(world_.start().ok());
+  }
+  /// An object whose only copy lies on a device that was fenced because it hangs.
+  TestObject hang_beneath_one() {
+    EXPECT_TRUE(world_.start().ok());
+    put_objects(world_, 0, 20);
+    again();
+    world_.others[0]->hang();
+    uint64_t n = 0;
+    while (places(world_).at(TestObject(n).key) != 1) ++n;
+    EXPECT_FALSE(world_.driver->get(TestObject(n)).ok());
+    wait(world_, seconds(6));
+    return TestObject(n);
   }
   StoreWorld world_;
 };
@@ -252,22 +265,29 @@ TEST_F(NvmeDevicesTest, a_device_that_hangs_is_fenced_and_comes_back) {
 }
 
 TEST_F(NvmeDevicesTest, a_put_replaces_what_nobody_can_read) {
-  ASSERT_TRUE(world_.start().ok());
-  put_objects(world_, 0, 20);
-  const auto where = places(world_);
-  again();
-  world_.others[0]->hang();
-  uint64_t lost = 0;
-  while (where.at(TestObject(lost).key) != 1) ++lost;
-  EXPECT_FALSE(world_.driver->get(TestObject(lost)).ok());
-  wait(world_, seconds(6));
-  ASSERT_TRUE(world_.driver->put(TestObject(lost), Durability::nvme).ok());
-  EXPECT_EQ(places(world_).at(TestObject(lost).key), 0);
-  EXPECT_TRUE(world_.driver->get(TestObject(lost)).ok());
+  const TestObject lost = hang_beneath_one();
+  ASSERT_TRUE(world_.driver->put(lost, Durability::nvme).ok());
+  EXPECT_EQ(places(world_).at(lost.key), 0);
+  EXPECT_TRUE(world_.driver->get(lost).ok());
   world_.others[0]->let_go();
   wait(world_, seconds(1));
   again();
-  EXPECT_TRUE(world_.driver->get(TestObject(lost)).ok());
+  EXPECT_TRUE(world_.driver->get(lost).ok());
+}
+
+TEST_F(NvmeDevicesTest, a_put_that_does_not_end_replaces_nothing) {
+  const TestObject away = hang_beneath_one();
+  {
+    ChunkWriter writer;
+    Waiting opened;
+    PutSpec spec = world_.driver->spec_of(away, Durability::nvme);
+    ASSERT_TRUE(world_.store->open_writer(std::move(spec), &writer, &opened).ok());
+    ASSERT_TRUE(world_.driver->wait(&opened).ok() && world_.driver->fill(&writer, away).ok());
+  }  // its client went away
+  world_.others[0]->let_go();
+  wait(world_, seconds(1));
+  again();
+  EXPECT_TRUE(world_.driver->get(away).ok());
 }
 
 TEST_F(NvmeDevicesTest, a_draining_device_gets_nothing_new_and_is_read) {

@@ -66,6 +66,9 @@ Status Puts::check_quota(const Put& put) const {
   uint64_t bytes = put.logical_bytes;
   if (const auto it = core_.usage.find(ns); it != core_.usage.end()) bytes += it->second.bytes;
   if (const auto it = core_.putting.find(ns); it != core_.putting.end()) bytes += it->second;
+  if (const uint32_t replaced = core_.find(put.spec.ns, put.spec.key); replaced != kNoEntry) {
+    bytes -= core_.index[replaced].logical_bytes;
+  }
   if (bytes <= max) return ok_status();
   return error(StatusCode::kResourceExhausted,
                "put: quota of namespace " + std::to_string(ns) + ": " + std::to_string(bytes) +

@@ -51,12 +51,9 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   put->header_bytes = sizes.header_bytes;
   put->stored_bytes = sizes.stored_bytes;
 
-  if (const uint32_t id = core_.find(put->spec.ns, put->spec.key); id != kNoEntry) {
-    if (core_.reachable(id)) {
-      answer_duplicate(put, id);
-      return put;
-    }
-    core_.doom(id, false, nullptr);  // nobody can read it: the new one takes its place
+  if (const uint32_t id = readable(put->spec); id != kNoEntry) {
+    answer_duplicate(put, id);
+    return put;
   }
   const ObjectName name{put->spec.ns, put->spec.key};
   if (const auto it = lines_.find(name); it != lines_.end()) {
@@ -72,6 +69,13 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   lines_[name].first = put;
   core_.defer(std::exchange(put->op, nullptr), ok_status());
   return put;
+}
+
+/// What makes a put of it a duplicate. A copy on a device that does not answer is none: the new one
+/// takes its place, but not before it is safe.
+uint32_t Puts::readable(const PutSpec& spec) const {
+  const uint32_t id = core_.find(spec.ns, spec.key);
+  return id != kNoEntry && core_.reachable(id) ? id : kNoEntry;
 }
 
 Status Puts::take_space(Put& put) {
@@ -243,6 +247,9 @@ void Puts::commit_shared(const std::shared_ptr<Put>& put) {
 }
 
 void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
+  if (const uint32_t old = core_.find(put->spec.ns, put->spec.key); old != kNoEntry) {
+    core_.doom(old, false, nullptr);  // nobody could read it when this put began
+  }
   put->header.extents.clear();  // they are of nvme only
   const uint32_t id =
       core_.publish_in_dram(put->header, put->header_bytes, put->space, put->spec.worth);
@@ -265,7 +272,7 @@ void Puts::over(const std::shared_ptr<Put>& put) {
   while (!waiting.empty()) {
     const std::shared_ptr<Put> next = waiting.front();
     waiting.pop_front();
-    if (const uint32_t id = core_.find(next->spec.ns, next->spec.key); id != kNoEntry) {
+    if (const uint32_t id = readable(next->spec); id != kNoEntry) {
       answer_duplicate(next, id);
       continue;
     }

@@ -51,6 +51,7 @@ class Puts {
     std::deque<std::shared_ptr<Put>> waiting;
   };
   Status validate(const PutSpec& spec) const;
+  uint32_t readable(const PutSpec& spec) const;
   Status check_durability(const PutSpec& spec) const;
   Status check_quota(const Put& put) const;
   Status take_space(Put& put);
