@@ -30,9 +30,10 @@ constexpr uint64_t kBytes = 1'500'000;
 constexpr int kNear = 40;  // more than dram takes
 constexpr int kFar = 4;    // only in the shared directory
 constexpr seconds kSharedTimeout{5};
-// Whoever waits for the mount waits for its deadline: this is less than half of that.
-constexpr milliseconds kSlowestMax{2'000};
-constexpr double kSpeedMin = 0.4;
+// Whoever waits for the mount waits for its deadline, and hardly ends anything meanwhile. Closer
+// limits would measure who else uses the machine.
+constexpr milliseconds kSlowestMax{4'000};
+constexpr double kSpeedMin = 0.2;
 
 /// `directory` once more at `mount`, through a process that can be stopped.
 class StoppableMount {
