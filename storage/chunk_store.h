@@ -49,6 +49,7 @@ struct ClearScan;  // storage/clear_scan.h
 struct DrainPass;  // storage/tier_pass.h
 struct EmptyPass;
 struct IndexPass;
+struct TrimPass;
 struct VerifyPass;
 struct Explanation;  // storage/explanation.h
 class ChunkStore;
@@ -364,6 +365,8 @@ class ChunkStore {
   Status undrain(uint16_t place);
   /// A bounded step; true when all that was on the device was looked at and nothing runs.
   bool empty_step(EmptyPass* pass);
+  /// As Trimmer::run; kUnavailable also when it is closing, or without an nvme tier.
+  Status trim(std::shared_ptr<TrimPass> pass);
 
   const StoreMetrics& metrics() const;
   /// Capacity and use of a tier, in bytes.

@@ -30,6 +30,7 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
       scrubber(*this),
       verifying(*this),
       verifier(*this),
+      trimmer(*this),
       puts(*this),
       retainer(*this),
       registry(*this),
@@ -39,6 +40,7 @@ ChunkStore::Core::~Core() {
   if (arena != nullptr) arena->leave_contents();  // the next run takes it back, when it is kept
   scrubber.stop();
   verifying.stop();
+  trimmer.stop();
   retainer.stop();
   balancer.stop();
   registry.stop();

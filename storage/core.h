@@ -32,6 +32,7 @@
 #include "storage/slab_balancer.h"
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
+#include "storage/trimmer.h"
 #include "storage/verifier.h"
 
 namespace terrace {
@@ -197,6 +198,7 @@ class ChunkStore::Core {
   Scrubber scrubber;
   Scrubber verifying;  // for passes that somebody asked for
   Verifier verifier;
+  Trimmer trimmer;
   Puts puts;
   Retainer retainer;
   SlabRegistry registry;

@@ -290,6 +290,7 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::adopt(const Options& options, cons
                                              std::to_string(identity->bytes) + " bytes");
   }
   file->identity_ = *identity;
+  file->block_device_ = block_device;
   file->zeroed_ = block_device ? identity->bytes : 0;
   return file;
 }

@@ -112,6 +112,7 @@ class DataFile {
   uint64_t size_bytes() const { return identity_.bytes; }
   /// False: the file system has no O_DIRECT; reads and writes go through the page cache.
   bool direct() const { return direct_; }
+  bool block_device() const { return block_device_; }
   /// Null when nothing is filled in the background.
   FillGuard* fill_guard() const { return guard_.get(); }
   /// How far the filler came; size_bytes() when all is done. Any thread.
@@ -126,6 +127,7 @@ class DataFile {
 
   Fd fd_;
   bool direct_ = false;
+  bool block_device_ = false;
   DataFileIdentity identity_;
   std::unique_ptr<FillGuard> guard_;
   std::atomic<uint64_t> zeroed_{0};

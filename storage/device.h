@@ -16,6 +16,7 @@ namespace terrace {
 class Device {
  public:
   static constexpr uint64_t kSectorBytes = 4096;  // alignment, and the torn-write unit we assume
+  static constexpr uint64_t kDiscardBytesMax = uint64_t{64} << 20;
   /// Gets exactly the span that the late read or write was started with.
   using Released = std::function<void(std::span<const std::byte> memory)>;
 
@@ -30,6 +31,11 @@ class Device {
   /// When done OK: every write that was done before this call survives a power cut. Errors as
   /// above.
   virtual void sync(Op* op) = 0;
+  /// Nobody needs what lies there any more, so the device need not keep it. Reads give anything
+  /// until it is written again; nothing may be read or written there meanwhile. `bytes` is at most
+  /// kDiscardBytesMax, and one runs at a time. When it ends is the device's business: there is no
+  /// time limit. kFailedPrecondition: nothing is given back to this device; others as above.
+  virtual void discard(uint64_t offset, uint64_t bytes, Op* op) = 0;
   virtual uint64_t size_bytes() const = 0;
   /// Memory that many requests will lie in, until forget_memory() or as long as the device lives: a
   /// hint that may make them cheaper. At any time. The pages behind the addresses must stay.

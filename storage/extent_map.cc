@@ -302,6 +302,23 @@ size_t ExtentMap::first_region(size_t level, size_t from) const {
   return regions_.size();
 }
 
+Extent ExtentMap::free_mibs(uint64_t from, uint32_t most) const {
+  constexpr size_t kEmpty = kTopClass + 1;
+  auto region = static_cast<size_t>(from / kRegionSlots);
+  if (region >= regions_.size()) return {};
+  uint64_t empty = regions_[region].slots_at[kEmpty] & ~uint64_t{0} << (from % kRegionSlots);
+  if (empty == 0) {
+    const size_t next = first_region(kEmpty, region + 1);
+    if (next <= region || next == regions_.size()) return {};
+    region = next;
+    empty = regions_[region].slots_at[kEmpty];
+  }
+  const auto slot = static_cast<uint32_t>(std::countr_zero(empty));
+  const auto run = static_cast<uint32_t>(std::countr_one(empty >> slot));
+  const uint64_t block = first_block_ + region * kRegionBlocks + uint64_t{slot} * kSlotBlocks;
+  return {static_cast<uint32_t>(block), std::min(run, most) * kSlotBlocks};
+}
+
 /// Sets or clears an extent's bits. False, and nothing changed, when one is so already.
 bool ExtentMap::mark(const Extent& extent, bool used) {
   const auto each_word = [&](auto&& visit) {

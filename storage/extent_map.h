@@ -58,6 +58,10 @@ class ExtentMap {
   /// Gives back what one allocate() or claim() of `bytes` returned.
   void free(std::span<const Extent> extents, uint64_t bytes);
 
+  /// The first run of whole free MiBs of one region, at or after MiB `from` of the map; at most
+  /// `most` (> 0) of them. Stays free. Without blocks: there is none.
+  Extent free_mibs(uint64_t from, uint32_t most) const;
+
   uint64_t capacity_bytes() const;
   uint64_t free_bytes() const;
   /// What an object of `bytes` really takes, headers included by the caller.

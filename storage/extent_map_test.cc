@@ -187,6 +187,34 @@ TEST(ExtentMap, ClaimRefusesWhatCannotBe) {
   EXPECT_TRUE(map.claim(std::vector<Extent>{{300, 2}}, 8192).ok());
 }
 
+TEST(ExtentMap, FreeMibsAreWholeAndOfOneRegion) {
+  ExtentMap map(0, 192 * kMiB);
+  const std::vector<Extent> taken{{5 * 256 + 7, 1}};  // one block of MiB 5
+  ASSERT_TRUE(map.claim(taken, 4096).ok());
+  const auto run = [&](uint64_t from, uint32_t most) {
+    const Extent found = map.free_mibs(from, most);
+    EXPECT_EQ(found.block % 256, 0u);
+    return std::pair<uint32_t, uint32_t>(found.block / 256, found.blocks / 256);
+  };
+  using Run = std::pair<uint32_t, uint32_t>;
+  EXPECT_EQ(run(0, 64), Run(0, 5));
+  EXPECT_EQ(run(0, 3), Run(0, 3));
+  EXPECT_EQ(run(5, 64), Run(6, 58));
+  EXPECT_EQ(run(63, 64), Run(63, 1));
+  EXPECT_EQ(run(64, 64), Run(64, 64));
+  EXPECT_EQ(run(191, 64), Run(191, 1));
+  EXPECT_EQ(run(192, 64).second, 0u);
+  EXPECT_EQ(run(~uint64_t{0}, 64).second, 0u);
+  const std::vector<Extent> second{{64 * 256, 64 * 256}};
+  ASSERT_TRUE(map.claim(second, 64 * kMiB).ok());
+  EXPECT_EQ(run(64, 64), Run(128, 64)) << "a region that is full is passed over";
+  const std::vector<Extent> third{{128 * 256, 64 * 256}};
+  ASSERT_TRUE(map.claim(third, 64 * kMiB).ok());
+  EXPECT_EQ(run(64, 64).second, 0u) << "it does not begin again";
+  ExtentMap small(0, 3 * kMiB + 4096);
+  EXPECT_EQ(small.free_mibs(0, 64).blocks / 256, 3u);
+}
+
 TEST(ExtentMap, NothingToGive) {
   ExtentMap map(0, 0);
   EXPECT_EQ(map.capacity_bytes(), 0u);

@@ -53,6 +53,7 @@ Status ChunkStore::Core::open(SlabKeeping keeping) {
   }
   scrubber.start();
   retainer.start();
+  trimmer.start();
   if (shared != nullptr) {
     shared->start();
     demoter->start();
@@ -72,6 +73,7 @@ class ChunkStore::Core::Closing {
     if (core_->hbm != nullptr) core_->hbm->stop();
     if (core_->nvme != nullptr) core_->nvme->stop();
     core_->verifying.stop();
+    core_->trimmer.stop();
     core_->retainer.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
@@ -93,7 +95,7 @@ class ChunkStore::Core::Closing {
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
     const bool near = core.hbm == nullptr || core.hbm->idle();
     if (media && far && near && core.mover.idle() && core.scrubber.idle() &&
-        core.verifying.idle() && core.calls.outstanding() == 0) {
+        core.verifying.idle() && core.trimmer.idle() && core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());
       return;

@@ -34,6 +34,7 @@ struct DeviceStatus {
   uint64_t bytes = 0;  // that objects can have; 0 of one that is missing
   uint64_t used = 0;
   uint64_t written_bytes = 0;  // since the store was opened
+  uint64_t trimmed_bytes = 0;  // told the device to forget, since then
   DeviceHealth health = DeviceHealth::ok;
 };
 }  // namespace terrace

@@ -46,7 +46,7 @@ class NvmeMap {
 
   /// `device_bytes` > kReservedBytes. `place`: what its extents name as their device.
   explicit NvmeMap(uint64_t device_bytes, uint16_t place = 0)
-      : map_(0, device_bytes), place_(place) {
+      : map_(0, device_bytes), place_(place), untouched_(map_.capacity_bytes() / kMiB) {
     const Extent reserved{0, kReservedBytes / ExtentMap::kBlockBytes};
     TERRACE_CHECK(map_.claim({&reserved, 1}, kReservedBytes).ok());
   }
@@ -57,6 +57,7 @@ class NvmeMap {
     if (!extents.ok()) return nullptr;
     for (Extent& extent : *extents) extent.device = place_;
     used_ += bytes_of(*extents);
+    touch(*extents);
     return std::make_shared<NvmeSpace>(this, std::move(*extents), bytes);
   }
   /// Space for several, one after the other on the device, each a single extent; empty when there
@@ -81,6 +82,7 @@ class NvmeMap {
   Status claim(std::span<const Extent> extents, uint64_t bytes) {
     TERRACE_RETURN_IF_ERROR(map_.claim(extents, bytes));
     used_ += bytes_of(extents);
+    touch(extents);
     return ok_status();
   }
   void free(std::span<const Extent> extents, uint64_t bytes) {
@@ -94,6 +96,22 @@ class NvmeMap {
   /// Called after space became free.
   void on_freed(std::function<void()> freed) { freed_ = std::move(freed); }
 
+  // Trimming: free space, which nobody gets while the device is told of it. It counts as free all
+  // the while, so nothing is evicted for it.
+
+  /// A run of whole MiBs from MiB *next on that were used since they were trimmed, at most 64 of
+  /// them and a quarter of what is free: the rest is for those who put. *next moves behind what was
+  /// looked at; without blocks: nothing there, look on. True: all was looked at.
+  bool take_untrimmed(uint64_t* next, Extent* out);
+  /// `trimmed`: no need to do it again before it was used.
+  void end_trim(const Extent& extent, bool trimmed);
+  /// Its end may never come: it counts as used until then.
+  void trim_hangs(const Extent& extent) { used_ += extent.bytes(); }
+  void hung_trim_ended(const Extent& extent) {
+    used_ -= extent.bytes();
+    end_trim(extent, false);
+  }
+
   uint64_t capacity_bytes() const { return map_.capacity_bytes() - kReservedBytes; }
   uint64_t used_bytes() const { return used_; }  // what is withheld included
   uint64_t free_bytes() const { return capacity_bytes() - used_; }
@@ -105,8 +123,11 @@ class NvmeMap {
   }
 
  private:
+  void touch(std::span<const Extent> extents);
+
   ExtentMap map_;
   const uint16_t place_;
+  std::vector<bool> untouched_;  // by MiB: trimmed, and nothing was written there since
   uint64_t used_ = 0;
   uint64_t withheld_ = 0;
   std::function<void()> freed_;

@@ -83,6 +83,19 @@ class NvmeTier {
   /// kNotFound: no such device. kUnavailable: it is missing.
   Status set_draining(uint16_t place, bool draining);
   std::vector<DeviceStatus> status() const;
+
+  // Trimming: nvme_trim.cc.
+
+  /// kNotFound: no such device. kUnavailable: it is missing, slow, fenced or draining.
+  Status may_trim(uint16_t place) const;
+  /// As NvmeMap::take_untrimmed, of a device that is there.
+  bool take_untrimmed(uint16_t place, uint64_t* next, Extent* out);
+  /// The device said so: what was taken is free again.
+  void end_trim(const Extent& extent, const Status& result);
+  /// As NvmeMap's.
+  void trim_hangs(const Extent& extent);
+  void hung_trim_ended(const Extent& extent);
+
   void update_gauges();
 
  private:

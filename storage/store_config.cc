@@ -123,6 +123,9 @@ Status StoreConfig::validate() const {
                  "data_file=\"" + data_file + "\": an empty path; comma between paths");
   }
   if (watermark_permille > 20) return bad("watermark_permille", watermark_permille, "at most 20");
+  if (nvme_trim_interval_hours > 8760) {
+    return bad("nvme_trim_interval_hours", nvme_trim_interval_hours, "0 (never) to 8760");
+  }
   if (promote_hits > 255) return bad("promote_hits", promote_hits, "0 to 255");
   if (puts_in_flight_max == 0) return bad("puts_in_flight_max", 0, "at least 1");
   if (device_reads_in_flight_max == 0 || device_reads_in_flight_max > 4096) {

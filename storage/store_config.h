@@ -47,6 +47,7 @@ struct StoreConfig {
   std::chrono::milliseconds device_timeout{5'000};  // a device that takes longer hangs
   std::chrono::seconds scrub_period{3600};          // one pass over everything; 0: no scrubbing
   uint32_t scrub_mib_per_s = 64;                    // its share of the device, at most
+  uint32_t nvme_trim_interval_hours = 24;           // block devices are told what is free; 0: never
   bool demote_on_close = true;                      // memory-only objects go to nvme at shutdown
   bool flush_before_acknowledge = true;             // false only in a canary test: loses data
   uint64_t objects_max = 20'000'000;                // index entries

@@ -39,6 +39,7 @@ struct NvmeDeviceMetrics {
   Counter written_per_day;     // bytes, at the rate since the start
   Counter drive_writes_milli;  // a day, at that rate: thousandths of its capacity
   Counter health;              // now: a DeviceHealth
+  Counter trimmed_bytes, failed_trims;
 };
 /// Index of StoreMetrics::misses for a key that never was here, or that is forgotten.
 inline constexpr size_t kMissUnknown = kDepartReasons;

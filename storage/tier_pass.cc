@@ -60,6 +60,12 @@ bool ChunkStore::empty_step(EmptyPass* pass) {
       [this](uint32_t id, Core::Then then) { core_->relocate(id, std::move(then)); });
 }
 
+Status ChunkStore::trim(std::shared_ptr<TrimPass> pass) {
+  if (core_->closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  if (!core_->has_nvme()) return error(StatusCode::kUnavailable, "trim: no nvme tier here");
+  return core_->trimmer.run(std::move(pass));
+}
+
 Status ChunkStore::resize_shared(uint64_t bytes) {
   if (core_->shared == nullptr) {
     return error(StatusCode::kUnavailable, "resize: no shared_directory here");

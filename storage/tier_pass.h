@@ -3,6 +3,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "base/chunk_key.h"
 #include "base/status.h"
@@ -39,5 +42,19 @@ struct DrainPass : IndexPass {
 struct EmptyPass : IndexPass {
   static constexpr uint32_t kRunningMax = 4;
   uint16_t place = 0;
+};
+
+/// Tells the devices of nvme which of their space is free. Owned as VerifyPass is.
+struct TrimPass {
+  struct OfDevice {
+    uint16_t place = 0;
+    std::string path;
+    uint64_t bytes = 0;  // trimmed in this pass
+    Status result;       // why not all of it; OK: all that was free and used since the last time
+  };
+  std::optional<uint16_t> place;  // of one device; none: of all
+  bool cancelled = false;         // by whoever asked for it
+  std::vector<OfDevice> devices;  // filled in when it begins
+  bool over = false;
 };
 }  // namespace terrace

@@ -59,6 +59,7 @@ struct UringDevice::Io final : IoOp {
 UringDevice::UringDevice(DataFile* file, Loop* loop, const DeviceOptions& options)
     : UringDevice(file->fd(), file->size_bytes(), loop, options) {
   guard_ = file->fill_guard();
+  if (file->block_device()) discarder_ = std::make_unique<Discarder>(loop, file->fd());
 }
 
 UringDevice::UringDevice(int fd, uint64_t bytes, Loop* loop, const DeviceOptions& options)
@@ -121,6 +122,20 @@ void UringDevice::write(uint64_t offset, std::span<const std::byte> from, Op* op
 }
 void UringDevice::sync(Op* op) {
   start(Kind::sync, 0, {}, op);
+}
+
+void UringDevice::discard(uint64_t offset, uint64_t bytes, Op* op) {
+  TERRACE_CHECK(offset % kSectorBytes == 0 && bytes % kSectorBytes == 0);
+  TERRACE_CHECK(bytes > 0 && bytes <= kDiscardBytesMax);
+  if (discarder_ == nullptr) {
+    return loop_->defer(op, error(StatusCode::kFailedPrecondition,
+                                  "a file is reserved whole, so none of it is given back: only "
+                                  "block devices are trimmed"));
+  }
+  if (offset > bytes_ || bytes > bytes_ - offset) {
+    return loop_->defer(op, error(StatusCode::kOutOfRange, "discard past the end of the device"));
+  }
+  discarder_->discard(offset, bytes, op);
 }
 
 void UringDevice::start(Kind kind, uint64_t offset, std::span<std::byte> memory, Op* op) {

@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "storage/data_file.h"
 #include "storage/device.h"
+#include "storage/discarder.h"
 
 namespace terrace {
 
@@ -52,6 +53,7 @@ class UringDevice final : public Device {
   void read(uint64_t offset, std::span<std::byte> into, Op* op) override;
   void write(uint64_t offset, std::span<const std::byte> from, Op* op) override;
   void sync(Op* op) override;
+  void discard(uint64_t offset, uint64_t bytes, Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
   /// Registers it with the loop's ring, when the memlock limit allows. Other memory works too.
   void expect_memory(std::span<std::byte> memory) override;
@@ -106,6 +108,7 @@ class UringDevice final : public Device {
   uint32_t timeouts_in_row_ = 0;
   Nanos next_trial_{0};  // while it counts as hung
   Released released_;
+  std::unique_ptr<Discarder> discarder_;  // null: nothing is given back
   Timer deadline_;
   Timer unblock_;
   DeviceMetrics metrics_;

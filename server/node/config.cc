@@ -125,6 +125,8 @@ std::vector<Option> options_of(NodeConfig* c) {
       duration("device-timeout-ms", "a device that takes longer hangs", &s->device_timeout),
       duration("scrub-period-s", "one pass over everything; 0: none", &s->scrub_period),
       number("scrub-mib-per-s", "the scrubber's share of the device", &s->scrub_mib_per_s),
+      number("nvme-trim-interval-hours", "between passes that trim block devices; 0: none",
+             &s->nvme_trim_interval_hours),
       boolean("demote-on-close", "memory-only objects go to nvme at shutdown", &s->demote_on_close),
       number("objects-max", "objects in the index", &s->objects_max),
       text("cpus", "CPUs of the data loop, as in 0-3,8; the dram tier lies near them; empty: any",

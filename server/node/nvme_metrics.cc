@@ -31,6 +31,11 @@ void add_device(const NvmeDeviceMetrics& m, MetricSink* out) {
   out->add_gauge("terrace_storage_device_drive_writes_per_day",
                  "Of its capacity, written a day, at the rate since the start.",
                  1e-3 * static_cast<double>(m.drive_writes_milli.get()), device);
+  out->counter("terrace_storage_device_trimmed_bytes_total",
+               "Free space that a block device was told to forget.", m.trimmed_bytes, device);
+  out->counter("terrace_storage_device_failed_trims_total",
+               "Pieces of free space that it did not forget, or not in time.", m.failed_trims,
+               device);
   for (const DeviceHealth health : kHealths) {
     Labels labels = device;
     labels.emplace_back("health", name_of(health));

@@ -99,6 +99,20 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   return out;
 }
 
+proto::TrimDevicesProgress trim_progress(const TrimPass& pass) {
+  proto::TrimDevicesProgress out;
+  for (const TrimPass::OfDevice& device : pass.devices) {
+    proto::TrimDevicesProgress::Device* const to = out.add_devices();
+    to->set_place(device.place);
+    to->set_path(device.path);
+    to->set_bytes(device.bytes);
+    to->set_code(static_cast<int32_t>(device.result.code()));
+    to->set_message(device.result.message());
+  }
+  out.set_over(pass.over);
+  return out;
+}
+
 proto::TierStatusReply tier_status_reply(const NodeContext& context) {
   proto::TierStatusReply out;
   const StoreMetrics& m = context.store->metrics();
@@ -134,6 +148,7 @@ proto::TierStatusReply tier_status_reply(const NodeContext& context) {
     to->set_capacity_bytes(device.bytes);
     to->set_used_bytes(device.used);
     to->set_written_bytes(device.written_bytes);
+    to->set_trimmed_bytes(device.trimmed_bytes);
     to->set_health(name_of(device.health));
   }
   out.set_keys_looked_up(context.counters->keys_looked_up.get());

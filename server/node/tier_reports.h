@@ -3,9 +3,11 @@
 #pragma once
 #include "proto/tiers.pb.h"
 #include "server/node/session.h"
+#include "storage/tier_pass.h"
 
 namespace terrace {
 
 proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, const ChunkKey& key);
+proto::TrimDevicesProgress trim_progress(const TrimPass& pass);
 proto::TierStatusReply tier_status_reply(const NodeContext& context);
 }  // namespace terrace

@@ -31,6 +31,11 @@ StatusOr<Tier> tier_of(const std::string& text) {
   return error(StatusCode::kInvalidArgument, "tier \"" + text + "\": dram, nvme or shared");
 }
 
+StatusOr<uint16_t> place_of(uint32_t number) {
+  if (number <= std::numeric_limits<uint16_t>::max()) return static_cast<uint16_t>(number);
+  return error(StatusCode::kNotFound, "device " + std::to_string(number) + ": there is none");
+}
+
 /// So that whoever waits for the loop does not keep it busy.
 void pause() {
   constexpr milliseconds kPause{5};
@@ -80,6 +85,10 @@ class TierService final : public proto::TierAdmin::Service {
   grpc::Status EmptyDevice(grpc::ServerContext* call, const proto::EmptyDeviceRequest* request,
                            grpc::ServerWriter<proto::EmptyDeviceProgress>* writer) override {
     return to_grpc(empty_device(*call, *request, writer));
+  }
+  grpc::Status TrimDevices(grpc::ServerContext* call, const proto::TrimDevicesRequest* request,
+                           grpc::ServerWriter<proto::TrimDevicesProgress>* writer) override {
+    return to_grpc(trim_devices(*call, *request, writer));
   }
   grpc::Status ResizeShared(grpc::ServerContext* call, const proto::ResizeSharedRequest* request,
                             proto::ResizeSharedReply* reply) override {
@@ -288,6 +297,21 @@ class TierService final : public proto::TierAdmin::Service {
       now.set_failed(pass->failed);
       return now;
     });
+  }
+
+  Status trim_devices(const grpc::ServerContext& call, const proto::TrimDevicesRequest& request,
+                      grpc::ServerWriter<proto::TrimDevicesProgress>* writer) const {
+    TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
+    const auto pass = std::make_shared<TrimPass>();
+    if (request.has_place()) {
+      TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
+    }
+    TERRACE_RETURN_IF_ERROR(
+        loop_says([context = context_, pass] { return context->store->trim(pass); }));
+    const Status watched =
+        watch<proto::TrimDevicesProgress>(call, writer, [pass] { return trim_progress(*pass); });
+    (void)context_->loop->post([pass] { pass->cancelled = true; });
+    return watched;
   }
 
   Status resize_shared(const grpc::ServerContext& call, const proto::ResizeSharedRequest& request,

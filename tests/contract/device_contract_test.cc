@@ -200,6 +200,24 @@ TEST_P(DeviceContract, AnOpMayStartTheNext) {
   EXPECT_EQ(std::memcmp(in.data(), out.data(), 4096), 0);
 }
 
+TEST_P(DeviceContract, WhatIsDiscardedIsWrittenAgainAndItsNeighboursStay) {
+  AlignedBuffer out = filled(3 * kMiB, 21);
+  AlignedBuffer in = filled(3 * kMiB, 22);
+  ASSERT_TRUE(write(kMiB, out.span()).ok());
+  Wait op;
+  device().discard(2 * kMiB, kMiB, &op);
+  EXPECT_EQ(op.calls, 0) << "done inside the call";
+  wait(&op);
+  EXPECT_TRUE(op.status.ok() || op.status.code() == StatusCode::kFailedPrecondition)
+      << op.status.to_string();
+  ASSERT_TRUE(read(kMiB, in.span()).ok());
+  EXPECT_EQ(std::memcmp(in.data(), out.data(), kMiB), 0);
+  EXPECT_EQ(std::memcmp(in.data() + 2 * kMiB, out.data() + 2 * kMiB, kMiB), 0);
+  ASSERT_TRUE(write(2 * kMiB, in.span().first(kMiB)).ok());
+  ASSERT_TRUE(read(2 * kMiB, out.span().first(kMiB)).ok());
+  EXPECT_EQ(std::memcmp(in.data(), out.data(), kMiB), 0);
+}
+
 TEST_P(DeviceContract, UnwrittenSpaceReadsWithoutError) {
   AlignedBuffer in = filled(65'536, 5);
   EXPECT_TRUE(read(6 * kMiB, in.span()).ok());

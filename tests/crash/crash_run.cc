@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "storage/slab_format.h"
+#include "storage/tier_pass.h"
 #include "tests/sim/store_world.h"
 
 namespace terrace::testing {
@@ -41,6 +42,9 @@ class CrashRun {
     for (uint32_t i = 1; i < options.devices; ++i) world_.add_device(options.device_bytes);
     world_.config.dram_bytes = 2 * kMiB;
     world_.config.slab_bytes = kMiB;  // one for each tenant, when both put
+    for (uint32_t i = 0; i < options.devices; ++i) {
+      world_.device_at(i).discard_too_much(options.too_much);
+    }
     if (!options.warm) return;
     world_.keeper = std::make_unique<SimKeeper>();
     world_.namespaces = {{NamespaceId{1}, DomainId{1}},
@@ -93,6 +97,9 @@ class CrashRun {
     result_.failed_checks += world_.store->metrics().warm_failed_objects.get();
     forget_evicted();
     result_.slabs_replaced += world_.store->metrics().slabs_replaced.get();
+    for (const DeviceStatus& device : world_.store->devices()) {
+      result_.trimmed_bytes += device.trimmed_bytes;
+    }
     result_.evictions += world_.store->metrics().evictions[kNvme].get();
     if (!options_.evicting && world_.store->metrics().evictions[kNvme].get() > 0) {
       result_.failure = "the device is too small for this test";
@@ -208,6 +215,10 @@ class CrashRun {
   }
 
   void act() {
+    // Nobody waits for it; when one runs, this is refused.
+    if (options_.trims && prng_.chance(40)) {
+      (void)world_.store->trim(std::make_shared<TrimPass>());
+    }
     switch (prng_.below(8)) {
       case 0:
       case 1:

@@ -52,6 +52,42 @@ TEST(CrashTest, with_several_devices_one_may_die_at_any_point) {
   EXPECT_GE(all.acknowledged, 1000u);
 }
 
+TEST(CrashTest, no_power_cut_loses_anything_while_free_space_is_trimmed) {
+  CrashResult all;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    CrashOptions options{.seed = seed, .lives = 40, .trims = true};
+    if (seed % 3 == 0) options.devices = 2;
+    if (seed % 6 == 0) options.impaired = true;
+    const CrashResult result = run_lives(options);
+    ASSERT_EQ(result.failure, "") << "seed " << seed;
+    EXPECT_GT(result.trimmed_bytes, 0u) << "seed " << seed;
+    all.cuts_under_way += result.cuts_under_way;
+    all.acknowledged += result.acknowledged;
+  }
+  EXPECT_GE(all.cuts_under_way, 300u);
+  EXPECT_GE(all.acknowledged, 1000u);
+}
+
+TEST(CrashTest, no_wrong_bytes_while_space_is_reused_and_trimmed) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    const CrashResult result = run_lives(
+        {.seed = seed, .lives = 30, .device_bytes = 8 * kMiB, .evicting = true, .trims = true});
+    ASSERT_EQ(result.failure, "") << "seed " << seed;
+    EXPECT_GT(result.trimmed_bytes, 0u) << "seed " << seed;
+  }
+}
+
+TEST(CrashTest, the_canary_that_trims_more_than_is_free_is_caught) {
+  uint64_t caught = 0;
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    const CrashResult result =
+        run_lives({.seed = seed, .lives = 40, .trims = true, .too_much = 4 * kMiB});
+    if (result.lost > 0) ++caught;
+    ASSERT_EQ(result.wrong, 0u) << "even then no wrong byte; seed " << seed;
+  }
+  EXPECT_EQ(caught, 5u);
+}
+
 TEST(CrashTest, the_canary_without_a_flush_is_caught_on_several_devices) {
   uint64_t caught = 0;
   for (uint64_t seed = 1; seed <= 5; ++seed) {

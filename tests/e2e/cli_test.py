@@ -257,6 +257,53 @@ class CliTest(unittest.TestCase):
         self.run_terrace("tier", "drain", "nvme", code=2)
         self.run_terrace("tier", "drain", "dram", "--device", "0", code=2)
 
+    def test_a_file_is_not_trimmed_and_the_node_says_why(self):
+        done = self.run_json("tier", "trim", "nvme", code=1)
+        device = done["nodes"][0]["devices"][0]
+        self.assertFalse(done["ok"] or device["ok"])
+        self.assertEqual(device["bytes"], 0)
+        self.assertIn("only block devices", device["error"])
+        self.assertIn(b"only block devices",
+                      self.run_terrace("tier", "trim", "nvme", "--device", "0", code=1).stdout)
+        self.run_terrace("tier", "trim", "nvme", "--device", "7", code=1)
+        self.run_terrace("tier", "trim", "dram", code=2)
+
+    def test_a_block_device_is_trimmed(self):
+        backing = self.root / "backing"
+        with open(backing, "wb") as file:
+            file.truncate(256 << 20)
+        made = subprocess.run(["losetup", "--find", "--show", str(backing)], capture_output=True,
+                              check=False) if shutil.which("losetup") else None
+        if made is None or made.returncode != 0:
+            self.skipTest("no loop device can be made here")
+        device = made.stdout.decode().strip()
+        self.addCleanup(subprocess.run, ["losetup", "--detach", device], check=False)
+        node = Node(self.root / "on-device", "--data-file", device, "--format-block-device", "true")
+        self.addCleanup(node.stop)
+        to = ("--node", node.name)
+
+        def terrace(*arguments, code=0):
+            return json.loads(self.run_terrace(*to, "--json", *arguments, node=False,
+                                               code=code).stdout)
+        path = self.write_file("large", 40 << 20)
+        for key in ("stays", "goes"):
+            terrace("put", path, "--key", key, "--durability", "nvme")
+        os.sync()
+        before = backing.stat().st_blocks * 512
+        self.assertGreater(before, 80 << 20)
+        terrace("rm", "goes")
+        trimmed = terrace("tier", "trim", "nvme", "--device", "0")["nodes"][0]["devices"][0]
+        self.assertTrue(trimmed["ok"])
+        self.assertGreater(trimmed["bytes"], 39 << 20)
+        self.assertLess(backing.stat().st_blocks * 512, before - (38 << 20))
+        status = terrace("tier", "status")["nodes"][0]["devices"][0]
+        self.assertEqual(status["trimmed_bytes"], trimmed["bytes"])
+        again = terrace("tier", "trim", "nvme")["nodes"][0]["devices"][0]
+        self.assertEqual((again["ok"], again["bytes"]), (True, 0))
+        back = self.root / "back"
+        terrace("get", "stays", "-o", back)
+        self.assertEqual(back.read_bytes(), pathlib.Path(path).read_bytes())
+
     def test_doctor_finds_the_node(self):
         done = self.run_terrace("doctor", "--directory", self.root)
         self.assertRegex(done.stdout.decode(), r"ok\s+node 127")

@@ -44,8 +44,19 @@ void SimDevice::sync(Op* op) {
   start(pending);
 }
 
+void SimDevice::discard(uint64_t offset, uint64_t bytes, Op* op) {
+  TERRACE_CHECK(bytes > 0 && bytes <= kDiscardBytesMax);
+  TERRACE_CHECK(offset % kSectorBytes == 0 && bytes % kSectorBytes == 0);
+  Pending pending;
+  pending.kind = Kind::discard;
+  pending.at = offset;
+  pending.discarded = bytes;
+  pending.op = op;
+  start(pending);
+}
+
 void SimDevice::start(Pending pending) {
-  if (pending.kind != Kind::sync) {
+  if (pending.kind == Kind::read || pending.kind == Kind::write) {
     const size_t bytes = std::max(pending.into.size(), pending.from.size());
     const void* memory = pending.kind == Kind::read ? static_cast<const void*>(pending.into.data())
                                                     : pending.from.data();
@@ -73,7 +84,8 @@ bool SimDevice::step() {
 
 void SimDevice::end(Pending* pending) {
   const uint64_t number = ended_++;
-  const uint64_t bytes = std::max(pending->into.size(), pending->from.size());
+  const uint64_t moved = std::max(pending->into.size(), pending->from.size());
+  const uint64_t bytes = std::max(moved, pending->discarded);
   Status result;
   if (failure_ && number >= failure_->at) {
     result = failure_->error;
@@ -86,6 +98,9 @@ void SimDevice::end(Pending* pending) {
     copy_to(&volatile_, pending->at, pending->from);
     unsynced_.push_back(
         {pending->at, {pending->from.begin(), pending->from.end()}, writes_done_++});
+  } else if (pending->kind == Kind::discard) {
+    const uint64_t from = pending->at - std::min(pending->at, too_much_);
+    forget(from, std::min(pending->at + bytes + too_much_, bytes_) - from);
   } else if (honest_) {
     // A later write may be kept as well; the promise covers only those done before the call.
     const auto kept = std::stable_partition(
@@ -105,6 +120,7 @@ void SimDevice::restart(Loop* loop) {
   for (const Written& written : unsynced_) survive(written);
   for (std::vector<Pending>* list : {&pending_, &late_}) {
     for (const Pending& pending : *list) {
+      if (pending.kind == Kind::discard) forget(pending.at, pending.discarded);
       if (pending.kind != Kind::write || pending.from.empty()) continue;
       // Its memory may be gone with its owner: what got through is not known, so it is garbage.
       for (uint64_t at = 0; at < pending.from.size(); at += kSectorBytes) {
@@ -135,6 +151,20 @@ void SimDevice::survive(const Written& written) {
         break;
       default:
         break;
+    }
+  }
+}
+
+/// Not ordered with what was written before and is not synced: nobody may rely on what is there.
+void SimDevice::forget(uint64_t at, uint64_t bytes) {
+  const uint64_t first = at / kSectorBytes;
+  const uint64_t end = first + bytes / kSectorBytes;
+  for (Medium* medium : {&durable_, &volatile_}) {
+    for (auto it = medium->begin(); it != medium->end();) {
+      const bool inside = it->first >= first && it->first < end;
+      const bool garbage = inside && disk_->below(2) == 0;
+      if (garbage) disk_->garble(*it->second);
+      it = inside && !garbage ? medium->erase(it) : std::next(it);
     }
   }
 }

@@ -27,6 +27,8 @@ class SimDevice final : public Device {
   void read(uint64_t offset, std::span<std::byte> into, Op* op) override;
   void write(uint64_t offset, std::span<const std::byte> from, Op* op) override;
   void sync(Op* op) override;
+  /// What was there reads as zeroes or as garbage, each sector on its own.
+  void discard(uint64_t offset, uint64_t bytes, Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
   void expect_memory(std::span<std::byte>) override {}
   void forget_memory(std::span<std::byte>) override {}
@@ -55,18 +57,23 @@ class SimDevice final : public Device {
   void answer_again();
   /// Changes one bit of what is stored.
   void flip_bit(uint64_t offset, unsigned bit);
+  /// Only in a canary test: a discard takes so many bytes more on either side.
+  void discard_too_much(uint64_t bytes) { too_much_ = bytes; }
+  /// Sectors that hold something.
+  size_t sectors_kept() const { return durable_.size(); }
   /// False only in a canary test: sync() then ends OK and keeps nothing.
   void keep_promises(bool keep) { honest_ = keep; }
 
  private:
   using Sector = std::array<std::byte, kSectorBytes>;
   using Medium = std::unordered_map<uint64_t, std::unique_ptr<Sector>>;  // absent: zeroes
-  enum class Kind : uint8_t { read, write, sync };
+  enum class Kind : uint8_t { read, write, sync, discard };
   struct Pending {
     Kind kind = Kind::read;
     uint64_t at = 0;
     std::span<std::byte> into;
     std::span<const std::byte> from;
+    uint64_t discarded = 0;  // bytes, of a discard
     Op* op = nullptr;
     uint64_t writes_before = 0;  // of a sync: writes that were done when it was asked for
     Nanos since{0};
@@ -84,6 +91,7 @@ class SimDevice final : public Device {
   static void copy_to(Medium* medium, uint64_t at, std::span<const std::byte> bytes);
   void copy_from_current(uint64_t at, std::span<std::byte> into) const;
   void survive(const Written& written);
+  void forget(uint64_t at, uint64_t bytes);
 
   SimDisk* const disk_;
   const uint64_t bytes_;
@@ -104,6 +112,7 @@ class SimDevice final : public Device {
   std::optional<Failure> failure_;
   bool hanging_ = false;
   bool honest_ = true;
+  uint64_t too_much_ = 0;
   Released released_;
   std::shared_ptr<bool> alive_;  // the loop's tasks look whether this life is over
   Timer timeout_;

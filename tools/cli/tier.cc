@@ -87,6 +87,7 @@ Json to_json(const DeviceOfTier& device) {
           {"capacity_bytes", device.capacity_bytes()},
           {"used_bytes", device.used_bytes()},
           {"written_bytes", device.written_bytes()},
+          {"trimmed_bytes", device.trimmed_bytes()},
           {"health", device.health()}};
 }
 
@@ -134,7 +135,8 @@ void add_status(CLI::App* tier, Invocation* invocation) {
   status->callback([invocation] { invocation->run = run_status; });
 }
 
-constexpr AddCommand kActions[] = {add_status, add_tier_verify, add_tier_drain, add_tier_resize};
+constexpr AddCommand kActions[] = {add_status, add_tier_verify, add_tier_drain, add_tier_trim,
+                                   add_tier_resize};
 }  // namespace
 
 void add_tier(CLI::App* app, Invocation* invocation) {

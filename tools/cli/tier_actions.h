@@ -4,6 +4,7 @@
 #include "tools/cli/command.h"
 
 namespace terrace {
+void add_tier_trim(CLI::App* tier, Invocation* invocation);
 void add_tier_verify(CLI::App* tier, Invocation* invocation);
 void add_tier_drain(CLI::App* tier, Invocation* invocation);
 void add_tier_resize(CLI::App* tier, Invocation* invocation);
