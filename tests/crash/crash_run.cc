@@ -136,13 +136,17 @@ class CrashRun {
 
   /// What was acknowledged as `memory` is promised as long as nothing had to go.
   void forget_evicted() {
-    const StoreMetrics& metrics = world_.store->metrics();
-    uint64_t gone = metrics.slabs_replaced.get() + metrics.quarantined_objects.get();
-    for (const Counter& each : metrics.evictions) gone += each.get();
-    if (gone == 0 && options_.flips == 0 && !options_.stale) return;
+    if (!something_went() && options_.flips == 0 && !options_.stale) return;
     for (auto& [number, promise] : promises_) {
       if (promise == Promise::remembered) promise = Promise::none;
     }
+  }
+
+  bool something_went() const {
+    const StoreMetrics& metrics = world_.store->metrics();
+    uint64_t gone = metrics.slabs_replaced.get() + metrics.quarantined_objects.get();
+    for (const Counter& each : metrics.evictions) gone += each.get();
+    return gone > 0;
   }
 
   void flip_bits() {
@@ -171,7 +175,8 @@ class CrashRun {
         ++result_.wrong;
         result_.failure = where;
       }
-      if (promise == Promise::remembered && !got.ok()) {
+      // A full tier begins to make room at once.
+      if (promise == Promise::remembered && !got.ok() && !something_went()) {
         ++result_.lost;
         result_.failure = "not taken back: " + where;
       }
