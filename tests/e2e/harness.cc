@@ -124,13 +124,21 @@ ClientConfig TestClient::config(const std::string& endpoint) {
 }
 
 TestClient::TestClient(const std::vector<std::string>& endpoints, uint64_t memory_bytes,
+                       const Fingerprint& fingerprint)
+    : TestClient(
+          [&endpoints] {
+            ClientConfig several = config(endpoints.at(0));
+            several.endpoints = endpoints;
+            return several;
+          }(),
+          memory_bytes, fingerprint) {}
+
+TestClient::TestClient(const ClientConfig& config, uint64_t memory_bytes,
                        const Fingerprint& fingerprint) {
   auto memory = AlignedBuffer::allocate(memory_bytes);
   TERRACE_CHECK(memory.ok());
   memory_ = *std::move(memory);
-  ClientConfig several = config(endpoints.at(0));
-  several.endpoints = endpoints;
-  auto client = Client::open(several);
+  auto client = Client::open(config);
   if (!client.ok()) std::fprintf(stderr, "%s\n", client.status().to_string().c_str());
   TERRACE_CHECK(client.ok());
   client_ = *std::move(client);

@@ -75,6 +75,9 @@ class TestClient {
   /// Of several nodes.
   explicit TestClient(const std::vector<std::string>& endpoints, uint64_t memory_bytes = 64u << 20,
                       const Fingerprint& fingerprint = raw_fingerprint());
+  /// As the configuration says.
+  explicit TestClient(const ClientConfig& config, uint64_t memory_bytes = 64u << 20,
+                      const Fingerprint& fingerprint = raw_fingerprint());
   static Fingerprint raw_fingerprint();
   static ClientConfig config(const std::string& endpoint);
 
