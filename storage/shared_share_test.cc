@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <list>
+#include <thread>
 
 #include "storage/shared_directory.h"
 #include "tests/sim/held_files.h"
@@ -43,8 +44,11 @@ class SharedShareTest : public ::testing::Test {
     world_.store = *ChunkStore::open(config, world_.loop.get(), world_.plug_in(),
                                      world_.metadata.get(), std::move(medium));
     world_.store->name_namespace(NamespaceId{1}, ChunkKey{{std::byte{1}}});
-    world_.driver = std::make_unique<testing::StoreDriver>(world_.store.get(),
-                                                           [this] { return world_.turn(); });
+    world_.driver = std::make_unique<testing::StoreDriver>(world_.store.get(), [this] {
+      // Real threads write real files: simulated time must not run away from them.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return world_.turn();
+    });
   }
   ~SharedShareTest() override {
     hold_->on = false;

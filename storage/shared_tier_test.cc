@@ -374,7 +374,8 @@ TEST_F(SharedTierTest, what_dram_drops_is_in_the_shared_tier) {
     EXPECT_TRUE(status.ok() || status.code() == StatusCode::kNotFound) << status.to_string();
     there += status.ok() ? 1 : 0;
   }
-  EXPECT_EQ(there + one.metrics().evictions_unshared.get(), 120u);
+  // What came back may have made another one leave before that was published.
+  EXPECT_GE(there + one.metrics().evictions_unshared.get(), 120u);
   EXPECT_GT(one.metrics().demotions.get(), 50u);
 }
 }  // namespace

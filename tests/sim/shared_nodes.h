@@ -51,7 +51,7 @@ class SharedNodesTest : public ::testing::Test {
     config_.populate_memory = false;
     config_.shared_bytes_max = kGiB;
     config_.shared_list_period = milliseconds(20);
-    config_.shared_timeout = milliseconds(400);
+    config_.shared_timeout = milliseconds(1'000);  // of real files, on a busy machine
   }
   ~SharedNodesTest() override {
     for (const auto& node : nodes_) {
