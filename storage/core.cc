@@ -103,6 +103,7 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
 uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
                                            const std::shared_ptr<ArenaSpace>& space,
                                            const WorthHint& worth) {
+  if (const uint32_t old = find(header.ns, header.key); old != kNoEntry) doom(old, false, nullptr);
   std::vector<iovec> memory;
   space->memory(0, header_bytes, &memory);
   if (memory.size() == 1) {
@@ -222,6 +223,7 @@ ObjectInfo ChunkStore::Core::info_of(uint32_t id) const {
 }
 
 bool ChunkStore::Core::reachable(uint32_t id) const {
+  if (id == kNoEntry) return false;
   const IndexEntry& entry = index[id];
   if (entry.resident != kNoEntry || !entry.has(IndexEntry::on_nvme)) return true;
   if (hbm != nullptr && hbm->has(id)) return true;

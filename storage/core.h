@@ -79,7 +79,9 @@ class ChunkStore::Core {
   uint32_t find(NamespaceId ns, const ChunkKey& key) const { return index.find(ns, key); }
   /// Makes an object visible; it lies nowhere yet.
   uint32_t publish(const ObjectFacts& facts);
-  /// Writes `header` in front of the bytes that are in `space`, and makes the object visible.
+  /// Writes `header` in front of the bytes that are in `space`, and makes the object visible. One
+  /// of its name that nobody could read when those bytes began to come gives way, now that they are
+  /// safe.
   uint32_t publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
                            const std::shared_ptr<ArenaSpace>& space, const WorthHint& worth);
   void attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space);
@@ -98,7 +100,7 @@ class ChunkStore::Core {
   /// any time. `then`, on a later turn: kNotFound, kFailedPrecondition (a write of it runs),
   /// kResourceExhausted (no room in dram or on the others), the device's errors.
   void relocate(uint32_t id, Then then);
-  /// False: its only copy lies on a device that is missing or does not answer.
+  /// False: there is none, or its only copy lies on a device that is missing or does not answer.
   bool reachable(uint32_t id) const;
 
   void pin(uint32_t id) { ++index[id].pins; }

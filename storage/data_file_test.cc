@@ -16,11 +16,13 @@
 #include "base/buffer.h"
 #include "base/prng.h"
 #include "storage/uring_device.h"
+#include "tests/sim/waiting.h"
 
 namespace terrace {
 namespace {
+using testing::Waiting;
 
-class DataFileTest : public testing::Test {
+class DataFileTest : public ::testing::Test {
  protected:
   DataFileTest() {
     char name[] = "/tmp/terrace_data_XXXXXX";
@@ -137,16 +139,6 @@ TEST_F(DataFileTest, OneProcessPerDirectory) {
   EXPECT_EQ(DirectoryLock::acquire(directory_ + "/node").status().code(), StatusCode::kDataLoss);
 }
 
-class Wait final : public Op {
- public:
-  void done(Status result) override {
-    over = true;
-    status = std::move(result);
-  }
-  bool over = false;
-  Status status;
-};
-
 TEST_F(DataFileTest, TheFillerNeverWritesOverData) {
   options_.bytes = 96 * kMiB;
   options_.zero_at_creation_max = 0;
@@ -162,7 +154,7 @@ TEST_F(DataFileTest, TheFillerNeverWritesOverData) {
       Prng prng(seed);
       std::vector<std::pair<uint64_t, uint64_t>> written;
       const auto run = [&](auto&& start) {
-        Wait op;
+        Waiting op;
         start(&op);
         while (!op.over) loop->turn(milliseconds(10));
         return op.status;

@@ -19,23 +19,15 @@
 #include "base/prng.h"
 #include "storage/data_file.h"
 #include "storage/uring_device.h"
+#include "tests/sim/waiting.h"
 
 namespace terrace {
 namespace {
+using testing::Waiting;
 
 constexpr uint64_t kBytes = 16 * kMiB;
 
-class Wait final : public Op {
- public:
-  void done(Status result) override {
-    over = true;
-    status = std::move(result);
-  }
-  bool over = false;
-  Status status;
-};
-
-class DiscarderTest : public testing::Test {
+class DiscarderTest : public ::testing::Test {
  protected:
   DiscarderTest() : loop_(std::move(*Loop::create({.ring_entries = 64}, &clock_))) {
     char name[] = "/tmp/terrace_discard_XXXXXX";
@@ -68,7 +60,7 @@ class DiscarderTest : public testing::Test {
     EXPECT_EQ(::fstat(backing_.get(), &info), 0);
     return static_cast<uint64_t>(info.st_blocks) * 512;
   }
-  void wait(const Wait& op) {
+  void wait(const Waiting& op) {
     for (int i = 0; i < 2000 && !op.over; ++i) loop_->turn(milliseconds(5));
     ASSERT_TRUE(op.over);
   }
@@ -91,7 +83,7 @@ TEST_F(DiscarderTest, a_block_device_gives_back_what_is_free) {
   AlignedBuffer out = std::move(*AlignedBuffer::allocate(8 * kMiB));
   AlignedBuffer in = std::move(*AlignedBuffer::allocate(8 * kMiB));
   Prng(3).fill(out.span());
-  Wait written, synced, forgotten, read, outside;
+  Waiting written, synced, forgotten, read, outside;
   device.write(kMiB, out.span(), &written);
   wait(written);
   device.sync(&synced);
@@ -124,7 +116,7 @@ TEST_F(DiscarderTest, a_file_keeps_what_was_reserved_for_it) {
   auto file = DataFile::open(options, Uuid{});
   ASSERT_TRUE(file.ok()) << file.status().to_string();
   UringDevice device(file->get(), loop_.get(), DeviceOptions{});
-  Wait refused;
+  Waiting refused;
   device.discard(2 * kMiB, kMiB, &refused);
   wait(refused);
   EXPECT_EQ(refused.status.code(), StatusCode::kFailedPrecondition);

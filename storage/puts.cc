@@ -75,7 +75,7 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
 /// takes its place, but not before it is safe.
 uint32_t Puts::readable(const PutSpec& spec) const {
   const uint32_t id = core_.find(spec.ns, spec.key);
-  return id != kNoEntry && core_.reachable(id) ? id : kNoEntry;
+  return core_.reachable(id) ? id : kNoEntry;
 }
 
 Status Puts::take_space(Put& put) {
@@ -247,9 +247,6 @@ void Puts::commit_shared(const std::shared_ptr<Put>& put) {
 }
 
 void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
-  if (const uint32_t old = core_.find(put->spec.ns, put->spec.key); old != kNoEntry) {
-    core_.doom(old, false, nullptr);  // nobody could read it when this put began
-  }
   put->header.extents.clear();  // they are of nvme only
   const uint32_t id =
       core_.publish_in_dram(put->header, put->header_bytes, put->space, put->spec.worth);

@@ -186,8 +186,7 @@ Status ChunkStore::open_reader(NamespaceId ns, const ChunkKey& key, uint64_t own
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
   TERRACE_CHECK(reader->state_ == nullptr);
   const uint32_t id = core.find(ns, key);
-  const bool reachable = id != kNoEntry && core.reachable(id);
-  if (reachable) return open_local(id, owner, reader, op);
+  if (core.reachable(id)) return open_local(id, owner, reader, op);
   if (id != kNoEntry) {
     core.metrics.device_misses.add();
     if (!core.in_shared(core.index[id]) || !core.shared->works(ns)) {

@@ -167,8 +167,7 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   core_.metrics.read_bytes[kShared].add(bytes);
   core_.metrics.read_latency[kShared].record_us(static_cast<uint64_t>(std::max(0.0, us)));
   // A put of the key may have been faster, an erase may have come in between.
-  const uint32_t here = core_.find(ns, load->name.key);
-  const bool there = here != kNoEntry && core_.reachable(here);
+  const bool there = core_.reachable(core_.find(ns, load->name.key));
   if (!there && !find(ns, load->name.key)) {
     return end(load, error(StatusCode::kNotFound, "it was erased meanwhile"));
   }
@@ -177,8 +176,6 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
     return end(load, error(StatusCode::kNotFound, "a put of it is under way"));
   }
   if (!there) {
-    // One whose device does not answer gives way.
-    if (here != kNoEntry) core_.doom(here, false, nullptr);
     ObjectHeader& header = load->header->header;
     header.generation = core_.next_generation();
     const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space, {});

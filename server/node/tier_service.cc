@@ -270,10 +270,9 @@ class TierService final : public proto::TierAdmin::Service {
   Status drain_device(const grpc::ServerContext& call, const proto::DrainDeviceRequest& request,
                       proto::DrainDeviceReply* reply) const {
     TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
-    if (request.place() > std::numeric_limits<uint16_t>::max()) return StatusCode::kNotFound;
+    TERRACE_ASSIGN_OR_RETURN(const uint16_t place, place_of(request.place()));
     reply->set_node_id(node_id_);
-    return loop_says([context = context_, place = static_cast<uint16_t>(request.place()),
-                      undo = request.undo()] {
+    return loop_says([context = context_, place, undo = request.undo()] {
       return undo ? context->store->undrain(place) : context->store->drain_device(place);
     });
   }

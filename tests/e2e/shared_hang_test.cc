@@ -134,14 +134,15 @@ class SharedHang : public testing::Test {
     return out;
   }
   /// Until it is there.
-  StatusCode fetch_far(TestClient* client, int i, seconds within) {
+  StatusCode fetch_within(seconds within, TestClient* client, const std::string& name) {
     const Nanos until = clock_.now() + within;
     StatusCode code = StatusCode::kUnavailable;
     while (code != StatusCode::kOk && code != StatusCode::kDataLoss && clock_.now() < until) {
-      code = client->fetch("far" + std::to_string(i), kBytes);
+      code = client->fetch(name, kBytes);
     }
     return code;
   }
+  static std::string far(int i) { return "far" + std::to_string(i); }
 
   SystemClock clock_;
   ScratchDirectory shared_;
@@ -162,10 +163,9 @@ TEST_F(SharedHang, dram_and_nvme_do_not_notice) {
   }
   ASSERT_EQ(near_->put("said", kBytes, Durability::shared), StatusCode::kOk);
   for (int i = 0; i < kFar; ++i) {
-    const std::string name = "far" + std::to_string(i);
-    ASSERT_EQ(far_->put(name, kBytes, Durability::shared), StatusCode::kOk);
+    ASSERT_EQ(far_->put(far(i), kBytes, Durability::shared), StatusCode::kOk);
   }
-  ASSERT_EQ(fetch_far(&*near_, 0, seconds(20)), StatusCode::kOk);
+  ASSERT_EQ(fetch_within(seconds(20), &*near_, far(0)), StatusCode::kOk);
   const Traffic before = run_for(seconds(3));
 
   mount_->hang();
@@ -174,7 +174,7 @@ TEST_F(SharedHang, dram_and_nvme_do_not_notice) {
     TestClient client(node_->endpoint());
     for (int i = 1; !over; i = 1 + i % (kFar - 1)) {
       const Nanos started = clock_.now();
-      EXPECT_NE(client.fetch("far" + std::to_string(i), kBytes), StatusCode::kOk);
+      EXPECT_NE(client.fetch(far(i), kBytes), StatusCode::kOk);
       EXPECT_LT(clock_.now() - started, 2 * kSharedTimeout);
     }
   });
@@ -190,15 +190,11 @@ TEST_F(SharedHang, dram_and_nvme_do_not_notice) {
   EXPECT_LT(meanwhile.slowest, kSlowestMax);
   EXPECT_GT(meanwhile.per_second(), kSpeedMin * before.per_second());
   EXPECT_GT(node_->counter("shared_misses_late") + node_->counter("shared_misses_fenced"), 0u);
-  for (int i = 0; i < kFar; ++i) EXPECT_EQ(fetch_far(&*near_, i, seconds(60)), StatusCode::kOk);
-  EXPECT_EQ(fetch_far(&*far_, 0, seconds(1)), StatusCode::kOk);
+  for (int i = 0; i < kFar; ++i)
+    EXPECT_EQ(fetch_within(seconds(60), &*near_, far(i)), StatusCode::kOk);
+  EXPECT_EQ(fetch_within(seconds(1), &*far_, far(0)), StatusCode::kOk);
   node_->kill();
-  StatusCode code = StatusCode::kUnavailable;
-  for (const Nanos until = clock_.now() + seconds(20);
-       code != StatusCode::kOk && clock_.now() < until;) {
-    code = far_->fetch("said", kBytes);
-  }
-  EXPECT_EQ(code, StatusCode::kOk);
+  EXPECT_EQ(fetch_within(seconds(20), &*far_, "said"), StatusCode::kOk);
 }
 }  // namespace
 }  // namespace terrace::e2e

@@ -11,19 +11,9 @@
 #include "base/loop.h"
 #include "base/prng.h"
 #include "storage/chunk_store.h"
+#include "tests/sim/waiting.h"
 
 namespace terrace::testing {
-
-/// An Op to wait for.
-class Waiting final : public Op {
- public:
-  void done(Status result) override {
-    over = true;
-    status = std::move(result);
-  }
-  bool over = false;
-  Status status;
-};
 
 /// What object number `n` is. The same number is the same object everywhere.
 struct TestObject {

@@ -24,6 +24,12 @@ struct AdminCall {
 StatusOr<AdminCall> begin_admin_call(const Globals& globals, const std::string& node,
                                      bool endless = false);
 
+/// How a stream ended: its error; kUnavailable when the node went before it said that it was
+/// `over`.
+Status end_of_stream(const grpc::Status& finished, bool over, const std::string& node);
+/// The only node of --node: a device's number means another one on each. kInvalidArgument.
+StatusOr<std::string> node_of_device(const Globals& globals);
+
 /// Of `node`, whose error messages name it.
 template <class Service, class Stub, class Request, class Reply>
 StatusOr<Reply> admin_call(const Globals& globals, const std::string& node, const Request& request,

@@ -66,6 +66,26 @@ StatusOr<std::unique_ptr<BenchSession>> open_session(const ChunkRig& rig,
   return BenchSession::open(globals, session);
 }
 
+Status store_all(const ChunkRig& rig, BenchSession* session, std::span<const ChunkKey> keys,
+                 uint32_t depth, Durability durability) {
+  LoopOptions loop;
+  loop.depth = depth;
+  loop.operations_max = keys.size();
+  const auto put = [&](uint64_t n) {
+    return session->put(keys[n], n, rig.chunk_bytes, durability);
+  };
+  return session->run(loop, put).status();
+}
+
+Status say_verified(BenchSession* session, BenchReport* report) {
+  const ClientStatistics statistics = session->client().statistics();
+  report->bytes_verified = statistics.bytes_verified;
+  report->bytes_verified_by = "client (CRC32C of every unit; all chunks compared at the end)";
+  if (statistics.crc_failures == 0) return ok_status();
+  return error(StatusCode::kDataLoss,
+               std::to_string(statistics.crc_failures) + " units failed their CRC");
+}
+
 Figure figure_of(const LoopResult& result, Nanos cpu) {
   const double gb = static_cast<double>(result.bytes) / 1e9;
   return {.gb_per_s = ratio_of(gb, result.seconds), .cpu_s_per_gb = ratio_of(seconds_of(cpu), gb)};

@@ -32,6 +32,11 @@ StatusOr<ChunkRig> make_chunk_rig(const ChunkBenchOptions& options, const Global
 StatusOr<std::unique_ptr<BenchSession>> open_session(const ChunkRig& rig,
                                                      const ChunkBenchOptions& options,
                                                      std::span<std::byte> memory, bool verify);
+/// Puts all `keys`, the i-th one from place i of the session's memory. As BenchSession::run.
+Status store_all(const ChunkRig& rig, BenchSession* session, std::span<const ChunkKey> keys,
+                 uint32_t depth, Durability durability);
+/// What the session's client verified, after all chunks were compared. kDataLoss: a unit failed.
+Status say_verified(BenchSession* session, BenchReport* report);
 /// A figure of a loop: its bytes over its seconds, and the CPU time over its bytes.
 Figure figure_of(const LoopResult& result, Nanos cpu);
 /// Bytes for a dram tier that holds `bytes` of objects with room to spare.

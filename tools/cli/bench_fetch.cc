@@ -130,14 +130,7 @@ Status FetchBench::load() {
   TERRACE_ASSIGN_OR_RETURN(const auto session,
                            open_session(rig_, options_, rig_.source.span(), true));
   const Durability durability = nvme() ? Durability::nvme : Durability::memory;
-  LoopOptions loop;
-  loop.depth = options_.depth;
-  loop.operations_max = keys_.size();
-  TERRACE_RETURN_IF_ERROR(
-      session
-          ->run(loop,
-                [&](uint64_t n) { return session->put(keys_[n], n, rig_.chunk_bytes, durability); })
-          .status());
+  TERRACE_RETURN_IF_ERROR(store_all(rig_, session.get(), keys_, options_.depth, durability));
   return session->expect_in(keys_, options_.tier);
 }
 
@@ -195,11 +188,7 @@ StatusOr<Figure> FetchBench::fetch_round(BenchSession* session, const Submit& su
   const Figure figure = figure_of(result, rig_.node->cpu_time() - cpu);
   TERRACE_RETURN_IF_ERROR(check_tier(result));
   fetched_ += result.bytes;
-  if (total == nullptr) return figure;
-  total->operations += result.operations;
-  total->bytes += result.bytes;
-  total->latencies.merge(result.latencies);
-  for (size_t i = 0; i < kTierCount; ++i) total->tier_bytes[i] += result.tier_bytes[i];
+  if (total != nullptr) total->add(result);
   return figure;
 }
 
@@ -334,13 +323,9 @@ Status FetchBench::finish() {
   // The bytes of the last fetches too are those that were stored, and not only by their CRCs.
   TERRACE_RETURN_IF_ERROR(compare_paged());
   TERRACE_RETURN_IF_ERROR(fetch_and_compare(&rig_, verified_.get(), keys_).status());
-  const ClientStatistics statistics = verified_->client().statistics();
-  report_.bytes_verified = statistics.bytes_verified;
-  report_.bytes_verified_by = "client (CRC32C of every unit; all chunks compared at the end)";
+  const Status verified = say_verified(verified_.get(), &report_);
   const Status erased = verified_->erase_all(keys_);
-  if (statistics.crc_failures == 0) return erased;
-  return error(StatusCode::kDataLoss,
-               std::to_string(statistics.crc_failures) + " units failed their CRC");
+  return verified.ok() ? erased : verified;
 }
 
 StatusOr<BenchReport> FetchBench::run() {

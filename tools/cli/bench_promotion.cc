@@ -85,14 +85,7 @@ Status PromotionBench::set_up() {
 Status PromotionBench::load() {
   TERRACE_ASSIGN_OR_RETURN(const auto session,
                            open_session(rig_, options_, rig_.source.span(), true));
-  LoopOptions loop;
-  loop.depth = options_.depth;
-  loop.operations_max = keys_.size();
-  return session
-      ->run(
-          loop,
-          [&](uint64_t n) { return session->put(keys_[n], n, rig_.chunk_bytes, Durability::nvme); })
-      .status();
+  return store_all(rig_, session.get(), keys_, options_.depth, Durability::nvme);
 }
 
 StatusOr<LoopResult> PromotionBench::fetch_for(Nanos duration) {
@@ -124,10 +117,7 @@ Status PromotionBench::round(uint32_t number) {
   sockets_.push_back(sockets);
   ours_.push_back(ours);
   disk_.push_back(disk);
-  total_.operations += result.operations;
-  total_.bytes += result.bytes;
-  total_.latencies.merge(result.latencies);
-  for (size_t i = 0; i < kTierCount; ++i) total_.tier_bytes[i] += result.tier_bytes[i];
+  total_.add(result);
   report_.rounds.push_back({{"round", number},
                             {"raw_socket", json_of(sockets)},
                             {"terrace", json_of(ours)},
@@ -181,12 +171,8 @@ StatusOr<BenchReport> PromotionBench::run() {
   report_.extra["connections"] = options_.connections;
   report_.extra["depth"] = options_.depth;
   TERRACE_RETURN_IF_ERROR(fetch_and_compare(&rig_, session_.get(), keys_).status());
-  const ClientStatistics statistics = session_->client().statistics();
-  report_.bytes_verified = statistics.bytes_verified;
-  report_.bytes_verified_by = "client (CRC32C of every unit; all chunks compared at the end)";
-  if (statistics.crc_failures == 0) return std::move(report_);
-  return error(StatusCode::kDataLoss,
-               std::to_string(statistics.crc_failures) + " units failed their CRC");
+  TERRACE_RETURN_IF_ERROR(say_verified(session_.get(), &report_));
+  return std::move(report_);
 }
 }  // namespace
 

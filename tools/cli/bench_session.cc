@@ -14,6 +14,15 @@ constexpr size_t kDrainMax = 64;
 constexpr milliseconds kStuck{30'000};  // no completion for so long: something is wrong
 }  // namespace
 
+void LoopResult::add(const LoopResult& other) {
+  operations += other.operations;
+  refused += other.refused;
+  bytes += other.bytes;
+  for (size_t i = 0; i < kTierCount; ++i) tier_bytes[i] += other.tier_bytes[i];
+  seconds += other.seconds;
+  latencies.merge(other.latencies);
+}
+
 StatusOr<std::unique_ptr<BenchSession>> BenchSession::open(const Globals& globals,
                                                            const SessionOptions& options) {
   TERRACE_ASSIGN_OR_RETURN(ClientConfig config, client_config(globals));

@@ -45,6 +45,8 @@ struct LoopResult {
   std::array<uint64_t, kTierCount> tier_bytes{};
   double seconds = 0;
   Latencies latencies;
+  /// What `other` did after it.
+  void add(const LoopResult& other);
 };
 
 class BenchSession {

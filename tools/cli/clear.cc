@@ -65,9 +65,7 @@ Status clear_on(const Globals& globals, const std::string& node, const proto::Cl
   total->bytes += here.bytes;
   total->kept += here.kept;
   total->failed += here.failed;
-  TERRACE_RETURN_IF_ERROR(from_grpc(stream->Finish(), node));
-  if (step.over()) return ok_status();
-  return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+  return end_of_stream(stream->Finish(), step.over(), node);
 }
 
 StatusOr<Cleared> clear_all(const Globals& globals, const ClearArguments& arguments,

@@ -42,6 +42,18 @@ Status from_grpc(const grpc::Status& status, const std::string& node) {
                "node " + node + ": " + status.error_message());
 }
 
+Status end_of_stream(const grpc::Status& finished, bool over, const std::string& node) {
+  TERRACE_RETURN_IF_ERROR(from_grpc(finished, node));
+  if (over) return ok_status();
+  return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+}
+
+StatusOr<std::string> node_of_device(const Globals& globals) {
+  const std::vector<std::string> nodes = node_names(globals);
+  if (nodes.size() == 1) return nodes[0];
+  return error(StatusCode::kInvalidArgument, "a device is of one node: name that one with --node");
+}
+
 StatusOr<AdminCall> begin_admin_call(const Globals& globals, const std::string& node,
                                      bool endless) {
   TERRACE_ASSIGN_OR_RETURN(const std::string token, read_token(globals.token_file));

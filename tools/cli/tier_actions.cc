@@ -44,9 +44,7 @@ StatusOr<proto::VerifyProgress> verify_on(const Globals& globals, const std::str
     }
     bar->show(std::min(step.objects(), step.expected()), human_bytes(step.bytes()));
   }
-  TERRACE_RETURN_IF_ERROR(from_grpc(stream->Finish(), node));
-  if (!step.over())
-    return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+  TERRACE_RETURN_IF_ERROR(end_of_stream(stream->Finish(), step.over(), node));
   return step;
 }
 
@@ -86,10 +84,7 @@ int run_drain(const Globals& globals) {
     proto::DrainDramProgress step;
     while (stream->Read(&step)) {
     }
-    Status done = from_grpc(stream->Finish(), node);
-    if (done.ok() && !step.over()) {
-      done = error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
-    }
+    const Status done = end_of_stream(stream->Finish(), step.over(), node);
     if (!done.ok()) return report_failure(globals, "tier drain", done);
     failed += step.failed();
     nodes.push_back(
@@ -117,28 +112,22 @@ StatusOr<proto::EmptyDeviceProgress> empty_device(const Globals& globals, const 
   proto::EmptyDeviceProgress step;
   Progress bar("empty device", 0, !globals.json);
   while (stream->Read(&step)) bar.show(step.moved(), human_count(step.moved()) + " objects");
-  TERRACE_RETURN_IF_ERROR(from_grpc(stream->Finish(), node));
-  if (step.over()) return step;
-  return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+  TERRACE_RETURN_IF_ERROR(end_of_stream(stream->Finish(), step.over(), node));
+  return step;
 }
 
-/// A place means another device on each node, so one node is named.
 int run_drain_device(const DrainArguments& arguments, const Globals& globals) {
-  const std::vector<std::string> nodes = node_names(globals);
-  if (nodes.size() != 1) {
-    return report_failure(
-        globals, "tier drain",
-        error(StatusCode::kInvalidArgument, "a device is of one node: name that one with --node"));
-  }
+  const StatusOr<std::string> node = node_of_device(globals);
+  if (!node.ok()) return report_failure(globals, "tier drain", node.status());
   proto::DrainDeviceRequest request;
   request.set_place(arguments.device);
   request.set_undo(arguments.undo);
-  const auto done = admin_call<proto::TierAdmin>(globals, nodes[0], request,
-                                                 &proto::TierAdmin::Stub::DrainDevice);
+  const auto done =
+      admin_call<proto::TierAdmin>(globals, *node, request, &proto::TierAdmin::Stub::DrainDevice);
   if (!done.ok()) return report_failure(globals, "tier drain", done.status());
   proto::EmptyDeviceProgress moved;
   if (arguments.empty) {
-    const auto emptied = empty_device(globals, nodes[0], arguments.device);
+    const auto emptied = empty_device(globals, *node, arguments.device);
     if (!emptied.ok()) return report_failure(globals, "tier drain", emptied.status());
     moved = *emptied;
   }

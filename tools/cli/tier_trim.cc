@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "proto/tiers.grpc.pb.h"
 #include "tools/cli/admin_call.h"
@@ -35,9 +34,8 @@ StatusOr<proto::TrimDevicesProgress> trim_on(const Globals& globals, const std::
     for (const TrimmedDevice& device : step.devices()) bytes += device.bytes();
     bar.show(bytes, human_bytes(bytes));
   }
-  TERRACE_RETURN_IF_ERROR(from_grpc(stream->Finish(), node));
-  if (step.over()) return step;
-  return error(StatusCode::kUnavailable, "node " + node + ": it is shutting down");
+  TERRACE_RETURN_IF_ERROR(end_of_stream(stream->Finish(), step.over(), node));
+  return step;
 }
 
 /// Whether all of the device's free space was trimmed.
@@ -57,15 +55,13 @@ bool show(const TrimmedDevice& device, const std::string& node_id, bool json, Js
 }
 
 int run_trim(const TrimArguments& arguments, const Globals& globals) {
-  const std::vector<std::string> names = node_names(globals);
-  if (arguments.one && names.size() != 1) {
-    return report_failure(
-        globals, "tier trim",
-        error(StatusCode::kInvalidArgument, "a device is of one node: name that one with --node"));
+  if (arguments.one) {
+    const Status one = node_of_device(globals).status();
+    if (!one.ok()) return report_failure(globals, "tier trim", one);
   }
   Json nodes = Json::array();
   bool ok = true;
-  for (const std::string& node : names) {
+  for (const std::string& node : node_names(globals)) {
     const auto done = trim_on(globals, node, arguments);
     if (!done.ok()) return report_failure(globals, "tier trim", done.status());
     Json devices = Json::array();
