@@ -9,38 +9,34 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "base/machine_memory.h"
 #include "storage/arena_slab.h"
 
 namespace terrace {
-namespace {
-constexpr uint64_t kHugePageBytes = 2 * kMiB;
-}
 
 StatusOr<std::unique_ptr<Arena>> Arena::create(const StoreConfig& config, SlabKeeping* keeping) {
   auto arena = std::unique_ptr<Arena>(new Arena());
   arena->populate_ = config.populate_memory;
   arena->lock_ = config.lock_memory;
-  arena->slab_bytes_ = config.slab_size();
-  arena->capacity_ = config.dram_bytes;
-  arena->reserved_bytes_ = config.dram_bytes + kHugePageBytes;
-  void* reserved = ::mmap(nullptr, arena->reserved_bytes_, PROT_NONE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) {
-    return errno_status(errno, "arena of " + std::to_string(config.dram_bytes) + " bytes");
-  }
-  arena->reserved_ = static_cast<std::byte*>(reserved);
-  const auto misaligned = reinterpret_cast<uintptr_t>(reserved) % kHugePageBytes;
-  arena->base_ = arena->reserved_ + (misaligned == 0 ? 0 : kHugePageBytes - misaligned);
-  for (uint64_t at = 0; at < config.dram_bytes; at += arena->slab_bytes_) {
-    const uint64_t bytes = std::min(arena->slab_bytes_, config.dram_bytes - at);
-    auto slab =
-        std::make_unique<Slab>(arena->base_ + at, at, bytes, config.huge_pages, config.numa_node);
-    arena->slabs_.push_back(std::move(slab));
-  }
+  arena->huge_pages_ = config.huge_pages;
+  arena->numa_node_ = config.numa_node;
   if (keeping != nullptr) {
     arena->keeper_ = keeping->keeper;
     arena->owner_ = keeping->owner;
   }
+  arena->slab_bytes_ =
+      keeping == nullptr ? config.slab_size() : arena->slab_bytes_for(config, keeping->files);
+  // Addresses cost nothing, and with more of them it can grow; a limit on them is no reason to
+  // fail.
+  const uint64_t more = std::min(machine_memory_bytes(), ExtentMap::kBytesMax);
+  if (!arena->reserve(std::max(config.dram_bytes, more)) && !arena->reserve(config.dram_bytes)) {
+    return errno_status(errno, "arena of " + std::to_string(config.dram_bytes) + " bytes");
+  }
+  for (uint64_t at = 0; at < config.dram_bytes; at += arena->slab_bytes_) {
+    arena->append_slab(std::min(arena->slab_bytes_, config.dram_bytes - at));
+  }
+  arena->slab_count_ = static_cast<uint32_t>(arena->slabs_.size());
+  arena->capacity_ = config.dram_bytes;
   TERRACE_RETURN_IF_ERROR(
       arena->map_slabs(keeping == nullptr ? std::vector<KeptFile>() : std::move(keeping->files)));
   if (arena->kept_count_ == 0) arena->begin_work();  // nothing to take back: no need to wait
@@ -184,7 +180,7 @@ SlabDirectoryEntry& Arena::directory(uint32_t block) {
 
 uint64_t Arena::ready_bytes() const {
   const uint32_t ready = ready_.load(std::memory_order_acquire);
-  return ready == 0 ? 0 : ready_bytes_[ready - 1];
+  return ready == 0 ? 0 : ready_bytes_[ready - 1] + static_cast<uint64_t>(resized_);
 }
 
 std::span<std::byte> Arena::memory_of(uint32_t slab) {

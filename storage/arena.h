@@ -111,14 +111,19 @@ class Arena {
   std::optional<SlabPlace> place_of(const std::byte* address) const;
 
   uint64_t capacity_bytes() const { return capacity_; }  // once everything is populated
+  /// How far it can grow: there are addresses for so much.
+  uint64_t capacity_max() const { return slots_max_ * slab_bytes_; }
   uint64_t ready_bytes() const;
   uint64_t free_bytes() const { return ready_bytes() - used_; }  // of what is ready
   uint64_t withheld_bytes() const { return withheld_; }
   uint64_t locked_bytes() const { return locked_.load(std::memory_order_relaxed); }
-  uint32_t slab_count() const { return static_cast<uint32_t>(slabs_.size()); }
+  /// Those that have memory.
+  uint32_t slab_count() const { return slab_count_; }
   uint64_t slab_bytes() const { return slab_bytes_; }
   /// The populating thread is through with so many slabs.
   uint32_t slabs_populated() const { return populated_.load(std::memory_order_acquire); }
+  /// With all that were there at the start.
+  bool populated() const { return slabs_populated() == order_.size(); }
   /// The n-th of them, n < slabs_populated().
   uint32_t populated_slab(uint32_t n) const { return order_[n]; }
   /// The data of a slab.
@@ -147,6 +152,7 @@ class Arena {
 
   /// Nothing more is allocated there. The slab belongs to somebody.
   void retire(uint32_t slab);
+  bool retired(uint32_t slab) const;
   /// A retired slab is its domain's as before.
   void restore(uint32_t slab);
   /// What lies there, objects being written too; changes whenever one of them is freed.
@@ -157,10 +163,21 @@ class Arena {
   bool has_withheld(uint32_t slab) const;
   /// A retired, empty slab gets new memory of zeros at the same address, in the background, and is
   /// `next`'s then. Nothing may use its memory until it is among the replaced(). When the machine
-  /// has no memory for it, it is tried again every second.
+  /// has no memory for it, it is tried again every second. kNobody: the machine gets its memory
+  /// back, and there is one slab less.
   void replace(uint32_t slab, DomainId next);
+  /// A slab that belongs to nobody is retired: it can only be replaced with kNobody. nullopt: there
+  /// is none.
+  std::optional<uint32_t> retire_unowned();
+  /// A slab more, in the background, which belongs to nobody; once, whether or not the machine has
+  /// the memory. False: there are no addresses left for it. All are populated().
+  bool add();
+  struct Replaced {
+    uint32_t slab = 0;
+    bool present = false;  // has memory; else it was taken away, or there was none for it
+  };
   /// Slabs whose replacement is over since the last call.
-  std::vector<uint32_t> replaced();
+  std::vector<Replaced> replaced();
   /// Replacements that are not over.
   size_t replacing() const { return next_owner_.size(); }
   /// Attempts that failed for want of memory.
@@ -205,6 +222,7 @@ class Arena {
   bool spread(ArenaSpace* space, const std::vector<uint32_t>& over);
   std::shared_ptr<ArenaSpace> spread_with_unowned(DomainId domain, uint64_t bytes);
   void free(ArenaSpace* space);
+  uint64_t slab_bytes_for(const StoreConfig& config, const std::vector<KeptFile>& files) const;
   Status map_slabs(std::vector<KeptFile> files);
   std::unordered_map<uint32_t, std::pair<KeptFile, SlabHeader>> fitting(
       std::vector<KeptFile> files);
@@ -227,11 +245,18 @@ class Arena {
   void work(bool lock);
   void work_on_replacements(bool lock, bool wait);
   bool replace_now(uint32_t slab, bool populate, bool lock);
+  bool reserve(uint64_t bytes);
+  void append_slab(uint64_t bytes);
+  void hand_to_worker(uint32_t slab, DomainId next);
+  bool settle_replaced(uint32_t slab);
 
   std::byte* base_ = nullptr;
   std::byte* reserved_ = nullptr;
   uint64_t reserved_bytes_ = 0;
   uint64_t capacity_ = 0;
+  uint64_t slots_max_ = 0;  // of slabs_
+  uint32_t slab_count_ = 0;
+  int64_t resized_ = 0;  // bytes since the start; ready_bytes_ does not know
   uint64_t slab_bytes_ = 0;
   uint64_t used_ = 0;  // withheld space included
   uint64_t withheld_ = 0;
@@ -241,9 +266,11 @@ class Arena {
   bool leaving_ = false;
   bool populate_ = false;
   bool lock_ = false;
+  bool huge_pages_ = false;
+  std::optional<uint32_t> numa_node_;
   SlabKeeper* keeper_ = nullptr;
   std::array<std::byte, 16> owner_{};
-  std::vector<std::unique_ptr<Slab>> slabs_;
+  std::vector<std::unique_ptr<Slab>> slabs_;  // those without memory too; never reallocated
   std::vector<uint32_t> order_;        // in which slabs become ready: those that came back first
   std::vector<uint64_t> ready_bytes_;  // of the first n of them
   std::deque<uint32_t> unowned_;       // ready, never held anything or were replaced

@@ -57,6 +57,21 @@ void Arena::refuse(KeptFile file, NotTaken why, const std::string& what) {
   refused_.push_back(std::move(file));
 }
 
+/// Without a size of the configuration that of the slabs that came back, so that they fit although
+/// `dram_bytes` is another one. The last slab of an arena may be smaller: the largest counts.
+uint64_t Arena::slab_bytes_for(const StoreConfig& config,
+                               const std::vector<KeptFile>& files) const {
+  uint64_t largest = 0;
+  for (const KeptFile& file : files) {
+    const StatusOr<SlabHeader> header = read_header(file.file);
+    if (header.ok() && header->owner == owner_) largest = std::max(largest, header->data_bytes);
+  }
+  StoreConfig kept = config;
+  kept.slab_bytes = largest;
+  const bool usable = largest != 0 && largest <= config.dram_bytes && kept.validate().ok();
+  return config.slab_bytes == 0 && usable ? largest : config.slab_size();
+}
+
 /// By slab, the file that is to be mapped there.
 std::unordered_map<uint32_t, std::pair<KeptFile, SlabHeader>> Arena::fitting(
     std::vector<KeptFile> files) {

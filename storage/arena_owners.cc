@@ -65,6 +65,10 @@ void Arena::retire(uint32_t index) {
   slabs_[index]->state = Slab::State::retired;
 }
 
+bool Arena::retired(uint32_t slab) const {
+  return slabs_[slab]->state == Slab::State::retired;
+}
+
 void Arena::restore(uint32_t index) {
   Slab& slab = *slabs_[index];
   TERRACE_CHECK(slab.state != Slab::State::owned);
@@ -89,8 +93,21 @@ bool Arena::has_withheld(uint32_t slab) const {
 
 void Arena::replace(uint32_t index, DomainId next) {
   Slab& slab = *slabs_[index];
-  TERRACE_CHECK(slab.state == Slab::State::retired && empty(index) && next != kNobody);
-  TERRACE_CHECK(slabs_populated() == slab_count());  // the worker is through with it
+  TERRACE_CHECK(slab.state == Slab::State::retired && empty(index));
+  slab.work = next == kNobody ? Slab::Work::remove : Slab::Work::replace;
+  if (next == kNobody) {
+    const uint64_t bytes = slab.space.capacity_bytes();
+    capacity_ -= bytes;
+    taken_ -= bytes;
+    resized_ -= static_cast<int64_t>(bytes);
+    --slab_count_;
+  }
+  hand_to_worker(index, next);
+}
+
+void Arena::hand_to_worker(uint32_t index, DomainId next) {
+  TERRACE_CHECK(populated());  // the worker is through with it
+  Slab& slab = *slabs_[index];
   slab.state = Slab::State::replacing;
   slab.domain = kNobody;
   slab.epoch = ++epoch_;
@@ -102,7 +119,7 @@ void Arena::replace(uint32_t index, DomainId next) {
   wake_.notify_one();
 }
 
-std::vector<uint32_t> Arena::replaced() {
+std::vector<Arena::Replaced> Arena::replaced() {
   if (next_owner_.empty()) return {};
   if (!worker_.joinable()) work_on_replacements(false, false);
   std::vector<uint32_t> over;
@@ -110,14 +127,42 @@ std::vector<uint32_t> Arena::replaced() {
     const std::lock_guard lock(mutex_);
     over.swap(over_);
   }
-  for (uint32_t index : over) {
-    Slab& slab = *slabs_[index];
-    slab.exported = false;
-    slab.memory.claim_word().store(1, std::memory_order_release);
-    slab.domain = next_owner_.extract(index).mapped();
-    restore(index);
+  std::vector<Replaced> out;
+  for (uint32_t index : over) out.push_back({index, settle_replaced(index)});
+  return out;
+}
+
+/// True: it has memory.
+bool Arena::settle_replaced(uint32_t index) {
+  Slab& slab = *slabs_[index];
+  slab.exported = false;
+  slab.domain = next_owner_.extract(index).mapped();
+  if (!slab.memory.mapped()) {
+    slab.state = Slab::State::absent;
+    return false;
   }
-  return over;
+  if (slab.work == Slab::Work::add) {
+    const uint64_t bytes = slab.space.capacity_bytes();
+    slab.state = Slab::State::unowned;
+    unowned_.push_back(index);
+    capacity_ += bytes;
+    resized_ += static_cast<int64_t>(bytes);
+    ++slab_count_;
+    return true;
+  }
+  slab.memory.claim_word().store(1, std::memory_order_release);
+  restore(index);
+  return true;
+}
+
+std::optional<uint32_t> Arena::retire_unowned() {
+  adopt_ready();
+  if (unowned_.empty()) return std::nullopt;
+  const uint32_t index = unowned_.back();
+  unowned_.pop_back();
+  taken_ += slabs_[index]->space.capacity_bytes();
+  slabs_[index]->state = Slab::State::retired;
+  return index;
 }
 
 // The worker.
@@ -155,13 +200,19 @@ void Arena::work_on_replacements(bool lock, bool wait) {
   }
 }
 
+/// False: to be tried again.
 bool Arena::replace_now(uint32_t index, bool populate, bool lock) {
   SlabMemory& memory = slabs_[index]->memory;
-  if (keeper_ != nullptr) keeper_->forget(memory.name());
+  const Slab::Work work = slabs_[index]->work;
+  if (keeper_ != nullptr && work != Slab::Work::add) keeper_->forget(memory.name());
+  if (work == Slab::Work::remove) {
+    memory.drop(&locked_);
+    return true;
+  }
   if (const Status mapped = memory.map(owner_, slabs_[index]->epoch); !mapped.ok()) {
     failures_.fetch_add(1, std::memory_order_relaxed);
     spdlog::warn("event=slab_not_replaced slab={} error=\"{}\"", index, mapped.to_string());
-    return false;
+    return work == Slab::Work::add;
   }
   offer(index);
   if (populate) memory.populate(lock, stop_, &locked_);
@@ -171,7 +222,7 @@ bool Arena::replace_now(uint32_t index, bool populate, bool lock) {
 // Those outside.
 
 std::optional<SlabPlace> Arena::place_of(const std::byte* address) const {
-  if (address < base_ || address >= base_ + capacity_) return std::nullopt;
+  if (address < base_ || address >= base_ + slabs_.size() * slab_bytes_) return std::nullopt;
   const auto at = static_cast<uint64_t>(address - base_);
   const auto index = static_cast<uint32_t>(at / slab_bytes_);
   const Slab& slab = *slabs_[index];

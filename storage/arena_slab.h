@@ -14,7 +14,9 @@ struct Arena::Slab {
     owned,      // takes objects of `domain`
     retired,    // holds objects of `domain`, takes no more
     replacing,  // its memory is the worker's
+    absent,     // has none
   };
+  enum class Work : uint8_t { replace, add, remove };
   Slab(std::byte* place, uint64_t first_byte, uint64_t bytes, bool huge_pages,
        std::optional<uint32_t> numa_node)
       : space(first_byte, bytes),
@@ -22,6 +24,7 @@ struct Arena::Slab {
   ExtentMap space;
   SlabMemory memory;
   State state = State::unowned;
+  Work work = Work::replace;  // the worker's, while it is replacing
   bool exported = false;
   bool kept = false;  // came back from an earlier run
   DomainId domain = kNobody;

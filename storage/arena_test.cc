@@ -171,12 +171,14 @@ StoreConfig four_slabs(bool background) {
 }
 
 void wait_until_replaced(Arena* arena, uint32_t slab) {
-  std::vector<uint32_t> over;
+  std::vector<Arena::Replaced> over;
   while (over.empty()) {
     over = arena->replaced();
     std::this_thread::yield();
   }
-  EXPECT_EQ(over, std::vector<uint32_t>{slab});
+  ASSERT_EQ(over.size(), 1u);
+  EXPECT_EQ(over[0].slab, slab);
+  EXPECT_TRUE(over[0].present);
 }
 
 TEST(ArenaTest, a_slab_holds_objects_of_one_domain) {

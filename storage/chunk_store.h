@@ -49,6 +49,7 @@ struct ClearScan;  // storage/clear_scan.h
 struct DrainPass;  // storage/tier_pass.h
 struct EmptyPass;
 struct IndexPass;
+struct ResizePass;
 struct TrimPass;
 struct VerifyPass;
 struct Explanation;  // storage/explanation.h
@@ -263,9 +264,8 @@ class ChunkStore {
   /// has is read into dram first. Refused: kNotFound, kUnavailable (closing, or the shared tier
   /// hangs), kResourceExhausted (too many loads). Done with kResourceExhausted: no room in dram for
   /// an object of the shared tier; kNotFound, kDeadlineExceeded, kUnavailable: of that tier, too;
-  /// kDataLoss: its header failed its checksum or names another
-  /// object, or the medium failed; it was quarantined. `owner`: whose reads share staging buffers;
-  /// one owner never has all of them.
+  /// kDataLoss: its header failed its checksum or names another object, or the medium failed; it
+  /// was quarantined. `owner`: whose reads share staging buffers; one owner never has all of them.
   Status open_reader(NamespaceId ns, const ChunkKey& key, uint64_t owner, ChunkReader* reader,
                      Op* op);
   /// An open_reader that waits for the shared tier waits no longer: done with `why`. Nothing when
@@ -336,9 +336,9 @@ class ChunkStore {
   Status verify(std::shared_ptr<VerifyPass> pass);
   /// A bounded step of writing what lies only in dram to nvme; true when it is over.
   bool drain_step(DrainPass* pass);
-  /// What all nodes together may keep in the shared tier, from its next sweep on until this node
-  /// ends; the node that sweeps decides. kInvalidArgument: below 1 MiB; kUnavailable: no such tier.
-  Status resize_shared(uint64_t bytes);
+  /// As DramResizer::run or NvmeResizer::run. shared: what all nodes together may keep, from the
+  /// next sweep on until this node ends; kInvalidArgument: below 1 MiB. kUnavailable: no such tier.
+  Status resize(std::shared_ptr<ResizePass> pass);
 
   // Single flight.
 

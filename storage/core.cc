@@ -31,6 +31,8 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
       verifying(*this),
       verifier(*this),
       trimmer(*this),
+      dram_resizer(*this),
+      nvme_resizer(*this),
       puts(*this),
       retainer(*this),
       registry(*this),
@@ -41,6 +43,8 @@ ChunkStore::Core::~Core() {
   scrubber.stop();
   verifying.stop();
   trimmer.stop();
+  dram_resizer.stop();
+  nvme_resizer.stop();
   retainer.stop();
   balancer.stop();
   registry.stop();
@@ -233,7 +237,9 @@ bool ChunkStore::Core::reachable(uint32_t id) const {
 void ChunkStore::Core::unpin(uint32_t id) {
   IndexEntry& entry = index[id];
   TERRACE_CHECK(entry.pins > 0);
-  if (--entry.pins == 0 && entry.has(IndexEntry::doomed)) try_release(id);
+  if (--entry.pins > 0) return;
+  free_moved(id);
+  if (entry.has(IndexEntry::doomed)) try_release(id);
 }
 
 void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {

@@ -13,11 +13,13 @@
 #include "storage/calls.h"
 #include "storage/chunk_store.h"
 #include "storage/departures.h"
+#include "storage/dram_resizer.h"
 #include "storage/evictor.h"
 #include "storage/hbm_tier.h"
 #include "storage/index.h"
 #include "storage/mover.h"
 #include "storage/nvme_admission.h"
+#include "storage/nvme_resizer.h"
 #include "storage/nvme_tier.h"
 #include "storage/persister.h"
 #include "storage/policy/placement_policy.h"
@@ -117,7 +119,7 @@ class ChunkStore::Core {
   /// A bounded step: `start` for each visible object that is `wanted`, at most `running_max` at
   /// once. True when all were looked at and nothing runs.
   bool pass_step(IndexPass* pass, uint32_t running_max,
-                 const std::function<bool(const IndexEntry&)>& wanted,
+                 const std::function<bool(uint32_t id)>& wanted,
                  const std::function<void(uint32_t id, Then then)>& start);
   /// rehome.cc: ChunkStore::move and clear, of a visible object.
   void rehome(uint32_t id, Tier to, Then then);
@@ -164,6 +166,8 @@ class ChunkStore::Core {
   /// Eviction drops the last local copy: counts what the shared tier has not got.
   void leaves(uint32_t id);
   void update_gauges();
+  /// Of the shared tier: over at once.
+  Status resize_shared(ResizePass* pass);
   uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
 
@@ -201,6 +205,8 @@ class ChunkStore::Core {
   Scrubber verifying;  // for passes that somebody asked for
   Verifier verifier;
   Trimmer trimmer;
+  DramResizer dram_resizer;
+  NvmeResizer nvme_resizer;
   Puts puts;
   Retainer retainer;
   SlabRegistry registry;
@@ -219,6 +225,7 @@ class ChunkStore::Core {
   void row_gone(uint32_t id, const Status& result);
   void write_elsewhere(uint32_t id, const Then& then);
   Status swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy);
+  void free_moved(uint32_t id);
   void try_release(uint32_t id);
   Status open_memory(SlabKeeping* keeping);
   Status open_media(const SlabKeeping& keeping);
@@ -226,6 +233,8 @@ class ChunkStore::Core {
   std::vector<std::shared_ptr<ArenaSpace>> residents_;  // dram copies, by IndexEntry::resident
   std::vector<uint32_t> residents_free_;
   std::unordered_map<uint32_t, Fate> fates_;  // of doomed entries
+  /// Where pinned entries were on nvme before: somebody may still read there.
+  std::unordered_map<uint32_t, std::vector<Extent>> moved_from_;
   uint64_t generation_ = 0;
   std::shared_ptr<Closing> closing_;
   std::unordered_map<uint32_t, DomainId> domains_;  // by namespace, those assigned

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/crc32c.h"
+#include "base/log.h"
 #include "base/prng.h"
 #include "storage/extent_map.h"
 
@@ -56,13 +57,13 @@ Status write_all(int fd, std::span<const std::byte> bytes, uint64_t offset,
   return ok_status();
 }
 
-/// The first `bytes` bytes of the file.
-Status write_zeroes(int fd, uint64_t bytes, const DataFile::Options& options) {
+Status write_zeroes(int fd, uint64_t first, uint64_t end, const std::string& path,
+                    const DataFile::Progress& progress) {
   TERRACE_ASSIGN_OR_RETURN(AlignedBuffer zeroes, AlignedBuffer::allocate(kMiB));
-  for (uint64_t at = 0; at < bytes; at += kMiB) {
-    const size_t step = static_cast<size_t>(std::min<uint64_t>(kMiB, bytes - at));
-    TERRACE_RETURN_IF_ERROR(write_all(fd, zeroes.span().first(step), at, options.path));
-    if (options.progress) options.progress(at + step, bytes);
+  for (uint64_t at = first; at < end; at += kMiB) {
+    const size_t step = static_cast<size_t>(std::min<uint64_t>(kMiB, end - at));
+    TERRACE_RETURN_IF_ERROR(write_all(fd, zeroes.span().first(step), at, path));
+    if (progress) progress(at + step, end);
   }
   return ok_status();
 }
@@ -214,7 +215,8 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::create(const Options& options,
                                                      const Uuid& directory) {
   const std::string beside = options.path + ".new";
   TERRACE_ASSIGN_OR_RETURN(auto opened, open_direct(beside, O_RDWR | O_CREAT | O_TRUNC));
-  auto file = std::unique_ptr<DataFile>(new DataFile(std::move(opened.first), opened.second));
+  auto file =
+      std::unique_ptr<DataFile>(new DataFile(options.path, std::move(opened.first), opened.second));
   const auto build = [&]() -> Status {
     bool write = options.bytes <= options.zero_at_creation_max;
     if (::fallocate(file->fd(), 0, 0, static_cast<off_t>(options.bytes)) != 0) {
@@ -226,7 +228,7 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::create(const Options& options,
     }
     // The filler leaves the identity's MiB alone.
     const uint64_t now = write ? options.bytes : std::min(kMiB, options.bytes);
-    TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), now, options));
+    TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), 0, now, options.path, options.progress));
     file->zeroed_ = now;
     file->identity_ = new_identity(options, directory);
     TERRACE_RETURN_IF_ERROR(write_identity(file->fd(), file->identity_, beside));
@@ -244,7 +246,8 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::create(const Options& options,
 
 StatusOr<std::unique_ptr<DataFile>> DataFile::adopt(const Options& options, const Uuid& directory) {
   TERRACE_ASSIGN_OR_RETURN(auto opened, open_direct(options.path, O_RDWR));
-  auto file = std::unique_ptr<DataFile>(new DataFile(std::move(opened.first), opened.second));
+  auto file =
+      std::unique_ptr<DataFile>(new DataFile(options.path, std::move(opened.first), opened.second));
   bool block_device = false;
   TERRACE_ASSIGN_OR_RETURN(const uint64_t bytes, size_of(file->fd(), options.path, &block_device));
   TERRACE_ASSIGN_OR_RETURN(AlignedBuffer block, AlignedBuffer::allocate(DataFileIdentity::kBytes));
@@ -281,18 +284,72 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::adopt(const Options& options, cons
         "belongs to data directory " + hex(identity->directory) + ", not " + hex(directory));
   }
   if (options.bytes != 0 && options.bytes != identity->bytes) {
-    return refuse(StatusCode::kFailedPrecondition,
-                  "has " + std::to_string(identity->bytes) + " bytes, configured are " +
-                      std::to_string(options.bytes) + "; drain and remove it to change its size");
+    spdlog::warn(
+        "event=nvme_size path={} bytes={} nvme_bytes={}: its own size holds; `terrace tier resize "
+        "nvme` changes it",
+        options.path, identity->bytes, options.bytes);
   }
   if (bytes < identity->bytes) {
     return refuse(StatusCode::kDataLoss, "cut to " + std::to_string(bytes) + " of " +
                                              std::to_string(identity->bytes) + " bytes");
   }
+  if (!block_device && bytes > identity->bytes) {  // a resize was cut short
+    spdlog::warn("event=nvme_file_cut path={} from={} to={}", options.path, bytes, identity->bytes);
+    if (::ftruncate(file->fd(), static_cast<off_t>(identity->bytes)) != 0) {
+      return errno_status(errno, "truncate " + options.path);
+    }
+  }
   file->identity_ = *identity;
   file->block_device_ = block_device;
   file->zeroed_ = block_device ? identity->bytes : 0;
   return file;
+}
+
+Status DataFile::resize(uint64_t bytes) {
+  TERRACE_CHECK(bytes > 0 && bytes % DataFileIdentity::kBytes == 0);
+  stop_ = true;
+  if (filler_.joinable()) filler_.join();
+  if (bytes > size_bytes()) {
+    const Status longer = lengthen(bytes);
+    if (!longer.ok() && !block_device_) {
+      (void)::ftruncate(fd(), static_cast<off_t>(size_bytes()));
+    }
+    TERRACE_RETURN_IF_ERROR(longer);
+  }
+  DataFileIdentity now = identity_;
+  now.bytes = bytes;
+  TERRACE_RETURN_IF_ERROR(write_identity(fd(), now, path_));
+  const bool shorter = bytes < size_bytes();
+  identity_ = now;
+  zeroed_ = bytes;
+  if (shorter && !block_device_ && ::ftruncate(fd(), static_cast<off_t>(bytes)) != 0) {
+    spdlog::warn("event=nvme_file_not_cut path={} error=\"{}\": the next start does it", path_,
+                 errno_status(errno, "truncate").to_string());
+  }
+  return ok_status();
+}
+
+/// Space for so many bytes, durably reserved.
+Status DataFile::lengthen(uint64_t bytes) {
+  constexpr uint64_t kZeroesMax = kGiB;
+  const uint64_t before = size_bytes();
+  if (block_device_) {
+    bool block_device = true;
+    TERRACE_ASSIGN_OR_RETURN(const uint64_t there, size_of(fd(), path_, &block_device));
+    if (bytes <= there) return ok_status();
+    return error(StatusCode::kResourceExhausted,
+                 path_ + " has " + std::to_string(there) + " bytes, not " + std::to_string(bytes));
+  }
+  bool write = bytes - before <= kZeroesMax;
+  if (::fallocate(fd(), 0, static_cast<off_t>(before), static_cast<off_t>(bytes - before)) != 0) {
+    if (errno != EOPNOTSUPP) {
+      return errno_status(errno, "reserve " + std::to_string(bytes) + " bytes for " + path_);
+    }
+    write = true;  // the only way left to be sure of the space
+  }
+  if (write) TERRACE_RETURN_IF_ERROR(write_zeroes(fd(), before, bytes, path_, {}));
+  if (::fsync(fd()) != 0) return errno_status(errno, "fsync " + path_);
+  return ok_status();
 }
 
 DataFile::~DataFile() {

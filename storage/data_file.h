@@ -89,7 +89,7 @@ class DataFile {
   using Progress = std::function<void(uint64_t done, uint64_t total)>;
   struct Options {
     std::string path;                      // a file, created when missing, or a block device
-    uint64_t bytes = 0;                    // a multiple of 4 KiB; 0: what is there
+    uint64_t bytes = 0;                    // of one that is made, a multiple of 4 KiB
     uint16_t place = 0;                    // of one that is created or taken over
     uint64_t zero_at_creation_max = kGiB;  // larger files are filled in the background
     bool fill = true;                      // false: leave the rest of the file unwritten
@@ -99,13 +99,21 @@ class DataFile {
   };
   /// `directory` is the id of the data directory (DirectoryLock::uuid). kInvalidArgument: no size,
   /// or a device over 16 TiB that was given none. kResourceExhausted: no space. kDataLoss: damaged
-  /// identity, or shorter than it says. kFailedPrecondition: belongs to another directory, has
-  /// another size, was written by a newer build, or is a block device that was not released for
-  /// use. kNotFound: it would have to be made, and `make` is false. A file that could not be
-  /// created whole is not left behind.
+  /// identity, or shorter than it says. kFailedPrecondition: belongs to another directory, was
+  /// written by a newer build, or is a block device that was not released for use. One that is
+  /// there keeps its size, whatever `options.bytes`. kNotFound: it would have to be made, and
+  /// `make` is false. A file that could not be created whole is not left behind.
   static StatusOr<std::unique_ptr<DataFile>> open(const Options& options, const Uuid& directory);
   /// Stops the filler.
   ~DataFile();
+
+  /// Blocking, on any one thread. Makes the file `bytes` long, a multiple of 4 KiB: space for it
+  /// first, then the identity block, or the other way round when it becomes smaller; so whoever
+  /// dies meanwhile leaves a file of the old or the new size, and what is too long of it is cut
+  /// off by open(). A block device is used to that size. The filler stops, until the next open();
+  /// up to 1 GiB that is new is written with zeroes. kResourceExhausted: there is no such space;
+  /// then nothing has changed.
+  Status resize(uint64_t bytes);
 
   int fd() const { return fd_.get(); }
   const DataFileIdentity& identity() const { return identity_; }
@@ -119,12 +127,15 @@ class DataFile {
   uint64_t zeroed_bytes() const { return zeroed_.load(std::memory_order_relaxed); }
 
  private:
-  DataFile(Fd fd, bool direct) : fd_(std::move(fd)), direct_(direct) {}
+  DataFile(std::string path, Fd fd, bool direct)
+      : path_(std::move(path)), fd_(std::move(fd)), direct_(direct) {}
   static StatusOr<std::unique_ptr<DataFile>> create(const Options& options, const Uuid& directory);
   static StatusOr<std::unique_ptr<DataFile>> adopt(const Options& options, const Uuid& directory);
   void start_filler();
   void fill();
+  Status lengthen(uint64_t bytes);
 
+  std::string path_;
   Fd fd_;
   bool direct_ = false;
   bool block_device_ = false;

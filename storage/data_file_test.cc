@@ -98,8 +98,6 @@ TEST_F(DataFileTest, RefusesWhatIsNotItsOwn) {
   ASSERT_TRUE(DataFile::open(options_, ours_).ok());
   Uuid other{};
   EXPECT_EQ(DataFile::open(options_, other).status().code(), StatusCode::kFailedPrecondition);
-  options_.bytes = 8 * kMiB;
-  EXPECT_EQ(open_code(), StatusCode::kFailedPrecondition);
   options_.bytes = 4097;
   EXPECT_EQ(open_code(), StatusCode::kInvalidArgument);
   options_.bytes = 4 * kMiB;
@@ -111,6 +109,63 @@ TEST_F(DataFileTest, RefusesWhatIsNotItsOwn) {
   EXPECT_EQ(open_code(), StatusCode::kDataLoss);
   poke(0, "XXXX");
   EXPECT_EQ(open_code(), StatusCode::kDataLoss);
+}
+
+TEST_F(DataFileTest, OneThatIsThereKeepsItsSize) {
+  ASSERT_TRUE(DataFile::open(options_, ours_).ok());
+  options_.bytes = 8 * kMiB;
+  const StatusOr<std::unique_ptr<DataFile>> file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok()) << file.status().to_string();
+  EXPECT_EQ((*file)->size_bytes(), 4 * kMiB);
+}
+
+TEST_F(DataFileTest, ResizedForGoodAndReserved) {
+  const auto reserved = [this] {
+    struct stat info {};
+    EXPECT_EQ(::stat(options_.path.c_str(), &info), 0);
+    return static_cast<uint64_t>(info.st_blocks) * 512;
+  };
+  for (const uint64_t bytes : {12 * kMiB, 3 * kMiB, 3 * kMiB + 4096}) {
+    {
+      auto file = DataFile::open(options_, ours_);
+      ASSERT_TRUE(file.ok()) << file.status().to_string();
+      ASSERT_TRUE((*file)->resize(bytes).ok());
+      EXPECT_EQ((*file)->size_bytes(), bytes);
+    }
+    EXPECT_EQ(std::filesystem::file_size(options_.path), bytes);
+    EXPECT_GE(reserved(), bytes);
+    const auto again = DataFile::open(options_, ours_);
+    ASSERT_TRUE(again.ok()) << again.status().to_string();
+    EXPECT_EQ((*again)->size_bytes(), bytes);
+  }
+}
+
+TEST_F(DataFileTest, ResizedBeyondWhatThereIsStaysAsItWas) {
+  auto file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok());
+  EXPECT_FALSE((*file)->resize(uint64_t{1} << 50).ok());
+  EXPECT_EQ((*file)->size_bytes(), 4 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(options_.path), 4 * kMiB);
+  ASSERT_TRUE((*file)->resize(8 * kMiB).ok()) << "it still can";
+}
+
+/// A kill leaves a file that is longer than its identity says: before it said so, or after.
+TEST_F(DataFileTest, AResizeThatWasCutShortIsCutOff) {
+  ASSERT_TRUE(DataFile::open(options_, ours_).ok());
+  std::filesystem::resize_file(options_.path, 9 * kMiB);
+  const auto file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok()) << file.status().to_string();
+  EXPECT_EQ((*file)->size_bytes(), 4 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(options_.path), 4 * kMiB);
+}
+
+TEST_F(DataFileTest, TheFillerEndsWhenItIsResized) {
+  options_.bytes = 256 * kMiB;
+  options_.zero_at_creation_max = 0;
+  auto file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE((*file)->resize(64 * kMiB).ok());
+  EXPECT_EQ(std::filesystem::file_size(options_.path), 64 * kMiB) << "nobody wrote behind it";
 }
 
 TEST_F(DataFileTest, NoSpaceLeavesNothingBehind) {

@@ -37,6 +37,12 @@ class Device {
   /// time limit. kFailedPrecondition: nothing is given back to this device; others as above.
   virtual void discard(uint64_t offset, uint64_t bytes, Op* op) = 0;
   virtual uint64_t size_bytes() const = 0;
+  /// Another size, a multiple of kSectorBytes: what is cut off is gone, what is new reads as
+  /// anything. When done OK it survives a power cut; a cut before leaves the old size or the new
+  /// one. Nothing lies, is read or written beyond the smaller of both meanwhile, and one runs at a
+  /// time; there is no time limit. kResourceExhausted: there is not so much space;
+  /// kFailedPrecondition: this device has the size that it has.
+  virtual void resize(uint64_t bytes, Op* op) = 0;
   /// Memory that many requests will lie in, until forget_memory() or as long as the device lives: a
   /// hint that may make them cheaper. At any time. The pages behind the addresses must stay.
   virtual void expect_memory(std::span<std::byte> memory) = 0;

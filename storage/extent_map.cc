@@ -7,18 +7,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "storage/extent_region.h"
 
 namespace terrace {
 namespace {
 
-constexpr uint32_t kSlotBlocks = 256;  // a slot is 1 MiB, the largest class
-constexpr uint32_t kSlotWords = kSlotBlocks / 64;
-constexpr uint32_t kRegionSlots = 64;
-constexpr uint32_t kRegionBlocks = kRegionSlots * kSlotBlocks;
-constexpr uint32_t kTopClass = ExtentMap::kClasses - 1;
 constexpr size_t kRunCandidates = 64;  // regions looked at for a long run of whole MiBs
-static_assert(uint64_t{kRegionBlocks} * ExtentMap::kBlockBytes == ExtentMap::kRegionBytes);
-static_assert((ExtentMap::kBlockBytes << kTopClass) == kSlotBlocks * ExtentMap::kBlockBytes);
 
 /// Where an aligned hole of class `k` (< 6) starts in a word whose free blocks are `free`.
 uint64_t holes_in_word(uint64_t free, uint32_t k) {
@@ -116,36 +110,13 @@ uint32_t rest_blocks(uint64_t rest_bytes) {
 }
 }  // namespace
 
-struct ExtentMap::Region {
-  std::unique_ptr<uint64_t[]> used;           // bit per block; null while nothing is
-  std::array<uint8_t, kRegionSlots> level{};  // of each slot
-  std::array<uint64_t, kLevels> slots_at{};   // bit per slot of that level
-  uint64_t* slot(uint32_t index) { return used.get() + size_t{index} * kSlotWords; }
-};
-
 ExtentMap::ExtentMap(uint64_t first_byte, uint64_t bytes) {
   first_block_ = (first_byte + kBlockBytes - 1) / kBlockBytes;
   const uint64_t end = (first_byte + bytes) / kBlockBytes;
   blocks_ = end > first_block_ ? end - first_block_ : 0;
   if (blocks_ > kRegionBlocks) blocks_ -= blocks_ % kRegionBlocks;
   TERRACE_CHECK(first_block_ + blocks_ <= uint64_t{1} << 32);
-  free_blocks_ = blocks_;
-  const size_t regions = static_cast<size_t>((blocks_ + kRegionBlocks - 1) / kRegionBlocks);
-  regions_.resize(regions);
-  for (std::vector<uint64_t>& bits : regions_at_) bits.resize((regions + 63) / 64);
-  for (size_t r = 0; r < regions; ++r) {
-    regions_[r].level.fill(0);
-    regions_[r].slots_at[0] = ~uint64_t{0};
-    regions_at_[0][r / 64] |= uint64_t{1} << (r % 64);
-    const uint64_t have = std::min<uint64_t>(kRegionBlocks, blocks_ - r * kRegionBlocks);
-    if (have < kRegionBlocks) {  // the one short region: what is missing counts as used
-      regions_[r].used = std::make_unique<uint64_t[]>(kRegionSlots * kSlotWords);
-      for (uint64_t b = have; b < kRegionBlocks; ++b) {
-        regions_[r].used[b / 64] |= uint64_t{1} << (b % 64);
-      }
-    }
-    refresh(r, 0, kRegionSlots - 1);
-  }
+  append_regions(blocks_);
 }
 
 ExtentMap::ExtentMap(ExtentMap&& other) noexcept = default;
@@ -307,6 +278,7 @@ Extent ExtentMap::free_mibs(uint64_t from, uint32_t most) const {
   auto region = static_cast<size_t>(from / kRegionSlots);
   if (region >= regions_.size()) return {};
   uint64_t empty = regions_[region].slots_at[kEmpty] & ~uint64_t{0} << (from % kRegionSlots);
+  if (region >= bar_) empty = 0;
   if (empty == 0) {
     const size_t next = first_region(kEmpty, region + 1);
     if (next <= region || next == regions_.size()) return {};
@@ -341,9 +313,14 @@ bool ExtentMap::mark(const Extent& extent, bool used) {
   each_word([&](Region& region, size_t word, uint64_t mask) {
     if (!region.used) region.used = std::make_unique<uint64_t[]>(kRegionSlots * kSlotWords);
     region.used[word] = used ? region.used[word] | mask : region.used[word] & ~mask;
+    const auto blocks = static_cast<uint64_t>(std::popcount(mask));
+    if (static_cast<size_t>(&region - regions_.data()) >= bar_) {
+      barred_used_ = used ? barred_used_ + blocks : barred_used_ - blocks;
+    } else {
+      free_blocks_ = used ? free_blocks_ - blocks : free_blocks_ + blocks;
+    }
     return true;
   });
-  free_blocks_ = used ? free_blocks_ - extent.blocks : free_blocks_ + extent.blocks;
   const uint64_t first_slot = (extent.block - first_block_) / kSlotBlocks;
   const uint64_t last_slot = (extent.block - first_block_ + extent.blocks - 1) / kSlotBlocks;
   for (uint64_t r = first_slot / kRegionSlots; r <= last_slot / kRegionSlots; ++r) {
@@ -363,11 +340,7 @@ void ExtentMap::refresh(size_t region, uint32_t first_slot, uint32_t last_slot) 
     home.slots_at[level] |= uint64_t{1} << s;
     home.level[s] = level;
   }
-  for (size_t level = 0; level < kLevels; ++level) {
-    const uint64_t bit = uint64_t{1} << (region % 64);
-    uint64_t& word = regions_at_[level][region / 64];
-    word = home.slots_at[level] != 0 ? word | bit : word & ~bit;
-  }
+  list(region);
   if (home.slots_at[kTopClass + 1] == ~uint64_t{0}) home.used.reset();
 }
 }  // namespace terrace

@@ -62,8 +62,21 @@ class ExtentMap {
   /// `most` (> 0) of them. Stays free. Without blocks: there is none.
   Extent free_mibs(uint64_t from, uint32_t most) const;
 
-  uint64_t capacity_bytes() const;
-  uint64_t free_bytes() const;
+  // Another size, in whole regions.
+
+  /// Nothing more is allocated from byte `bytes` of the map on, a multiple of kRegionBytes; what
+  /// lies there stays until it is freed. capacity_bytes(): nothing is barred any more.
+  void bar_from(uint64_t bytes);
+  /// Some of the extent lies behind the bar.
+  bool barred(const Extent& extent) const;
+  /// What lies behind the bar.
+  uint64_t barred_used_bytes() const { return barred_used_ * kBlockBytes; }
+  /// The map has so many bytes from now on, whole regions: what is cut off is barred and holds
+  /// nothing. Nothing is barred then.
+  void resize(uint64_t bytes);
+
+  uint64_t capacity_bytes() const;  // barred or not
+  uint64_t free_bytes() const;      // not barred
   /// What an object of `bytes` really takes, headers included by the caller.
   static uint64_t allocated_bytes(uint64_t bytes);
   /// Most extents that allocate(bytes) returns; the ten largest of them hold at least 1 MiB, or
@@ -79,11 +92,17 @@ class ExtentMap {
   size_t first_region(size_t level, size_t from) const;
   bool mark(const Extent& extent, bool used);
   void refresh(size_t region, uint32_t first_slot, uint32_t last_slot);
+  void list(size_t region);
+  uint64_t used_blocks(const Region& region) const;
+  void append_regions(uint64_t blocks);
+  void lengthen_short_region();
 
   uint64_t first_block_ = 0;
   uint64_t blocks_ = 0;
-  uint64_t free_blocks_ = 0;
-  size_t run_cursor_ = 0;  // where the search for a run of whole MiBs goes on
+  uint64_t free_blocks_ = 0;  // below the bar
+  size_t bar_ = ~size_t{0};   // from this region on nothing is allocated
+  uint64_t barred_used_ = 0;  // blocks
+  size_t run_cursor_ = 0;     // where the search for a run of whole MiBs goes on
   std::vector<Region> regions_;
   std::array<std::vector<uint64_t>, kLevels> regions_at_;  // bit per region: it has such a slot
 };

@@ -129,6 +129,71 @@ TEST(ExtentMap, ChurnAgainstTheModel) {
   }
 }
 
+/// A map that changes its size all the while; what is behind a bar only becomes less.
+void churn_sizes(uint64_t seed) {
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  constexpr uint64_t kRegion = ExtentMap::kRegionBytes;
+  Prng prng(seed);
+  uint64_t bytes = prng.chance(30) ? 20 * kMiB : kRegion * (1 + prng.below(3));
+  uint64_t bar = bytes;
+  ExtentMap map(0, bytes);
+  Model model(5 * kRegion / 4096);
+  std::map<uint32_t, std::pair<uint64_t, std::vector<Extent>>> held;
+  const auto held_blocks = [&](bool behind) {
+    uint64_t blocks = 0;
+    for (const auto& [who, object] : held) {
+      for (const Extent& extent : object.second) {
+        for (uint64_t b = extent.block; b < uint64_t{extent.block} + extent.blocks; ++b) {
+          blocks += (b * 4096 >= bar) == behind ? 1 : 0;
+        }
+      }
+    }
+    return blocks;
+  };
+  for (uint32_t step = 1; step <= 60; ++step) {
+    const uint64_t what = prng.below(100);
+    if (what < 45) {
+      const uint64_t size = prng.chance(50) ? (1 + prng.below(30)) * kMiB : 1 + prng.below(kMiB);
+      StatusOr<std::vector<Extent>> got = map.allocate(size);
+      if (!got.ok()) continue;
+      ASSERT_TRUE(model.take(*got, step));
+      for (const Extent& extent : *got) {
+        ASSERT_LE(extent.offset() + extent.bytes(), bar) << "behind the bar";
+        ASSERT_FALSE(map.barred(extent));
+      }
+      held[step] = {size, std::move(*got)};
+    } else if (what < 80 && !held.empty()) {
+      auto it = held.begin();
+      std::advance(it, static_cast<std::ptrdiff_t>(prng.below(held.size())));
+      map.free(it->second.second, it->second.first);
+      model.give(it->second.second);
+      held.erase(it);
+    } else if (what < 90 && bytes >= kRegion) {
+      bar = kRegion * prng.below(bytes / kRegion + 1);
+      map.bar_from(bar);
+    } else if (what < 95) {
+      bytes = kRegion * (std::max<uint64_t>(1, bytes / kRegion) + prng.below(2));
+      bytes = std::min(bytes, 5 * kRegion);
+      map.resize(bytes);
+      bar = bytes;
+    } else if (bar < bytes && bar > 0 && map.barred_used_bytes() == 0) {
+      bytes = bar;
+      map.resize(bytes);
+    }
+    ASSERT_EQ(map.capacity_bytes(), bytes);
+    ASSERT_EQ(map.barred_used_bytes(), held_blocks(true) * 4096);
+    ASSERT_EQ(map.free_bytes(), bar - held_blocks(false) * 4096);
+  }
+  map.bar_from(bytes);
+  for (const auto& [who, object] : held) map.free(object.second, object.first);
+  ASSERT_EQ(map.free_bytes(), bytes);
+  ASSERT_TRUE(map.allocate(bytes).ok()) << "resizing left holes";
+}
+
+TEST(ExtentMap, ChangesItsSizeAgainstTheModel) {
+  for (uint64_t seed = 1; seed <= 40 && !HasFatalFailure(); ++seed) churn_sizes(seed);
+}
+
 TEST(ExtentMap, WasteIsAtMostAnEighthOrABlock) {
   Prng prng(1);
   for (int i = 0; i < 100'000; ++i) {

@@ -61,13 +61,15 @@ HbmTier::HbmTier(ChunkStore::Core& core, std::shared_ptr<Accelerator> accelerato
     : core_(core),
       accelerator_(std::move(accelerator)),
       inbox_(std::make_shared<Inbox>()),
-      timer_([this] { look(); }) {
+      timer_([this] { look(); }),
+      resize_timer_([this] { resize_when_idle(); }) {
   inbox_->tier = this;
   inbox_->loop = core.loop;
 }
 
 HbmTier::~HbmTier() {
   core_.loop->disarm(&timer_);
+  core_.loop->disarm(&resize_timer_);
   {
     const std::lock_guard lock(inbox_->mutex);
     inbox_->tier = nullptr;
@@ -85,14 +87,17 @@ HbmTier::~HbmTier() {
 }
 
 Status HbmTier::open() {
-  const DeviceResult made = accelerator_->make_slab(core_.config.hbm_bytes, &slab_);
+  return make_slab(core_.config.hbm_bytes);
+}
+
+Status HbmTier::make_slab(uint64_t bytes) {
+  const DeviceResult made = accelerator_->make_slab(bytes, &slab_);
   if (!made.ok()) {
-    return error(StatusCode::kResourceExhausted,
-                 "hbm_bytes=" + std::to_string(core_.config.hbm_bytes) + " on " +
-                     accelerator_->name() + ": " + made.message +
-                     " (lower it, or free memory of the device)");
+    return error(StatusCode::kResourceExhausted, "hbm_bytes=" + std::to_string(bytes) + " on " +
+                                                     accelerator_->name() + ": " + made.message +
+                                                     " (lower it, or free memory of the device)");
   }
-  map_ = std::make_shared<ExtentMap>(0, core_.config.hbm_bytes);
+  map_ = std::make_shared<ExtentMap>(0, bytes);
   spdlog::info("event=hbm_tier device=\"{}\" bytes={}", accelerator_->name(),
                map_->capacity_bytes());
   return ok_status();
@@ -107,7 +112,7 @@ void HbmTier::host_memory(std::span<std::byte> memory, bool present) {
 // Copies in.
 
 void HbmTier::used(uint32_t id) {
-  if (stopped_ || !works() || coming_.size() >= kCopiesInMax) return;
+  if (stopped_ || resizing_ != nullptr || !works() || coming_.size() >= kCopiesInMax) return;
   const IndexEntry& entry = core_.index[id];
   if (entry.resident == kNoEntry || has(id) || coming_.contains(id)) return;
   const std::shared_ptr<ArenaSpace>& source = core_.dram_of(id);
@@ -126,7 +131,7 @@ void HbmTier::used(uint32_t id) {
 void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
                    const Status& result) {
   coming_.erase(id);
-  if (!result.ok() || stopped_ || !works()) return;
+  if (!result.ok() || stopped_ || resizing_ != nullptr || !works()) return;
   if (core_.index.same(id, generation) == nullptr) return;  // gone meanwhile
   copies_[id] = space;
   core_.policy->entered(Tier::hbm, kList, id);

@@ -23,6 +23,7 @@
 #include "kernels/accelerator.h"
 #include "storage/chunk_store.h"
 #include "storage/extent_map.h"
+#include "storage/tier_pass.h"
 
 namespace terrace {
 
@@ -35,8 +36,14 @@ class HbmTier {
   ~HbmTier();
   /// Takes config.hbm_bytes of the device. kResourceExhausted: it has not so much; says what to do.
   Status open();
+  /// Takes pass->target of the device instead, in whole MiB; ends with pass->over. All copies go,
+  /// as they may at any time, and come back as they are used; the loop waits while the device makes
+  /// the memory. kInvalidArgument: not 1 MiB to 1 TiB; kResourceExhausted: another one runs, or (in
+  /// pass->result; the tier is as large as before) the device has not so much; kUnavailable: the
+  /// tier does not work.
+  Status resize(std::shared_ptr<ResizePass> pass);
   /// Starts nothing any more.
-  void stop() { stopped_ = true; }
+  void stop();
   /// No copy runs, but those that hang.
   bool idle() const { return transfers_.size() == hanging_; }
   /// Copies past their deadline that may still touch memory.
@@ -89,6 +96,9 @@ class HbmTier {
   void drop_all();
   /// Evicts what is worth less than `id`. Null: there is not enough of that.
   std::shared_ptr<Space> room_for(uint32_t id);
+  Status make_slab(uint64_t bytes);
+  void resize_when_idle();
+  void end_resize(const Status& result);
   void came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
             const Status& result);
 
@@ -107,5 +117,7 @@ class HbmTier {
   bool stopped_ = false;
   const std::shared_ptr<Inbox> inbox_;
   Timer timer_;
+  std::shared_ptr<ResizePass> resizing_;  // null: it keeps its size; else no copies come in
+  Timer resize_timer_;
 };
 }  // namespace terrace

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "storage/chunk_store.h"
+#include "storage/tier_pass.h"
 #include "tests/sim/store_world.h"
 
 namespace terrace {
@@ -101,6 +102,55 @@ TEST_F(HbmTierTest, an_object_erased_while_its_copy_comes_does_not_come) {
   turn(50);
   EXPECT_EQ(world_->store->tier_use(Tier::hbm).used, 0u);
   EXPECT_EQ(metrics().writes[kHbm].get(), 0u);
+}
+
+TEST_F(HbmTierTest, another_size_drops_the_copies_and_nothing_else) {
+  const auto resize = [this](uint64_t bytes) -> Status {
+    const auto pass = std::make_shared<ResizePass>();
+    pass->tier = Tier::hbm;
+    pass->target = bytes;
+    TERRACE_RETURN_IF_ERROR(world_->store->resize(pass));
+    EXPECT_TRUE(world_->driver->until([&] { return pass->over; }));
+    EXPECT_EQ(pass->bytes, world_->store->tier_use(Tier::hbm).capacity);
+    return pass->result;
+  };
+  const TestObject object(1, {70'000});
+  put_in_hbm_only(object);
+  world_->store->touch(world_->driver->ns, {&object.key, 1});
+  EXPECT_TRUE(resize(8 * kMiB + 5).ok());
+  EXPECT_EQ(world_->store->tier_use(Tier::hbm).capacity, 8 * kMiB);
+  EXPECT_EQ(world_->store->tier_use(Tier::hbm).used, 0u);
+  Tier tier = Tier::shared;
+  EXPECT_TRUE(get(object, &tier).ok());
+  EXPECT_EQ(tier, Tier::nvme);
+  EXPECT_EQ(resize(kMiB - 1).code(), StatusCode::kInvalidArgument);
+  const Status too_much = resize(100 * kMiB);
+  EXPECT_EQ(too_much.code(), StatusCode::kResourceExhausted) << too_much.to_string();
+  EXPECT_EQ(world_->store->tier_use(Tier::hbm).capacity, 8 * kMiB) << "as before";
+  const TestObject other(2, {70'000});
+  ASSERT_TRUE(world_->driver->put(other, Durability::nvme).ok());
+  use(other);
+  EXPECT_TRUE(in_hbm(other)) << "copies come again";
+}
+
+TEST_F(HbmTierTest, a_resize_waits_for_copies_and_not_for_ever) {
+  const TestObject object(1, {70'000});
+  put_in_hbm_only(object);
+  sim_->hang();
+  ChunkReader reader;
+  Waiting opened;
+  ASSERT_TRUE(world_->store->open_reader(world_->driver->ns, object.key, 1, &reader, &opened).ok());
+  const auto pass = std::make_shared<ResizePass>();
+  pass->tier = Tier::hbm;
+  pass->target = 8 * kMiB;
+  ASSERT_TRUE(world_->store->resize(pass).ok());
+  EXPECT_EQ(world_->store->resize(std::make_shared<ResizePass>(*pass)).code(),
+            StatusCode::kResourceExhausted);
+  turn(10);
+  EXPECT_FALSE(pass->over);
+  ASSERT_TRUE(world_->driver->until([&] { return pass->over; }));
+  EXPECT_EQ(pass->result.code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(world_->driver->wait(&opened).ok()) << "from nvme";
 }
 
 TEST_F(HbmTierTest, a_flipped_bit_costs_the_copy_and_never_a_byte) {

@@ -27,8 +27,7 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
   for (const NvmeDevice& each : devices) {
     if (each.device == nullptr) continue;
     const uint64_t size = each.device->size_bytes();
-    const uint64_t used = config.nvme_bytes == 0 ? size : std::min(size, config.nvme_bytes);
-    if (size >= 2 * NvmeMap::kReservedBytes && used <= ExtentMap::kBytesMax) continue;
+    if (size >= 2 * NvmeMap::kReservedBytes && size <= ExtentMap::kBytesMax) continue;
     return error(StatusCode::kInvalidArgument,
                  "device " + each.path + " of the nvme tier has " + std::to_string(size) +
                      " bytes: 2 MiB to 16 TiB of a device can be used (nvme_bytes)");
@@ -74,6 +73,8 @@ class ChunkStore::Core::Closing {
     if (core_->nvme != nullptr) core_->nvme->stop();
     core_->verifying.stop();
     core_->trimmer.stop();
+    core_->dram_resizer.stop();
+    core_->nvme_resizer.stop();
     core_->retainer.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
@@ -95,7 +96,8 @@ class ChunkStore::Core::Closing {
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
     const bool near = core.hbm == nullptr || core.hbm->idle();
     if (media && far && near && core.mover.idle() && core.scrubber.idle() &&
-        core.verifying.idle() && core.trimmer.idle() && core.calls.outstanding() == 0) {
+        core.verifying.idle() && core.trimmer.idle() && core.nvme_resizer.idle() &&
+        core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());
       return;

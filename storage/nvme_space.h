@@ -46,7 +46,10 @@ class NvmeMap {
 
   /// `device_bytes` > kReservedBytes. `place`: what its extents name as their device.
   explicit NvmeMap(uint64_t device_bytes, uint16_t place = 0)
-      : map_(0, device_bytes), place_(place), untouched_(map_.capacity_bytes() / kMiB) {
+      : map_(0, device_bytes),
+        place_(place),
+        untouched_(map_.capacity_bytes() / kMiB),
+        open_bytes_(map_.capacity_bytes()) {
     const Extent reserved{0, kReservedBytes / ExtentMap::kBlockBytes};
     TERRACE_CHECK(map_.claim({&reserved, 1}, kReservedBytes).ok());
   }
@@ -112,9 +115,20 @@ class NvmeMap {
     end_trim(extent, false);
   }
 
-  uint64_t capacity_bytes() const { return map_.capacity_bytes() - kReservedBytes; }
-  uint64_t used_bytes() const { return used_; }  // what is withheld included
-  uint64_t free_bytes() const { return capacity_bytes() - used_; }
+  // Another size (nvme_resize.cc), in whole regions of ExtentMap; nothing is trimmed meanwhile.
+
+  /// As ExtentMap::bar_from. What lies behind the bar is to leave.
+  void bar_from(uint64_t device_bytes);
+  bool barred(std::span<const Extent> extents) const;
+  uint64_t barred_used_bytes() const { return map_.barred_used_bytes(); }
+  /// As ExtentMap::resize.
+  void resize(uint64_t device_bytes);
+  /// Of the device that this is the map of; barred or not.
+  uint64_t device_bytes() const { return map_.capacity_bytes(); }
+
+  uint64_t capacity_bytes() const { return open_bytes_ - kReservedBytes; }  // below the bar
+  uint64_t used_bytes() const { return used_; }  // what is withheld or barred included
+  uint64_t free_bytes() const { return capacity_bytes() - (used_ - barred_used_bytes()); }
   uint64_t withheld_bytes() const { return withheld_; }
   static uint64_t bytes_of(std::span<const Extent> extents) {
     uint64_t bytes = 0;
@@ -128,6 +142,7 @@ class NvmeMap {
   ExtentMap map_;
   const uint16_t place_;
   std::vector<bool> untouched_;  // by MiB: trimmed, and nothing was written there since
+  uint64_t open_bytes_;          // of the map, below the bar
   uint64_t used_ = 0;
   uint64_t withheld_ = 0;
   std::function<void()> freed_;

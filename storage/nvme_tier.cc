@@ -23,9 +23,7 @@ NvmeTier::NvmeTier(const std::vector<NvmeDevice>& devices, Loop* loop, const Sto
     counts.path = given.path;
     counts.place = given.place;
     if (given.device != nullptr) {
-      const uint64_t size = given.device->size_bytes();
-      const uint64_t bytes = config.nvme_bytes == 0 ? size : std::min(size, config.nvme_bytes);
-      unit->map = std::make_unique<NvmeMap>(bytes, given.place);
+      unit->map = std::make_unique<NvmeMap>(given.device->size_bytes(), given.place);
       unit->queue = std::make_unique<DeviceQueue>(given.device, loop, config, metrics, &counts);
     }
     TERRACE_CHECK(by_place_[given.place] == nullptr);

@@ -96,6 +96,22 @@ class NvmeTier {
   void trim_hangs(const Extent& extent);
   void hung_trim_ended(const Extent& extent);
 
+  // Another size: nvme_resize.cc. A device that is there.
+
+  /// kNotFound: no such device. kUnavailable: it is missing or does not answer.
+  Status may_resize(uint16_t place) const;
+  /// Of the device, what lies behind the bar included.
+  uint64_t device_bytes(uint16_t place) const;
+  /// New objects go below `bytes` of the device; it is not trimmed any more.
+  void bar_from(uint16_t place, uint64_t bytes);
+  /// As before bar_from().
+  void unbar(uint16_t place);
+  uint64_t barred_used_bytes(uint16_t place) const;
+  /// Some of it lies behind the bar of its device.
+  bool barred(std::span<const Extent> extents) const;
+  /// The device is so large now; not barred any more.
+  void resized(uint16_t place, uint64_t bytes);
+
   void update_gauges();
 
  private:

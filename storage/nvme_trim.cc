@@ -53,6 +53,9 @@ Status NvmeTier::may_trim(uint16_t place) const {
   const Unit* const unit = unit_of(place);
   const std::string name = "device " + std::to_string(place) + " of the nvme tier";
   if (unit == nullptr) return error(StatusCode::kNotFound, name + ": there is none");
+  if (unit->resizing) {
+    return error(StatusCode::kUnavailable, name + " is being resized: it is trimmed afterwards");
+  }
   const DeviceHealth health = health_of(*unit);
   if (health == DeviceHealth::ok) return ok_status();
   return error(StatusCode::kUnavailable,

@@ -15,6 +15,7 @@ struct NvmeTier::Unit {
   std::unique_ptr<NvmeMap> map;  // null when it is missing, like the queue
   std::unique_ptr<DeviceQueue> queue;
   bool draining = false;
+  bool resizing = false;
   bool fenced = false;  // by errors; one that hangs is known by its queue
   uint32_t read_errors = 0;
   uint32_t write_errors = 0;

@@ -1,4 +1,4 @@
-// Emptying a device of the nvme tier: what lies there is written to another one.
+// Emptying a device of the nvme tier, or the end of one: what lies there is written elsewhere.
 #include <utility>
 
 #include "base/check.h"
@@ -9,9 +9,9 @@ namespace terrace {
 void ChunkStore::Core::relocate(uint32_t id, Then then) {
   const IndexEntry& entry = index[id];
   const bool writing = entry.has(IndexEntry::persisting) || entry.has(IndexEntry::row_pending);
-  if (!entry.has(IndexEntry::on_nvme) || writing) {
+  if (!entry.has(IndexEntry::on_nvme) || writing || moved_from_.contains(id)) {
     return later([then = std::move(then)] {
-      then(error(StatusCode::kFailedPrecondition, "it is being written: try again"));
+      then(error(StatusCode::kFailedPrecondition, "it is being written or moved: try again"));
     });
   }
   pin(id);
@@ -56,8 +56,8 @@ void ChunkStore::Core::write_elsewhere(uint32_t id, const Then& then) {
   persister->start(std::move(*spec));
 }
 
-/// The row names the new place already. Reads that are under way end at the old one, which gets no
-/// new objects.
+/// The row names the new place already. Reads that are under way end at the old one, which is not
+/// free before nobody has the object pinned.
 Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) {
   if (!copy.ok()) return copy.status();
   IndexEntry& entry = index[id];
@@ -73,9 +73,16 @@ Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) 
   if (fate != fates_.end() && fate->second.withhold) {
     nvme->withhold(old);  // quarantined meanwhile
   } else {
-    nvme->free(old, entry.stored_bytes());
+    moved_from_.emplace(id, old);  // relocate() has it pinned
   }
-  const bool left = copy->space->extents()[0].device != old[0].device;
-  return left ? ok_status() : error(StatusCode::kResourceExhausted, "no other device took it");
+  const std::vector<Extent>& now = copy->space->extents();
+  const bool left = now[0].device != old[0].device || (nvme->barred(old) && !nvme->barred(now));
+  return left ? ok_status() : error(StatusCode::kResourceExhausted, "no other place took it");
+}
+
+void ChunkStore::Core::free_moved(uint32_t id) {
+  if (moved_from_.empty()) return;
+  const auto moved = moved_from_.extract(id);
+  if (!moved.empty()) nvme->free(moved.mapped(), index[id].stored_bytes());
 }
 }  // namespace terrace

@@ -62,6 +62,13 @@ std::string slab_name(const std::array<std::byte, 16>& uuid) {
   return name;
 }
 
+void SlabMemory::drop(std::atomic<uint64_t>* locked) {
+  give_memory_back(fd_, slab_data_offset(bytes_) + bytes_);
+  let_go();
+  locked->fetch_sub(locked_, std::memory_order_relaxed);
+  locked_ = 0;
+}
+
 /// First, so that old and new memory are never needed at once.
 void SlabMemory::let_go() {
   if (!fd_) return;

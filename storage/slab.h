@@ -43,6 +43,11 @@ class SlabMemory {
   /// own, which fits this place. `file` is taken on success. kResourceExhausted: it cannot be
   /// mapped.
   Status adopt(Fd* file, const SlabHeader& header);
+  /// The machine has the memory again, as map() gives back what was there; map() may follow.
+  /// `locked`: as populate()'s.
+  void drop(std::atomic<uint64_t>* locked);
+  /// False: nothing is mapped.
+  bool mapped() const { return static_cast<bool>(fd_); }
   /// Unmaps the memfd and gives it away; nobody may use the memory any more.
   Fd take_file();
   /// Touches every page and locks it when `lock` and the machine allow, until `stop`. `locked`

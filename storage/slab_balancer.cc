@@ -66,7 +66,7 @@ bool SlabBalancer::want(DomainId domain) {
   use.wants = true;
   if (core_.closing()) return false;
   // Those that the arena still populates come first, and cost nobody anything.
-  if (core_.registry.known() < core_.arena->slab_count()) return true;
+  if (!core_.registry.knows_all()) return true;
   if (std::any_of(moves_.begin(), moves_.end(), [&](const Move& m) { return m.to == domain; })) {
     return true;
   }
@@ -141,6 +141,10 @@ std::optional<uint32_t> SlabBalancer::choose(DomainId taker) const {
 
 void SlabBalancer::begin(uint32_t slab, DomainId to) {
   core_.arena->retire(slab);
+  start_move(slab, to);
+}
+
+void SlabBalancer::start_move(uint32_t slab, DomainId to) {
   Move move;
   move.slab = slab;
   move.to = to;
@@ -197,11 +201,59 @@ void SlabBalancer::empty(Move* move) {
   move->progress |= gone > 0;
 }
 
-void SlabBalancer::arrived(uint32_t slab) {
+void SlabBalancer::replaced(uint32_t slab) {
   const auto move =
       std::find_if(moves_.begin(), moves_.end(), [&](const Move& m) { return m.slab == slab; });
-  TERRACE_CHECK(move != moves_.end());
+  if (move == moves_.end()) return;  // it was added
+  if (move->to != kNobody) core_.metrics.slabs_replaced.add();
   moves_.erase(move);
-  core_.metrics.slabs_replaced.add();
+}
+
+bool SlabBalancer::shed() {
+  if (moves_.size() >= kRunningMax || core_.closing()) return false;
+  if (const std::optional<uint32_t> slab = core_.arena->retire_unowned()) {
+    start_move(*slab, kNobody);
+    moves_.back().replacing = true;
+    core_.registry.replace(*slab, kNobody);
+    return true;
+  }
+  const std::optional<uint32_t> slab = slab_to_shed();
+  if (!slab) return false;
+  begin(*slab, kNobody);
+  return true;
+}
+
+std::optional<uint32_t> SlabBalancer::slab_to_shed() const {
+  std::optional<uint32_t> best;
+  size_t most = 0;
+  for (const auto& [domain, holding] : core_.arena->holdings()) {
+    for (uint32_t slab : holding.slabs) {
+      if (core_.arena->empty(slab) && may_move(slab)) return slab;
+    }
+    if (holding.slabs.size() <= most) continue;
+    if (const auto slab = least_used_of(DomainId{domain})) {
+      best = slab;
+      most = holding.slabs.size();
+    }
+  }
+  return best;
+}
+
+uint64_t SlabBalancer::shedding_bytes() const {
+  uint64_t bytes = 0;
+  for (const Move& move : moves_) {
+    if (move.to == kNobody && core_.arena->retired(move.slab))
+      bytes += core_.arena->memory_of(move.slab).size();
+  }
+  return bytes;
+}
+
+void SlabBalancer::stop_shedding() {
+  const size_t stay = std::erase_if(moves_, [this](const Move& move) {
+    if (move.to != kNobody || move.replacing) return false;
+    core_.arena->restore(move.slab);
+    return true;
+  });
+  if (stay > 0) core_.evictor.kick();
 }
 }  // namespace terrace

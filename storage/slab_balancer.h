@@ -34,8 +34,19 @@ class SlabBalancer {
   size_t held(DomainId domain) const;
   /// Slabs that the domain may have now at the cost of others.
   size_t share() const;
-  /// The memory of a slab was replaced, it has its new owner.
-  void arrived(uint32_t slab);
+  /// The memory of a slab was replaced, or it was added or taken away.
+  void replaced(uint32_t slab);
+
+  // When dram becomes smaller. All slabs are populated.
+
+  /// Begins to empty a slab whose memory the machine gets back: one that belongs to nobody, else an
+  /// empty one, else of the domain with the most. False: as many as may are on their way already,
+  /// or none can be emptied now.
+  bool shed();
+  /// Of the arena's capacity, what is on its way out.
+  uint64_t shedding_bytes() const;
+  /// Those stay after all.
+  void stop_shedding();
 
  private:
   static constexpr size_t kRunningMax = 4;         // slabs on their way at once
@@ -60,8 +71,10 @@ class SlabBalancer {
   std::optional<uint32_t> choose(DomainId taker) const;
   std::optional<uint32_t> empty_slab_for(DomainId taker) const;
   std::optional<uint32_t> least_used_of(DomainId victim) const;
+  std::optional<uint32_t> slab_to_shed() const;
   bool may_move(uint32_t slab) const;
   void begin(uint32_t slab, DomainId to);
+  void start_move(uint32_t retired, DomainId to);
   void step();
   void empty(Move* move);
   void forget_idle();

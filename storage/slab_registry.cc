@@ -20,6 +20,16 @@ void SlabRegistry::start() {
   look();
 }
 
+bool SlabRegistry::knows_all() const {
+  return core_.arena->populated() && known_ == core_.arena->slabs_populated();
+}
+
+bool SlabRegistry::add() {
+  if (!core_.arena->add()) return false;
+  core_.loop->arm(&timer_, core_.loop->now());
+  return true;
+}
+
 void SlabRegistry::stop() {
   core_.loop->disarm(&timer_);
 }
@@ -60,16 +70,17 @@ void SlabRegistry::look() {
   std::vector<uint32_t> fresh;
   while (known_ < populated) fresh.push_back(arena.populated_slab(known_++));
   for (uint32_t slab : fresh) came(slab);
-  for (uint32_t slab : arena.replaced()) {
+  for (const auto& [slab, present] : arena.replaced()) {
+    if (slab >= slabs_.size()) slabs_.resize(slab + 1);
     slabs_[slab] = Slab();
-    came(slab);
-    core_.balancer.arrived(slab);
+    if (present) came(slab);
+    core_.balancer.replaced(slab);
     fresh.push_back(slab);
   }
   if (!fresh.empty()) core_.evictor.kick();
   if (!moving_.empty() && step(moving_.front())) moving_.erase(moving_.begin());
   Nanos wait = Nanos::max();
-  if (populated < arena.slab_count()) wait = kPopulatePeriod;
+  if (!arena.populated()) wait = kPopulatePeriod;
   if (arena.replacing() > 0) wait = kReplacePeriod;
   if (!moving_.empty()) wait = kStepPeriod;
   if (wait != Nanos::max()) core_.loop->arm(&timer_, core_.loop->now() + wait);

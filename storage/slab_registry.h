@@ -15,13 +15,14 @@ class SlabRegistry {
   /// The arena is there; `core.device` may be.
   void start();
   void stop();
-  /// So many slabs were populated and told of.
-  uint32_t known() const { return known_; }
+  /// All slabs that were there at the start were populated and told of.
+  bool knows_all() const;
   /// As ChunkStore::on_slab_memory.
   void listen(ChunkStore::SlabListener listener);
-  /// A retired, empty slab: nobody has its memory registered any longer, it is replaced, and then
-  /// it is `next`'s.
+  /// A retired, empty slab: nobody has its memory registered any longer, then as Arena::replace.
   void replace(uint32_t slab, DomainId next);
+  /// As Arena::add.
+  bool add();
 
  private:
   /// Of the device's registrations made or undone per turn: 0.4 ms for 4 KiB pages (measured).

@@ -22,7 +22,7 @@ struct StoreConfig {
   bool populate_memory = true;                 // ahead of use, by a background thread
   std::optional<uint32_t> numa_node;           // where slabs should lie; main() knows the loop's
   uint64_t hbm_bytes = 0;                      // of device memory; 0: no hbm tier
-  uint64_t nvme_bytes = 0;                     // of each device; 0: what it has
+  uint64_t nvme_bytes = 0;                     // of a device that is new; 0: what it has
   uint64_t nvme_write_budget_gib_per_day = 0;  // of all devices together; 0: no limit
   std::string data_file;  // files or block devices, comma between; empty: in the data directory
   bool format_block_device = false;                 // a device without identity is taken over

@@ -25,7 +25,7 @@ Status ChunkStore::verify(std::shared_ptr<VerifyPass> pass) {
 }
 
 bool ChunkStore::Core::pass_step(IndexPass* pass, uint32_t running_max,
-                                 const std::function<bool(const IndexEntry&)>& wanted,
+                                 const std::function<bool(uint32_t id)>& wanted,
                                  const std::function<void(uint32_t id, Then then)>& start) {
   constexpr uint32_t kLookMax = 8192;
   const uint32_t end = index.ids_end();
@@ -33,7 +33,7 @@ bool ChunkStore::Core::pass_step(IndexPass* pass, uint32_t running_max,
     if (pass->running >= running_max || closing()) return false;
     const IndexEntry& entry = index[pass->next];
     const bool visible = entry.has(IndexEntry::used) && !entry.has(IndexEntry::doomed);
-    if (!visible || !wanted(entry)) continue;
+    if (!visible || !wanted(pass->next)) continue;
     ++pass->running;
     start(pass->next, [state = pass->shared_from_this()](const Status& result) {
       --state->running;
@@ -47,14 +47,15 @@ bool ChunkStore::Core::pass_step(IndexPass* pass, uint32_t running_max,
 bool ChunkStore::drain_step(DrainPass* pass) {
   return core_->pass_step(
       pass, DrainPass::kRunningMax,
-      [](const IndexEntry& entry) { return !entry.has(IndexEntry::on_nvme); },
+      [this](uint32_t id) { return !core_->index[id].has(IndexEntry::on_nvme); },
       [this](uint32_t id, Core::Then then) { core_->mover.make_durable(id, std::move(then)); });
 }
 
 bool ChunkStore::empty_step(EmptyPass* pass) {
   return core_->pass_step(
       pass, EmptyPass::kRunningMax,
-      [pass](const IndexEntry& entry) {
+      [this, pass](uint32_t id) {
+        const IndexEntry& entry = core_->index[id];
         return entry.has(IndexEntry::on_nvme) && entry.first_extent.device == pass->place;
       },
       [this](uint32_t id, Core::Then then) { core_->relocate(id, std::move(then)); });
@@ -66,16 +67,29 @@ Status ChunkStore::trim(std::shared_ptr<TrimPass> pass) {
   return core_->trimmer.run(std::move(pass));
 }
 
-Status ChunkStore::resize_shared(uint64_t bytes) {
-  if (core_->shared == nullptr) {
-    return error(StatusCode::kUnavailable, "resize: no shared_directory here");
+Status ChunkStore::Core::resize_shared(ResizePass* pass) {
+  if (shared == nullptr) {
+    return error(StatusCode::kUnavailable, "resize: no shared tier here");
   }
-  if (bytes < kMiB) {
+  if (pass->target < kMiB) {
     return error(StatusCode::kInvalidArgument,
-                 "resize: shared_bytes_max=" + std::to_string(bytes) + ": at least 1 MiB");
+                 "resize: shared_bytes_max=" + std::to_string(pass->target) + ": at least 1 MiB");
   }
-  core_->shared_bytes_max = bytes;
-  core_->update_gauges();
+  shared_bytes_max = pass->target;
+  pass->bytes = pass->target;
+  pass->over = true;
+  update_gauges();
   return ok_status();
+}
+
+Status ChunkStore::resize(std::shared_ptr<ResizePass> pass) {
+  Core& core = *core_;
+  if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
+  if (pass->tier == Tier::shared) return core.resize_shared(pass.get());
+  if (pass->tier == Tier::dram) return core.dram_resizer.run(std::move(pass));
+  if (pass->tier == Tier::hbm && core.hbm != nullptr) return core.hbm->resize(std::move(pass));
+  if (pass->tier == Tier::nvme && core.has_nvme()) return core.nvme_resizer.run(std::move(pass));
+  return error(StatusCode::kUnavailable,
+               std::string("resize: no tier ") + name_of(pass->tier) + " here that can be resized");
 }
 }  // namespace terrace

@@ -44,6 +44,18 @@ struct EmptyPass : IndexPass {
   uint16_t place = 0;
 };
 
+/// Changes the size of a tier while it runs. Owned as VerifyPass is.
+struct ResizePass {
+  Tier tier = Tier::dram;
+  uint16_t place = 0;      // of nvme: the device
+  uint64_t target = 0;     // bytes; when it begins: rounded to what the tier can have
+  bool cancelled = false;  // by whoever asked for it: it stays as large as it is then
+  uint64_t bytes = 0;      // that the tier has now
+  uint64_t to_leave = 0;   // bytes of objects that lie where nothing will be
+  Status result;           // why it is not as large as was asked for
+  bool over = false;
+};
+
 /// Tells the devices of nvme which of their space is free. Owned as VerifyPass is.
 struct TrimPass {
   struct OfDevice {

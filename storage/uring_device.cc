@@ -58,6 +58,7 @@ struct UringDevice::Io final : IoOp {
 
 UringDevice::UringDevice(DataFile* file, Loop* loop, const DeviceOptions& options)
     : UringDevice(file->fd(), file->size_bytes(), loop, options) {
+  file_ = file;
   guard_ = file->fill_guard();
   if (file->block_device()) discarder_ = std::make_unique<Discarder>(loop, file->fd());
 }
@@ -136,6 +137,22 @@ void UringDevice::discard(uint64_t offset, uint64_t bytes, Op* op) {
     return loop_->defer(op, error(StatusCode::kOutOfRange, "discard past the end of the device"));
   }
   discarder_->discard(offset, bytes, op);
+}
+
+void UringDevice::resize(uint64_t bytes, Op* op) {
+  TERRACE_CHECK(bytes > 0 && bytes % kSectorBytes == 0);
+  if (file_ == nullptr) {
+    return loop_->defer(op, error(StatusCode::kFailedPrecondition,
+                                  "only a data file or block device of a node can be resized"));
+  }
+  if (resizer_ == nullptr) resizer_ = std::make_unique<Workers>(loop_, 1);
+  const auto result = std::make_shared<Status>();
+  resizer_->add([file = file_, bytes, result] { *result = file->resize(bytes); },
+                [this, result, op] {
+                  guard_ = nullptr;  // the filler has stopped
+                  bytes_ = file_->size_bytes();
+                  op->done(std::move(*result));
+                });
 }
 
 void UringDevice::start(Kind kind, uint64_t offset, std::span<std::byte> memory, Op* op) {

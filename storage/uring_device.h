@@ -18,6 +18,7 @@
 
 #include "base/counter.h"
 #include "base/loop.h"
+#include "base/workers.h"
 #include "storage/data_file.h"
 #include "storage/device.h"
 #include "storage/discarder.h"
@@ -54,6 +55,8 @@ class UringDevice final : public Device {
   void write(uint64_t offset, std::span<const std::byte> from, Op* op) override;
   void sync(Op* op) override;
   void discard(uint64_t offset, uint64_t bytes, Op* op) override;
+  /// Of a data file: on a thread of its own.
+  void resize(uint64_t bytes, Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
   /// Registers it with the loop's ring, when the memlock limit allows. Other memory works too.
   void expect_memory(std::span<std::byte> memory) override;
@@ -96,9 +99,10 @@ class UringDevice final : public Device {
   int registered_index(std::span<const std::byte> memory) const;
 
   const int fd_;
-  const uint64_t bytes_;
+  uint64_t bytes_;
   Loop* const loop_;
   const DeviceOptions options_;
+  DataFile* file_ = nullptr;
   FillGuard* guard_ = nullptr;
   std::array<Lane, 2> lanes_;
   IoList running_;                      // in the kernel or blocked, oldest first
@@ -109,6 +113,7 @@ class UringDevice final : public Device {
   Nanos next_trial_{0};  // while it counts as hung
   Released released_;
   std::unique_ptr<Discarder> discarder_;  // null: nothing is given back
+  std::unique_ptr<Workers> resizer_;      // begins with the first
   Timer deadline_;
   Timer unblock_;
   DeviceMetrics metrics_;

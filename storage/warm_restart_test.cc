@@ -57,6 +57,20 @@ TEST_F(WarmRestartTest, and_again_and_again_also_after_a_clean_end) {
   }
 }
 
+TEST_F(WarmRestartTest, slabs_of_another_dram_size_come_back_when_none_is_said_for_them) {
+  world_.config.dram_bytes = 64 * kMiB;
+  world_.config.slab_bytes = 0;  // an eighth: 8 MiB
+  start();
+  for (uint64_t n = 1; n <= 20; ++n) put(n);
+  world_.config.dram_bytes = 128 * kMiB;  // 16 MiB
+  killed();
+  EXPECT_EQ(objects(), 20u);
+  for (uint64_t n = 1; n <= 20; ++n) EXPECT_TRUE(get(n).ok()) << n;
+  world_.config.slab_bytes = 32 * kMiB;  // said: then it holds
+  killed();
+  EXPECT_EQ(objects(), 0u);
+}
+
 TEST_F(WarmRestartTest, a_clean_end_leaves_both_copies) {
   start();
   put(1);

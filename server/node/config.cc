@@ -21,7 +21,8 @@ Option policy(PolicyKind* target) {
 
 std::vector<Option> nvme_options(StoreConfig* s) {
   return {
-      number("nvme-bytes", "size of each data file; 0: the size it has", &s->nvme_bytes),
+      number("nvme-bytes", "size of each data file that is new; 0: the size it has",
+             &s->nvme_bytes),
       text("data-file",
            "files or block devices of the nvme tier, comma between; empty: one file in the data "
            "directory",

@@ -99,6 +99,17 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   return out;
 }
 
+proto::ResizeProgress resize_progress(const ResizePass& pass) {
+  proto::ResizeProgress out;
+  out.set_target(pass.target);
+  out.set_bytes(pass.bytes);
+  out.set_to_leave(pass.to_leave);
+  out.set_code(static_cast<int32_t>(pass.result.code()));
+  out.set_message(pass.result.message());
+  out.set_over(pass.over);
+  return out;
+}
+
 proto::TrimDevicesProgress trim_progress(const TrimPass& pass) {
   proto::TrimDevicesProgress out;
   for (const TrimPass::OfDevice& device : pass.devices) {

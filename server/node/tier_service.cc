@@ -90,9 +90,9 @@ class TierService final : public proto::TierAdmin::Service {
                            grpc::ServerWriter<proto::TrimDevicesProgress>* writer) override {
     return to_grpc(trim_devices(*call, *request, writer));
   }
-  grpc::Status ResizeShared(grpc::ServerContext* call, const proto::ResizeSharedRequest* request,
-                            proto::ResizeSharedReply* reply) override {
-    return to_grpc(resize_shared(*call, *request, reply));
+  grpc::Status Resize(grpc::ServerContext* call, const proto::ResizeRequest* request,
+                      grpc::ServerWriter<proto::ResizeProgress>* writer) override {
+    return to_grpc(resize(*call, *request, writer));
   }
   grpc::Status TierStatus(grpc::ServerContext* call, const proto::TierStatusRequest*,
                           proto::TierStatusReply* reply) override {
@@ -281,8 +281,8 @@ class TierService final : public proto::TierAdmin::Service {
                       grpc::ServerWriter<proto::EmptyDeviceProgress>* writer) const {
     TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
     const auto pass = std::make_shared<EmptyPass>();
-    pass->place = static_cast<uint16_t>(request.place());
-    TERRACE_RETURN_IF_ERROR(loop_says([context = context_, place = request.place()]() -> Status {
+    TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
+    TERRACE_RETURN_IF_ERROR(loop_says([context = context_, place = pass->place]() -> Status {
       for (const DeviceStatus& device : context->store->devices()) {
         if (device.place == place && device.health == DeviceHealth::draining) return ok_status();
       }
@@ -313,13 +313,25 @@ class TierService final : public proto::TierAdmin::Service {
     return watched;
   }
 
-  Status resize_shared(const grpc::ServerContext& call, const proto::ResizeSharedRequest& request,
-                       proto::ResizeSharedReply* reply) const {
+  Status resize(const grpc::ServerContext& call, const proto::ResizeRequest& request,
+                grpc::ServerWriter<proto::ResizeProgress>* writer) const {
     TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
-    reply->set_node_id(node_id_);
-    return loop_says([context = context_, bytes = request.bytes()] {
-      return context->store->resize_shared(bytes);
-    });
+    const auto pass = std::make_shared<ResizePass>();
+    pass->tier = Tier::hbm;
+    if (request.tier() != name_of(Tier::hbm)) {
+      TERRACE_ASSIGN_OR_RETURN(pass->tier, tier_of(request.tier()));
+    }
+    if ((pass->tier == Tier::nvme) != request.has_place()) {
+      return error(StatusCode::kInvalidArgument, "resize: of nvme a device, of others none");
+    }
+    TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
+    pass->target = request.bytes();
+    TERRACE_RETURN_IF_ERROR(
+        loop_says([context = context_, pass] { return context->store->resize(pass); }));
+    const Status watched =
+        watch<proto::ResizeProgress>(call, writer, [pass] { return resize_progress(*pass); });
+    (void)context_->loop->post([pass] { pass->cancelled = true; });
+    return watched;
   }
 
   Status status(const grpc::ServerContext& call, proto::TierStatusReply* reply) const {

@@ -63,6 +63,7 @@ class CrashRun {
   void live(uint64_t life) {
     // A start that is cut short, then one that is not.
     choose_trouble();
+    resized_ = false;
     const bool cut_start = options_.warm && prng_.chance(30);
     if (cut_start) world_.disk.cut_after(prng_.below(30));
     Status started = world_.start();
@@ -146,7 +147,7 @@ class CrashRun {
     const StoreMetrics& metrics = world_.store->metrics();
     uint64_t gone = metrics.slabs_replaced.get() + metrics.quarantined_objects.get();
     for (const Counter& each : metrics.evictions) gone += each.get();
-    return gone > 0;
+    return gone > 0 || resized_;
   }
 
   void flip_bits() {
@@ -224,6 +225,7 @@ class CrashRun {
     if (options_.trims && prng_.chance(40)) {
       (void)world_.store->trim(std::make_shared<TrimPass>());
     }
+    if (options_.resizes && prng_.chance(20)) resize_dram();
     switch (prng_.below(8)) {
       case 0:
       case 1:
@@ -240,6 +242,18 @@ class CrashRun {
       default:
         put_group();
     }
+  }
+
+  /// Mostly nobody waits for it; when one runs, this is refused. The next life has the slabs of the
+  /// configuration again, so what only memory has may be gone with the others.
+  void resize_dram() {
+    const auto pass = std::make_shared<ResizePass>();
+    pass->tier = Tier::dram;
+    pass->target = (1 + prng_.below(4)) * kMiB;
+    if (!world_.store->resize(pass).ok()) return;
+    resized_ = true;
+    if (prng_.chance(50)) world_.driver->until([&] { return pass->over; });
+    if (pass->over) ++result_.resizes;
   }
 
   void erase(uint64_t number) {
@@ -338,6 +352,7 @@ class CrashRun {
   uint16_t troubled_ = 0;
   uint64_t trouble_at_ = 0;
   bool impaired_ = false;    // a device is away
+  bool resized_ = false;     // dram, in this life
   std::set<uint64_t> away_;  // objects that were promised and missed
   CrashResult result_;
 };

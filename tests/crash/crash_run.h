@@ -22,6 +22,7 @@ struct CrashOptions {
   uint32_t devices = 1;   // of the nvme tier
   bool impaired = false;  // with several: in most lives one of them is missing, hangs, or fails
   bool trims = false;     // the devices forget free space all the while
+  bool resizes = false;   // dram gets slabs and loses them all the while
   uint64_t too_much = 0;  // canary: bytes that they forget around each piece
 };
 
@@ -37,6 +38,7 @@ struct CrashResult {
   uint64_t slabs_replaced = 0;  // that went from one tenant to another
   uint64_t taken_back = 0;      // objects that survived in dram
   uint64_t trimmed_bytes = 0;   // that the devices were told to forget
+  uint64_t resizes = 0;         // of dram, that were over
   uint64_t starts_cut = 0;      // kills before a start was over
   uint64_t impaired_lives = 0;  // with a device that was missing or failed in the middle
   uint64_t came_back = 0;       // objects read again after their device was away

@@ -38,6 +38,22 @@ TEST(WarmCrashTest, no_kill_gives_wrong_bytes_while_both_tiers_are_reused) {
   }
 }
 
+TEST(WarmCrashTest, no_kill_costs_a_promise_while_dram_is_resized) {
+  uint64_t cuts = 0, taken_back = 0, resizes = 0;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    const CrashResult result =
+        run_lives({.seed = seed, .lives = 40, .warm = true, .resizes = true});
+    ASSERT_EQ(result.failure, "") << "seed " << seed;
+    EXPECT_EQ(result.failed_checks, 0u) << "what was committed is whole; seed " << seed;
+    cuts += result.cuts_under_way;
+    taken_back += result.taken_back;
+    resizes += result.resizes;
+  }
+  EXPECT_GE(cuts, 300u) << "in the middle of work";
+  EXPECT_GE(taken_back, 500u);
+  EXPECT_GE(resizes, 100u);
+}
+
 TEST(WarmCrashTest, flipped_bits_are_misses) {
   uint64_t failed_checks = 0;
   for (uint64_t seed = 1; seed <= 8; ++seed) {

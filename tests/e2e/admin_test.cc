@@ -72,7 +72,10 @@ class AdminTest : public testing::Test {
     expect("DrainDevice", ask(&Stub::DrainDevice, tenant, proto::DrainDeviceRequest()));
     expect("EmptyDevice", ask(&Stub::EmptyDevice, tenant, proto::EmptyDeviceRequest()));
     expect("TrimDevices", ask(&Stub::TrimDevices, tenant, proto::TrimDevicesRequest()));
-    expect("ResizeShared", ask(&Stub::ResizeShared, tenant, proto::ResizeSharedRequest()));
+    proto::ResizeRequest resize;
+    resize.set_tier("dram");
+    resize.set_bytes(64 << 20);
+    expect("Resize", ask(&Stub::Resize, tenant, resize));
   }
 
   ScratchDirectory scratch_;
@@ -101,7 +104,7 @@ TEST_F(AdminTest, tiers_are_for_administrators) {
     EXPECT_NE(code, grpc::StatusCode::PERMISSION_DENIED) << call;
     done += code == grpc::StatusCode::OK ? 1 : 0;
   });
-  EXPECT_GE(done, 3) << "verify, drain dram, trim; not all of the others make sense here";
+  EXPECT_GE(done, 4) << "verify, drain dram, trim, resize; not all of the others make sense here";
 }
 
 TEST_F(AdminTest, objects_are_for_their_tenant) {

@@ -245,6 +245,70 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.run_json("tier", "drain", "dram")["nodes"][0]["failed"], 0)
         self.run_terrace("tier", "resize", "shared", "1GiB", code=2)  # there is none
 
+    def capacity(self, node, tier):
+        status = self.run_json("--node", node.name, "tier", "status", node=False)
+        return {t["tier"]: t["capacity_bytes"] for t in status["nodes"][0]["tiers"]}[tier]
+
+    def test_tiers_are_resized_and_nvme_stays_so(self):
+        mib = 1 << 20
+        directory = self.root / "resized-node"
+        node = Node(directory)
+        path = self.write_file("resized", 3_000_000)
+        resize = ("tier", "resize")
+        def terrace(*arguments, code=0):
+            return self.run_terrace("--node", node.name, *arguments, node=False, code=code)
+        try:
+            terrace("put", path, "--key", "resized", "--durability", "nvme")
+            terrace(*resize, "dram", "192MiB")
+            self.assertEqual(self.capacity(node, "dram"), 192 * mib)
+            self.assertIn(b"until the node ends", terrace(*resize, "dram", "32MiB").stdout)
+            self.assertEqual(self.capacity(node, "dram"), 32 * mib)
+            terrace(*resize, "nvme", "512MiB", "--device", "0")
+            self.assertEqual(self.capacity(node, "nvme"), 511 * mib)
+            self.assertIn(b"for good", terrace(*resize, "nvme", "64MiB", "--device", "0").stdout)
+            self.assertEqual((directory / "terrace.dat").stat().st_size, 64 * mib)
+            terrace(*resize, "nvme", "1MiB", "--device", "0", code=2)
+            terrace(*resize, "nvme", "64MiB", "--device", "7", code=1)
+            terrace(*resize, "nvme", "64MiB", code=2)
+            terrace(*resize, "dram", "64MiB", "--device", "0", code=2)
+            terrace(*resize, "dram", "1000TiB", code=2)
+            terrace(*resize, "shared", "1GiB", code=2)  # there is none
+        finally:
+            node.stop()
+        node = Node(directory)
+        try:
+            self.assertEqual(self.capacity(node, "nvme"), 63 * mib)
+            self.assertEqual(self.capacity(node, "dram"), 128 * mib)
+            terrace("get", "resized", "-o", self.root / "out")
+            self.assertEqual((self.root / "out").read_bytes(), path.read_bytes())
+        finally:
+            node.stop()
+
+    def test_a_node_that_is_killed_while_it_is_resized_keeps_what_it_promised(self):
+        directory = self.root / "killed-node"
+        paths = [self.write_file(f"killed{i}", 4_500_000 + i) for i in range(10)]
+        sizes = ["64MiB", "512MiB", "128MiB", "256MiB"]
+        for life in range(6):
+            node = Node(directory)
+            try:
+                if life == 0:
+                    self.run_terrace("--node", node.name, "put", *paths, "--durability",
+                                     "nvme", node=False)
+                for path in paths:
+                    self.run_terrace("--node", node.name, "get", path, "-o", self.root / "out",
+                                     node=False)
+                    self.assertEqual((self.root / "out").read_bytes(), path.read_bytes())
+                resizing = subprocess.Popen(
+                    [PROGRAMS / "terrace", "--node", node.name, "tier", "resize", "nvme",
+                     sizes[life % len(sizes)], "--device", "0"],
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(0.02 * life)
+                node.process.kill()
+                resizing.wait(timeout=60)
+            finally:
+                node.process.kill()
+                node.stop()
+
     def test_a_device_is_drained_and_comes_back(self):
         def health():
             return [d["health"] for d in self.run_json("tier", "status")["nodes"][0]["devices"]]

@@ -55,6 +55,15 @@ void SimDevice::discard(uint64_t offset, uint64_t bytes, Op* op) {
   start(pending);
 }
 
+void SimDevice::resize(uint64_t bytes, Op* op) {
+  TERRACE_CHECK(bytes > 0 && bytes % kSectorBytes == 0);
+  Pending pending;
+  pending.kind = Kind::resize;
+  pending.size = bytes;
+  pending.op = op;
+  start(pending);
+}
+
 void SimDevice::start(Pending pending) {
   if (pending.kind == Kind::read || pending.kind == Kind::write) {
     const size_t bytes = std::max(pending.into.size(), pending.from.size());
@@ -101,6 +110,8 @@ void SimDevice::end(Pending* pending) {
   } else if (pending->kind == Kind::discard) {
     const uint64_t from = pending->at - std::min(pending->at, too_much_);
     forget(from, std::min(pending->at + bytes + too_much_, bytes_) - from);
+  } else if (pending->kind == Kind::resize) {
+    become(pending->size);
   } else if (honest_) {
     // A later write may be kept as well; the promise covers only those done before the call.
     const auto kept = std::stable_partition(
@@ -121,6 +132,7 @@ void SimDevice::restart(Loop* loop) {
   for (std::vector<Pending>* list : {&pending_, &late_}) {
     for (const Pending& pending : *list) {
       if (pending.kind == Kind::discard) forget(pending.at, pending.discarded);
+      if (pending.kind == Kind::resize && disk_->below(2) == 0) become(pending.size);
       if (pending.kind != Kind::write || pending.from.empty()) continue;
       // Its memory may be gone with its owner: what got through is not known, so it is garbage.
       for (uint64_t at = 0; at < pending.from.size(); at += kSectorBytes) {
@@ -153,6 +165,17 @@ void SimDevice::survive(const Written& written) {
         break;
     }
   }
+}
+
+/// What is cut off is gone for good: it is not there again when the device grows.
+void SimDevice::become(uint64_t bytes) {
+  if (bytes < bytes_) bytes -= cut_too_much_;
+  for (Medium* medium : {&durable_, &volatile_}) {
+    std::erase_if(*medium,
+                  [&](const auto& sector) { return sector.first >= bytes / kSectorBytes; });
+  }
+  std::erase_if(unsynced_, [&](const Written& written) { return written.at >= bytes; });
+  bytes_ = bytes;
 }
 
 /// Not ordered with what was written before and is not synced: nobody may rely on what is there.

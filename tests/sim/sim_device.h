@@ -30,6 +30,8 @@ class SimDevice final : public Device {
   /// What was there reads as zeroes or as garbage, each sector on its own.
   void discard(uint64_t offset, uint64_t bytes, Op* op) override;
   uint64_t size_bytes() const override { return bytes_; }
+  /// A power cut before it ends leaves either size.
+  void resize(uint64_t bytes, Op* op) override;
   void expect_memory(std::span<std::byte>) override {}
   void forget_memory(std::span<std::byte>) override {}
   void on_released(Released released) override { released_ = std::move(released); }
@@ -59,6 +61,8 @@ class SimDevice final : public Device {
   void flip_bit(uint64_t offset, unsigned bit);
   /// Only in a canary test: a discard takes so many bytes more on either side.
   void discard_too_much(uint64_t bytes) { too_much_ = bytes; }
+  /// Only in a canary test: a resize to less leaves so many bytes less than asked for.
+  void cut_too_much(uint64_t bytes) { cut_too_much_ = bytes; }
   /// Sectors that hold something.
   size_t sectors_kept() const { return durable_.size(); }
   /// False only in a canary test: sync() then ends OK and keeps nothing.
@@ -67,13 +71,14 @@ class SimDevice final : public Device {
  private:
   using Sector = std::array<std::byte, kSectorBytes>;
   using Medium = std::unordered_map<uint64_t, std::unique_ptr<Sector>>;  // absent: zeroes
-  enum class Kind : uint8_t { read, write, sync, discard };
+  enum class Kind : uint8_t { read, write, sync, discard, resize };
   struct Pending {
     Kind kind = Kind::read;
     uint64_t at = 0;
     std::span<std::byte> into;
     std::span<const std::byte> from;
     uint64_t discarded = 0;  // bytes, of a discard
+    uint64_t size = 0;       // of a resize: the new one
     Op* op = nullptr;
     uint64_t writes_before = 0;  // of a sync: writes that were done when it was asked for
     Nanos since{0};
@@ -92,9 +97,10 @@ class SimDevice final : public Device {
   void copy_from_current(uint64_t at, std::span<std::byte> into) const;
   void survive(const Written& written);
   void forget(uint64_t at, uint64_t bytes);
+  void become(uint64_t bytes);
 
   SimDisk* const disk_;
-  const uint64_t bytes_;
+  uint64_t bytes_;
   Loop* loop_;
   const Nanos io_timeout_;
   Medium durable_;   // what survives a power cut
@@ -113,6 +119,7 @@ class SimDevice final : public Device {
   bool hanging_ = false;
   bool honest_ = true;
   uint64_t too_much_ = 0;
+  uint64_t cut_too_much_ = 0;
   Released released_;
   std::shared_ptr<bool> alive_;  // the loop's tasks look whether this life is over
   Timer timeout_;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "base/machine_memory.h"
 #include "base/version.h"
 
 namespace terrace {
@@ -35,8 +36,6 @@ Json json_of(const Figure& figure) {
 Json machine_facts() {
   utsname names{};
   ::uname(&names);
-  struct sysinfo memory {};
-  ::sysinfo(&memory);
 #ifdef __OPTIMIZE__
   const bool optimized = true;
 #else
@@ -45,7 +44,7 @@ Json machine_facts() {
   return {{"kernel", std::string(names.sysname) + " " + names.release},
           {"cpu", cpu_model()},
           {"cores", ::get_nprocs()},
-          {"memory_bytes", uint64_t{memory.totalram} * memory.mem_unit},
+          {"memory_bytes", machine_memory_bytes()},
           {"version", kVersion},
           {"optimized", optimized}};
 }

@@ -21,10 +21,6 @@ struct DrainArguments {
   bool undo = false;
   bool empty = false;
 };
-struct ResizeArguments {
-  std::string tier;
-  uint64_t bytes = 0;
-};
 
 /// One pass of one node, with a bar; its last word.
 StatusOr<proto::VerifyProgress> verify_on(const Globals& globals, const std::string& node,
@@ -151,29 +147,6 @@ int run_drain_device(const DrainArguments& arguments, const Globals& globals) {
   }
   return moved.failed() == 0 ? kExitOk : kExitNo;
 }
-
-int run_resize(const ResizeArguments& arguments, const Globals& globals) {
-  proto::ResizeSharedRequest request;
-  request.set_bytes(arguments.bytes);
-  for (const std::string& node : node_names(globals)) {
-    const auto done =
-        admin_call<proto::TierAdmin>(globals, node, request, &proto::TierAdmin::Stub::ResizeShared);
-    if (!done.ok()) return report_failure(globals, "tier resize", done.status());
-    if (!globals.json) {
-      std::printf(
-          "%s: keeps the shared tier below %s from its next sweep on, until it ends: set "
-          "shared_bytes_max, too\n",
-          done->node_id().c_str(), human_bytes(arguments.bytes).c_str());
-    }
-  }
-  if (globals.json) {
-    print_json({{"command", "tier resize"},
-                {"ok", true},
-                {"tier", arguments.tier},
-                {"bytes", arguments.bytes}});
-  }
-  return kExitOk;
-}
 }  // namespace
 
 void add_tier_verify(CLI::App* tier, Invocation* invocation) {
@@ -224,23 +197,6 @@ void add_tier_drain(CLI::App* tier, Invocation* invocation) {
     }
     invocation->run = [=](const Globals& globals) {
       return nvme ? run_drain_device(*arguments, globals) : run_drain(globals);
-    };
-  });
-}
-
-void add_tier_resize(CLI::App* tier, Invocation* invocation) {
-  CLI::App* command = tier->add_subcommand("resize", "Change the size of a tier while it runs");
-  auto arguments = std::make_shared<ResizeArguments>();
-  command->add_option("TIER", arguments->tier, "shared: what all nodes together may keep")
-      ->required()
-      ->check(CLI::IsMember({"shared"}));
-  command->add_option("BYTES", arguments->bytes, "As 64GiB")
-      ->required()
-      ->transform(CLI::AsSizeValue(false));
-  command->footer(examples("  terrace --node a:7410,b:7410 tier resize shared 64GiB\n"));
-  command->callback([arguments, invocation] {
-    invocation->run = [arguments](const Globals& globals) {
-      return run_resize(*arguments, globals);
     };
   });
 }

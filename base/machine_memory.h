@@ -1,0 +1,20 @@
+// base/machine_memory.h - how much memory there is, and how much of it a process could still get.
+// Thread-safe.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace terrace {
+
+/// Of the machine.
+uint64_t machine_memory_bytes();
+/// What the machine says is available, or what is left of the limit of our control group when that
+/// is less: whoever takes more may be killed for it. nullopt: nobody says.
+std::optional<uint64_t> available_memory_bytes();
+
+/// Of the text of /proc/meminfo: MemAvailable. nullopt: it has no such line.
+std::optional<uint64_t> meminfo_available(std::string_view meminfo);
+/// Of the texts of a control group's memory.max and memory.current. nullopt: no limit.
+std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view current);
+}  // namespace terrace

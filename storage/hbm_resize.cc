@@ -1,0 +1,75 @@
+// Another size of the hbm tier: its copies go, and its memory is made anew.
+#include <string>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "storage/core.h"
+#include "storage/hbm_tier.h"
+
+namespace terrace {
+namespace {
+constexpr Nanos kLook = milliseconds(1);
+constexpr uint64_t kBytesMax = uint64_t{1} << 40;
+}  // namespace
+
+Status HbmTier::resize(std::shared_ptr<ResizePass> pass) {
+  if (resizing_ != nullptr) {
+    return error(StatusCode::kResourceExhausted, "resize: another one of hbm runs: wait for it");
+  }
+  if (!works()) {
+    return error(StatusCode::kUnavailable, "resize: the device of the hbm tier does not answer");
+  }
+  if (pass->target < kMiB || pass->target > kBytesMax) {
+    return error(StatusCode::kInvalidArgument,
+                 "resize: hbm_bytes=" + std::to_string(pass->target) + ": 1 MiB to 1 TiB");
+  }
+  pass->target -= pass->target % kMiB;
+  pass->bytes = capacity_bytes();
+  resizing_ = std::move(pass);
+  drop_all();
+  resize_when_idle();
+  return ok_status();
+}
+
+/// Copies that run touch the memory that is there.
+void HbmTier::resize_when_idle() {
+  if (resizing_->cancelled) {
+    return end_resize(error(StatusCode::kCancelled, "resize: it was called off"));
+  }
+  if (!works()) {
+    return end_resize(error(StatusCode::kUnavailable, "resize: a copy of the hbm tier hangs"));
+  }
+  if (!transfers_.empty()) {
+    core_.loop->arm(&resize_timer_, core_.loop->now() + kLook);
+    return;
+  }
+  const uint64_t before = slab_->size_bytes();
+  slab_.reset();  // the device may not have both
+  const Status made = make_slab(resizing_->target);
+  if (!made.ok() && !make_slab(before).ok()) {
+    map_.reset();
+    failed_ = true;
+    spdlog::error("event=hbm_given_up device=\"{}\": it does not give back what it had",
+                  accelerator_->name());
+  }
+  end_resize(made);
+}
+
+void HbmTier::end_resize(const Status& result) {
+  core_.loop->disarm(&resize_timer_);
+  const std::shared_ptr<ResizePass> pass = std::exchange(resizing_, nullptr);
+  pass->bytes = capacity_bytes();
+  pass->result = result;
+  pass->over = true;
+  core_.update_gauges();
+  spdlog::info("event=resized tier=hbm bytes={} result=\"{}\"", pass->bytes, result.to_string());
+}
+
+void HbmTier::stop() {
+  stopped_ = true;
+  if (resizing_ != nullptr) {
+    end_resize(error(StatusCode::kUnavailable, "resize: the store closes"));
+  }
+}
+}  // namespace terrace
