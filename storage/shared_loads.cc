@@ -209,7 +209,6 @@ void SharedTier::forget(const SharedName& copy, DepartReason why) {
 }
 
 void SharedTier::set_aside(const SharedName& copy, Then then) {
-  SharedMetrics& metrics = core_.metrics.shared;
   spdlog::warn("quarantine key={} generation={} tier=shared", copy.key.hex(),
                copy.generation.number);
   forget(copy, DepartReason::quarantined);
@@ -218,9 +217,16 @@ void SharedTier::set_aside(const SharedName& copy, Then then) {
   call.work = [medium = medium_, copy] {
     return medium->move(shared_path(copy), shared_aside_path(kSharedQuarantine, copy));
   };
-  const auto over = [&metrics, then = std::move(then)](const Status& result) {
+  const auto over = [this, copy, then = std::move(then)](const Status& result) {
+    SharedMetrics& metrics = core_.metrics.shared;
+    const bool gone = result.ok() || result.code() == StatusCode::kNotFound;
     if (result.ok()) metrics.quarantined.add();
-    if (!result.ok() && result.code() != StatusCode::kNotFound) metrics.quarantine_failures.add();
+    if (!gone) metrics.quarantine_failures.add();
+    // Once more: a listing may have seen it before it was moved.
+    for (const NamespaceId ns : set_.namespaces_of(copy.ns)) {
+      if (gone) set_.remove(ns, copy.key, copy.generation);
+    }
+    update_gauges();
     then(result);
   };
   call.then = over;

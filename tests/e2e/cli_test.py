@@ -278,6 +278,23 @@ class CliTest(unittest.TestCase):
         self.assertIn(b"1 skipped", text)
         (shared / "objects" / ("0" * 64)).write_text("where a namespace would be")
         self.assertIn(b"incomplete: list", self.run_terrace(*verify, node=False, code=2).stdout)
+        # One pass at a time; it goes on as long as its command.
+        self.run_terrace(*to, "put", self.write_file("large", 30_000_000), "--key", "p/large",
+                         "--durability", "shared", node=False)
+
+        def begin():
+            return subprocess.Popen([PROGRAMS / "terrace", *verify[:-1], "1"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        slow = begin()
+        refused = b"another pass runs"
+        while refused not in self.run_terrace(*verify, node=False, code=None).stderr:
+            if slow.poll() is not None:  # it met the other one
+                slow = begin()
+        slow.kill()
+        slow.wait()
+        while refused in self.run_terrace(*verify, node=False, code=None).stderr:
+            time.sleep(0.1)
+        self.assertEqual(self.run_json(*verify, node=False, code=2)["nodes"][0]["objects"], 3)
 
     def test_a_device_is_drained_and_comes_back(self):
         def health():
