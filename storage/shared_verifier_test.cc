@@ -80,6 +80,7 @@ TEST_F(SharedVerifierTest, what_is_damaged_is_set_aside_for_everybody) {
   EXPECT_EQ(
       other.store->explain(other.driver->ns, TestObject(4, {200'000}).key).departures.at(0).reason,
       DepartReason::quarantined);
+  ASSERT_TRUE(knows(other, TestObject(6, {200'000})));
   EXPECT_TRUE(other.driver->get(TestObject(6, {200'000})).ok());
   const auto second = verify(one);
   EXPECT_EQ(second->objects, 10u);
