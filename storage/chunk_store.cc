@@ -58,6 +58,7 @@ StatusOr<std::unique_ptr<ChunkStore>> ChunkStore::open(const StoreConfig& config
     core->demoter = std::make_unique<SharedDemoter>(*core);
     core->sweeper = std::make_unique<SharedSweeper>(*core);
     core->generations = std::make_unique<SharedGenerations>(*core);
+    core->verifying_shared = std::make_unique<SharedVerifier>(*core);
   }
   TERRACE_RETURN_IF_ERROR(core->open(std::move(keeping)));
   return std::unique_ptr<ChunkStore>(new ChunkStore(std::move(core)));

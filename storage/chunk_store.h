@@ -331,8 +331,8 @@ class ChunkStore {
   void clear(NamespaceId ns, const ChunkKey& key, std::optional<Tier> tier, Then then);
   /// A bounded step of clearing a whole namespace; true when it is over.
   bool clear_step(ClearScan* scan);
-  /// Begins to read and check a whole tier, dram or nvme; damaged copies are quarantined as they
-  /// are found. kResourceExhausted: a pass runs; kUnavailable (no such tier, closing).
+  /// Begins to read and check all of dram, nvme or shared (whoever published it); damaged copies
+  /// are quarantined. kResourceExhausted: a pass runs; kUnavailable: no such tier, or closing.
   Status verify(std::shared_ptr<VerifyPass> pass);
   /// A bounded step of writing what lies only in dram to nvme; true when it is over.
   bool drain_step(DrainPass* pass);

@@ -56,6 +56,7 @@ ChunkStore::Core::~Core() {
   }
   hbm.reset();
   generations.reset();
+  verifying_shared.reset();
   sweeper.reset();
   demoter.reset();
   if (shared != nullptr && shared->hanging() > 0) arena->abandon();

@@ -31,6 +31,7 @@
 #include "storage/shared_generations.h"
 #include "storage/shared_sweeper.h"
 #include "storage/shared_tier.h"
+#include "storage/shared_verifier.h"
 #include "storage/slab_balancer.h"
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
@@ -192,10 +193,11 @@ class ChunkStore::Core {
   std::unique_ptr<RowQueue> rows;
   std::unique_ptr<Persister> persister;
   std::unique_ptr<HbmTier> hbm;        // null without device memory
-  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next three
+  std::unique_ptr<SharedTier> shared;  // null without a shared tier, like the next four
   std::unique_ptr<SharedDemoter> demoter;
   std::unique_ptr<SharedSweeper> sweeper;
   std::unique_ptr<SharedGenerations> generations;
+  std::unique_ptr<SharedVerifier> verifying_shared;
   /// Lists: of dram, sharing domains; of nvme, nvme_list_of; of hbm, HbmTier::kList.
   std::unique_ptr<PlacementPolicy> policy;
   NvmeAdmission admission;  // to nvme

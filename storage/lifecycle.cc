@@ -78,6 +78,7 @@ class ChunkStore::Core::Closing {
     core_->retainer.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
+      core_->verifying_shared->stop();
       core_->sweeper->stop();
       core_->demoter->stop();
       core_->shared->stop();

@@ -40,10 +40,13 @@ void Scrubber::run(std::shared_ptr<VerifyPass> pass) {
 
 void Scrubber::stop() {
   stopped_ = true;
-  if (pass_ != nullptr) pass_->over = true;
+  if (pass_ != nullptr) {
+    pass_->result = error(StatusCode::kUnavailable, "the store is closing");
+    pass_->over = true;
+  }
   pass_.reset();
   core_.loop->disarm(&timer_);
-  if (!busy_ && work_ != nullptr) end_object();
+  if (!busy_ && work_ != nullptr) end_object(false);
 }
 
 /// The next step comes when this one's bytes have used up their share of the device.
@@ -59,7 +62,8 @@ void Scrubber::arm(uint64_t bytes_done) {
 void Scrubber::tick() {
   if (stopped_ || busy_) return;
   if (pass_ != nullptr && pass_->cancelled) {
-    if (work_ != nullptr) end_object();
+    if (work_ != nullptr) end_object(false);
+    pass_->result = error(StatusCode::kCancelled, "the pass was cancelled");
     return end_pass();
   }
   if (work_ == nullptr && !next_object()) {
@@ -75,7 +79,11 @@ void Scrubber::tick() {
 void Scrubber::end_pass() {
   cursor_ = 0;
   core_.metrics.scrub_passes.add();
-  if (pass_ != nullptr) return stop();
+  if (pass_ != nullptr) {
+    pass_->over = true;
+    pass_.reset();
+    return stop();
+  }
   const Nanos now = core_.loop->now();
   const Nanos next = std::max(now + milliseconds(10), pass_began_ + core_.config.scrub_period);
   pass_began_ = next;
@@ -99,7 +107,7 @@ bool Scrubber::next_object() {
       } else {
         core_.metrics.header_failures.add();
         bad(Tier::dram);
-        end_object();
+        end_object(true);
         return next_object();
       }
     }
@@ -119,11 +127,11 @@ void Scrubber::check_dram_piece() {
       core_.verifier.looked_at(work_->id, false);
       bad(Tier::dram);
     }
-    end_object();
+    end_object(true);
   } else if (work_->dram->over()) {
     if (still_there) core_.verifier.looked_at(work_->id, true);
     work_->dram.reset();
-    if (pass_ != nullptr || !core_.index[work_->id].has(IndexEntry::on_nvme)) end_object();
+    if (pass_ != nullptr || !core_.index[work_->id].has(IndexEntry::on_nvme)) end_object(true);
   }
   arm(kMiB);
 }
@@ -134,7 +142,7 @@ void Scrubber::read_nvme_piece() {
   const IndexEntry& entry = core_.index[work.id];
   const std::span<const Extent> extents = core_.index.extents(work.id);
   if (extents.empty() || entry.has(IndexEntry::doomed)) {
-    end_object();
+    end_object(false);
     return arm(0);
   }
   uint64_t offset = 0;
@@ -165,13 +173,21 @@ void Scrubber::checked(const Status& result) {
   // A device that hangs or is gone says nothing about these bytes.
   const bool media = result.code() == StatusCode::kDataLoss;
   if (stopped_ || (!result.ok() && !media)) {
-    end_object();
+    not_checked(result);
     return arm(kMiB);
   }
   const Status good = media ? result : check_piece();
   if (!good.ok()) bad(Tier::nvme);
-  if (!good.ok() || work.section == work.header->sections.size()) end_object();
+  if (!good.ok() || work.section == work.header->sections.size()) end_object(true);
   arm(bytes);
+}
+
+void Scrubber::not_checked(const Status& why) {
+  if (pass_ != nullptr) {
+    ++pass_->skipped;
+    if (pass_->result.ok()) pass_->result = why;
+  }
+  end_object(false);
 }
 
 Status Scrubber::check_piece() {
@@ -222,8 +238,8 @@ void Scrubber::bad(Tier tier) {
   core_.quarantine(work_->id, tier);
 }
 
-void Scrubber::end_object() {
-  if (pass_ != nullptr) ++pass_->objects;
+void Scrubber::end_object(bool checked) {
+  if (pass_ != nullptr && checked) ++pass_->objects;
   const uint32_t id = work_->id;
   work_.reset();
   core_.unpin(id);

@@ -36,8 +36,9 @@ class Scrubber {
   void read_nvme_piece();
   void checked(const Status& result);
   bool wanted(const IndexEntry& entry) const;
+  void not_checked(const Status& why);
   void bad(Tier tier);
-  void end_object();
+  void end_object(bool checked);
   void arm(uint64_t bytes_done);
 
   ChunkStore::Core& core_;

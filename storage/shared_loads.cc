@@ -117,11 +117,8 @@ void SharedTier::header_read(const std::shared_ptr<Load>& load) {
 /// has a header of its own.
 void SharedTier::expired(const std::shared_ptr<Load>& load) {
   const Status why = error(StatusCode::kNotFound, "its ttl is over");
-  const ObjectName name = load->name;
   miss(why);
-  core_.departs_shared(name.ns, name.key, load->copy.generation.logical_bytes(),
-                       DepartReason::expired);
-  set_.remove(name.ns, name.key, load->copy.generation);
+  forget(load->copy, DepartReason::expired);
   SharedCall call;
   call.lane = SharedLane::background;
   call.bytes = moved_bytes(load->copy.generation.logical_bytes());
@@ -187,15 +184,8 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
 
 void SharedTier::failed(const std::shared_ptr<Load>& load, const Status& why) {
   miss(why);
-  const ObjectName& name = load->name;
-  if (why.code() == StatusCode::kDataLoss) quarantine(load->copy);
-  if (why.code() == StatusCode::kDataLoss || why.code() == StatusCode::kNotFound) {
-    core_.departs_shared(
-        name.ns, name.key, load->copy.generation.logical_bytes(),
-        why.code() == StatusCode::kDataLoss ? DepartReason::quarantined : DepartReason::swept);
-  }
-  const bool gone = why.code() == StatusCode::kNotFound || why.code() == StatusCode::kDataLoss;
-  if (gone) set_.remove(name.ns, name.key, load->copy.generation);
+  if (why.code() == StatusCode::kDataLoss) set_aside(load->copy, [](const Status&) {});
+  if (why.code() == StatusCode::kNotFound) forget(load->copy, DepartReason::swept);
   end(load, why);
 }
 
@@ -206,19 +196,42 @@ void SharedTier::end(const std::shared_ptr<Load>& load, const Status& result) {
   update_gauges();
 }
 
-/// Out of everybody's sight, but kept for whoever wants to know what happened to it.
-void SharedTier::quarantine(const SharedName& name) {
-  SharedMetrics& metrics = core_.metrics.shared;
-  spdlog::warn("quarantine key={} generation={} tier=shared", name.key.hex(),
-               name.generation.number);
+/// Exactly this copy; if the node knows a later one, that stays.
+void SharedTier::forget(const SharedName& copy, DepartReason why) {
+  for (const NamespaceId ns : set_.namespaces_of(copy.ns)) {
+    const auto fresh = fresh_.find({ns, copy.key});
+    if (fresh != fresh_.end() && fresh->second.generation == copy.generation) fresh_.erase(fresh);
+    const bool known = set_.find(ns, copy.key) == copy.generation;
+    if (known) core_.departs_shared(ns, copy.key, copy.generation.logical_bytes(), why);
+    set_.remove(ns, copy.key, copy.generation);  // also from a listing that runs
+  }
+  update_gauges();
+}
+
+void SharedTier::set_aside(const SharedName& copy, Then then) {
+  spdlog::warn("quarantine key={} generation={} tier=shared", copy.key.hex(),
+               copy.generation.number);
+  forget(copy, DepartReason::quarantined);
   SharedCall call;
-  call.bytes = moved_bytes(name.generation.logical_bytes());
-  call.work = [medium = medium_, name] {
-    return medium->move(shared_path(name), shared_aside_path(kSharedQuarantine, name));
+  call.bytes = moved_bytes(copy.generation.logical_bytes());
+  call.work = [medium = medium_, copy] {
+    return medium->move(shared_path(copy), shared_aside_path(kSharedQuarantine, copy));
   };
-  call.then = [&metrics](const Status& result) {
-    (result.ok() ? metrics.quarantined : metrics.quarantine_failures).add();
+  const auto over = [this, copy, then = std::move(then)](const Status& result) {
+    SharedMetrics& metrics = core_.metrics.shared;
+    const bool gone = result.ok() || result.code() == StatusCode::kNotFound;
+    if (result.ok()) metrics.quarantined.add();
+    if (!gone) metrics.quarantine_failures.add();
+    // Once more: a listing may have seen it before it was moved.
+    for (const NamespaceId ns : set_.namespaces_of(copy.ns)) {
+      if (gone) set_.remove(ns, copy.key, copy.generation);
+    }
+    update_gauges();
+    then(result);
   };
-  if (!calls_.start(std::move(call)).ok()) metrics.quarantine_failures.add();
+  call.then = over;
+  if (const Status started = calls_.start(std::move(call)); !started.ok()) {
+    core_.later([over, started] { over(started); });
+  }
 }
 }  // namespace terrace

@@ -111,18 +111,16 @@ Status publish_shared(SharedMedium* medium, const SharedName& name, const Object
 
 namespace {
 
-StatusOr<SharedHeader> read_header(SharedMedium* medium, const SharedName& name) {
-  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
-                           medium->open(shared_path(name)));
+StatusOr<SharedHeader> read_header(SharedBytes* file, const SharedName& name) {
   const uint64_t size = file->size();
   if (size < kSectorBytes) return damaged(name, std::to_string(size) + " bytes are no object");
   std::vector<std::byte> head(kSectorBytes);
-  TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), 0, head));
+  TERRACE_RETURN_IF_ERROR(read_whole(name, file, 0, head));
   TERRACE_ASSIGN_OR_RETURN(const uint64_t bytes, header_size_of(head));
   if (bytes < kSectorBytes || bytes > size) return damaged(name, "ends inside its header");
   head.resize(bytes);
   const std::span<std::byte> rest = std::span(head).subspan(kSectorBytes);
-  if (!rest.empty()) TERRACE_RETURN_IF_ERROR(read_whole(name, file.get(), kSectorBytes, rest));
+  if (!rest.empty()) TERRACE_RETURN_IF_ERROR(read_whole(name, file, kSectorBytes, rest));
   SharedHeader out;
   TERRACE_ASSIGN_OR_RETURN(out.header, decode_object_header(head));
   out.bytes = bytes;
@@ -171,7 +169,9 @@ Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeade
 StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
   SharedHeader out;
   TERRACE_RETURN_IF_ERROR(read_twice([&]() -> Status {
-    TERRACE_ASSIGN_OR_RETURN(out, read_header(medium, name));
+    TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
+                             medium->open(shared_path(name)));
+    TERRACE_ASSIGN_OR_RETURN(out, read_header(file.get(), name));
     return ok_status();
   }));
   return out;
@@ -180,5 +180,68 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
                    std::span<const iovec> data) {
   return read_twice([&] { return read_data(medium, name, header, data); });
+}
+
+Status SharedCheck::step(uint64_t bytes_max, uint64_t* bytes) {
+  return read_twice([&] { return piece(bytes_max, bytes); });
+}
+
+/// After damage the file is opened anew.
+Status SharedCheck::piece(uint64_t bytes_max, uint64_t* bytes) {
+  if (file_ == nullptr) TERRACE_RETURN_IF_ERROR(open(bytes));
+  Status read = over() ? ok_status() : read_units(bytes_max, bytes);
+  if (!read.ok()) file_.reset();
+  return read;
+}
+
+Status SharedCheck::open(uint64_t* bytes) {
+  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<SharedBytes> file, medium_->open(shared_path(name_)));
+  TERRACE_ASSIGN_OR_RETURN(SharedHeader found, read_header(file.get(), name_));
+  *bytes += found.bytes;
+  if (!layout_ || found.header != header_.header) {  // replaced meanwhile: from its beginning
+    section_ = 0;
+    unit_ = 0;
+  }
+  layout_.emplace(found.bytes, found.header.sections);
+  header_ = std::move(found);
+  file_ = std::move(file);
+  return ok_status();
+}
+
+/// In one read, the padding between sections too.
+Status SharedCheck::read_units(uint64_t bytes_max, uint64_t* bytes) {
+  const std::vector<SectionSpec>& sections = header_.header.sections;
+  struct Unit {
+    uint32_t section = 0;
+    uint32_t unit = 0;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;
+  };
+  std::vector<Unit> units;
+  Unit next{section_, unit_, 0, 0};
+  while (next.section < sections.size()) {
+    const uint64_t before = uint64_t{next.unit} * kCrcUnitBytes;
+    const uint64_t of_section = sections[next.section].bytes;
+    next.offset = layout_->section_offset(next.section) + before;
+    next.bytes = std::min<uint64_t>(kCrcUnitBytes, of_section - before);
+    const bool fits = units.empty() || next.offset + next.bytes - units[0].offset <= bytes_max;
+    if (!fits) break;
+    units.push_back(next);
+    if (++next.unit == units_of(of_section)) next = {next.section + 1, 0, 0, 0};
+  }
+  const uint64_t begin = units.front().offset;
+  memory_.resize(units.back().offset + units.back().bytes - begin);
+  TERRACE_RETURN_IF_ERROR(read_whole(name_, file_.get(), begin, memory_));
+  *bytes += memory_.size();
+  for (const Unit& each : units) {
+    const auto read = std::span<const std::byte>(memory_).subspan(each.offset - begin, each.bytes);
+    const uint32_t crc = unit_crc(header_.header.key, each.section, each.unit, read);
+    if (crc == header_.header.unit_crcs[layout_->first_unit(each.section) + each.unit]) continue;
+    return damaged(name_, "section " + std::to_string(each.section) + " unit " +
+                              std::to_string(each.unit) + ": checksum differs");
+  }
+  section_ = next.section;
+  unit_ = next.unit;
+  return ok_status();
 }
 }  // namespace terrace

@@ -6,9 +6,12 @@
 #pragma once
 #include <sys/uio.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "storage/object_format.h"
 #include "storage/retention_record.h"
@@ -41,4 +44,31 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
 /// a unit differs, or the copy ends early. kNotFound, kUnavailable, kDeadlineExceeded.
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
                    std::span<const iovec> data);
+
+/// Verifies a whole copy piece by piece, with memory for one piece, and keeps it open in between.
+/// What a piece finds damaged is read once more from a new open. `medium` outlives this, and all of
+/// it, the end too, is for a thread that may block.
+class SharedCheck {
+ public:
+  SharedCheck(SharedMedium* medium, const SharedName& name) : medium_(medium), name_(name) {}
+  const SharedName& name() const { return name_; }
+  /// Its header, or so many bytes more; a unit of 64 KiB at least. Adds what it read to `bytes`.
+  /// Errors as read_shared_header and load_shared, all of them final.
+  Status step(uint64_t bytes_max, uint64_t* bytes);
+  bool over() const { return file_ != nullptr && section_ == header_.header.sections.size(); }
+
+ private:
+  Status piece(uint64_t bytes_max, uint64_t* bytes);
+  Status open(uint64_t* bytes);
+  Status read_units(uint64_t bytes_max, uint64_t* bytes);
+
+  SharedMedium* const medium_;
+  const SharedName name_;
+  std::unique_ptr<SharedBytes> file_;
+  SharedHeader header_;
+  std::optional<ObjectLayout> layout_;  // with the header, once that is read
+  uint32_t section_ = 0;                // the next unit
+  uint32_t unit_ = 0;
+  std::vector<std::byte> memory_;
+};
 }  // namespace terrace

@@ -38,6 +38,14 @@ std::vector<NamespaceId> SharedSet::namespaces() const {
   return all;
 }
 
+std::vector<NamespaceId> SharedSet::namespaces_of(const NamespaceDigest& digest) const {
+  std::vector<NamespaceId> all;
+  for (const auto& [ns, names] : namespaces_) {
+    if (names.digest == digest) all.push_back(NamespaceId{ns});
+  }
+  return all;
+}
+
 std::optional<SharedGeneration> SharedSet::find(NamespaceId ns, const ChunkKey& key) const {
   const auto names = namespaces_.find(static_cast<uint32_t>(ns));
   if (names == namespaces_.end()) return std::nullopt;

@@ -31,6 +31,8 @@ class SharedSet {
   void know(NamespaceId ns, const NamespaceDigest& digest);
   /// Null: not known.
   const NamespaceDigest* digest_of(NamespaceId ns) const;
+  /// The other way round, by looking at all: not for every read.
+  std::vector<NamespaceId> namespaces_of(const NamespaceDigest& digest) const;
   std::vector<NamespaceId> namespaces() const;
 
   std::optional<SharedGeneration> find(NamespaceId ns, const ChunkKey& key) const;

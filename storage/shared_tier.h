@@ -87,6 +87,12 @@ class SharedTier {
   /// left: kUnavailable, kDeadlineExceeded, kResourceExhausted.
   void erase(NamespaceId ns, const ChunkKey& key, SharedLane lane, Then then);
 
+  /// A copy that was found damaged twice, of whichever namespace: from now on not known here, and
+  /// out of everybody's sight, but kept for whoever wants to know what happened to it. `then` runs
+  /// on a later turn. kNotFound: somebody else took it away. Other errors, the medium's and those
+  /// of SharedCalls::start: it is still there, and the next listing knows it again.
+  void set_aside(const SharedName& copy, Then then);
+
   /// Expected microseconds until an object is in dram.
   uint32_t load_us() const { return static_cast<uint32_t>(load_us_); }
   bool has_room(SharedLane lane) const { return calls_.has_room(lane); }
@@ -119,7 +125,7 @@ class SharedTier {
   void failed(const std::shared_ptr<Load>& load, const Status& why);
   void end(const std::shared_ptr<Load>& load, const Status& result);
   void miss(const Status& why);
-  void quarantine(const SharedName& name);
+  void forget(const SharedName& copy, DepartReason why);
 
   // shared_share.cc
   void look_again(const std::shared_ptr<Sharing>& sharing);

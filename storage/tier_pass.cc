@@ -11,16 +11,23 @@ namespace terrace {
 Status ChunkStore::verify(std::shared_ptr<VerifyPass> pass) {
   Core& core = *core_;
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  const bool possible = pass->tier == Tier::dram || (pass->tier == Tier::nvme && core.nvme_works());
+  const bool far = pass->tier == Tier::shared;
+  const bool possible = pass->tier == Tier::dram ||
+                        (pass->tier == Tier::nvme && core.nvme_works()) ||
+                        (far && core.shared != nullptr && !core.shared->calls().fenced());
   if (!possible) {
     return error(StatusCode::kUnavailable, std::string("verify: no tier ") + name_of(pass->tier) +
-                                               " here that answers; dram or nvme");
+                                               " here that answers; dram, nvme or shared");
   }
-  if (core.verifying.running()) {
+  if (core.verifying.running() || (core.verifying_shared && core.verifying_shared->running())) {
     return error(StatusCode::kResourceExhausted, "verify: another pass runs: wait for its end");
   }
   pass->expected = core.metrics.objects[static_cast<size_t>(pass->tier)].get();
-  core.verifying.run(std::move(pass));
+  if (far) {
+    core.verifying_shared->run(std::move(pass));
+  } else {
+    core.verifying.run(std::move(pass));
+  }
   return ok_status();
 }
 

@@ -18,10 +18,13 @@ struct VerifyPass {
   Tier tier = Tier::nvme;
   uint32_t mib_per_s = 64;  // at most
   bool cancelled = false;   // by whoever asked for it
-  uint64_t expected = 0;    // objects when it began
+  uint64_t expected = 0;    // objects when it began; of shared: that this node knew
   uint64_t objects = 0;     // checked so far
   uint64_t bytes = 0;
-  uint64_t bad = 0;  // of the objects: quarantined
+  uint64_t bad = 0;      // of the objects: quarantined
+  uint64_t skipped = 0;  // besides: could not be read now; of shared also what is not ours, or of a
+                         // later build
+  Status result;         // why not all was checked, or not all damage quarantined; set with `over`
   bool over = false;
 };
 

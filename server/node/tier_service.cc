@@ -244,6 +244,9 @@ class TierService final : public proto::TierAdmin::Service {
       now.set_objects(pass->objects);
       now.set_bytes(pass->bytes);
       now.set_bad(pass->bad);
+      now.set_skipped(pass->skipped);
+      now.set_code(static_cast<int32_t>(pass->result.code()));
+      now.set_message(pass->result.message());
       now.set_over(pass->over);
       return now;
     });

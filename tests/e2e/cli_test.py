@@ -309,6 +309,57 @@ class CliTest(unittest.TestCase):
                 node.process.kill()
                 node.stop()
 
+    def test_the_shared_tier_is_verified(self):
+        shared = self.root / "shared"
+        shared.mkdir()
+        node = Node(self.root / "beside-shared", "--shared-directory", shared,
+                    "--shared-bytes-max", "1GiB", "--shared-list-period-ms", "100")
+        self.addCleanup(node.stop)
+        to = ("--node", node.name)
+        verify = (*to, "tier", "verify", "shared", "--mib-per-s", "10000")
+
+        def files(folder):
+            return [path for path in (shared / folder).rglob("*") if path.is_file()]
+        path = self.write_file("published", 300_000)
+        for key in ("p/1", "p/2", "p/3"):
+            self.run_terrace(*to, "put", path, "--key", key, "--durability", "shared", node=False)
+        done = self.run_json(*verify, node=False)
+        whole = done["nodes"][0]
+        self.assertTrue(done["ok"] and whole["ok"])
+        self.assertEqual((whole["objects"], whole["bad"], whole["skipped"]), (3, 0, 0))
+        self.assertGreaterEqual(whole["bytes"], 900_000)
+        with open(files("objects")[0], "r+b") as file:
+            file.seek(100_000)
+            file.write(b"rot")
+        (shared / "objects" / "README").write_text("not an object")
+        done = self.run_json(*verify, node=False, code=1)
+        found = done["nodes"][0]
+        self.assertFalse(done["ok"])
+        self.assertEqual((found["objects"], found["bad"], found["skipped"]), (3, 1, 1))
+        self.assertEqual((len(files("quarantine")), len(files("objects"))), (1, 3))
+        text = self.run_terrace(*verify, node=False).stdout
+        self.assertIn(b"2 objects of shared read and checked", text)
+        self.assertIn(b"1 skipped", text)
+        (shared / "objects" / ("0" * 64)).write_text("where a namespace would be")
+        self.assertIn(b"incomplete: list", self.run_terrace(*verify, node=False, code=2).stdout)
+        # One pass at a time; it goes on as long as its command.
+        self.run_terrace(*to, "put", self.write_file("large", 30_000_000), "--key", "p/large",
+                         "--durability", "shared", node=False)
+
+        def begin():
+            return subprocess.Popen([PROGRAMS / "terrace", *verify[:-1], "1"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        slow = begin()
+        refused = b"another pass runs"
+        while refused not in self.run_terrace(*verify, node=False, code=None).stderr:
+            if slow.poll() is not None:  # it met the other one
+                slow = begin()
+        slow.kill()
+        slow.wait()
+        while refused in self.run_terrace(*verify, node=False, code=None).stderr:
+            time.sleep(0.1)
+        self.assertEqual(self.run_json(*verify, node=False, code=2)["nodes"][0]["objects"], 3)
+
     def test_a_device_is_drained_and_comes_back(self):
         def health():
             return [d["health"] for d in self.run_json("tier", "status")["nodes"][0]["devices"]]

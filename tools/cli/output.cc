@@ -88,8 +88,12 @@ Progress::~Progress() {
 void Progress::show(uint64_t done, const std::string& note) {
   if (!visible_ || clock_.now() < next_) return;
   next_ = clock_.now() + kRedrawPeriod;
-  const double part =
-      total_ == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));
+  if (total_ == 0) {
+    std::fprintf(stderr, "\r\033[K%s %s", label_.c_str(), note.c_str());
+    std::fflush(stderr);
+    return;
+  }
+  const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));
   const auto cells = static_cast<size_t>(part * kBarCells);
   const std::string bar = std::string(cells, '#') + std::string(kBarCells - cells, '.');
   std::fprintf(stderr, "\r\033[K%s [%s] %3.0f %% %s", label_.c_str(), bar.c_str(), part * 100,

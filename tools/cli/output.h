@@ -46,7 +46,7 @@ void print_json(const Json& object);
 Json json_of(const Status& status);
 
 /// A bar on stderr while it lives, when stderr is a terminal and `wanted`; else nothing at all.
-/// Draws at most ten times a second.
+/// Draws at most ten times a second. A total of 0 is not known: only the note is shown.
 class Progress {
  public:
   Progress(std::string label, uint64_t total, bool wanted);

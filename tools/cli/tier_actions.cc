@@ -35,38 +35,56 @@ StatusOr<proto::VerifyProgress> verify_on(const Globals& globals, const std::str
   std::unique_ptr<Progress> bar;
   while (stream->Read(&step)) {
     if (bar == nullptr) {
-      bar = std::make_unique<Progress>("verify " + arguments.tier,
-                                       std::max<uint64_t>(1, step.expected()), !globals.json);
+      bar = std::make_unique<Progress>("verify " + arguments.tier, step.expected(), !globals.json);
     }
-    bar->show(std::min(step.objects(), step.expected()), human_bytes(step.bytes()));
+    bar->show(step.objects(),
+              human_count(step.objects()) + " objects, " + human_bytes(step.bytes()));
   }
   TERRACE_RETURN_IF_ERROR(end_of_stream(stream->Finish(), step.over(), node));
   return step;
 }
 
+void show_verified(const proto::VerifyProgress& done, const std::string& tier) {
+  std::printf("%s: %s objects of %s read and checked (%s), %s damaged%s\n", done.node_id().c_str(),
+              human_count(done.objects()).c_str(), tier.c_str(), human_bytes(done.bytes()).c_str(),
+              human_count(done.bad()).c_str(),
+              done.bad() == 0 ? "" : ": quarantined, `terrace explain` knows them");
+  if (done.skipped() > 0) {
+    std::printf("%s skipped: not readable now%s\n", human_count(done.skipped()).c_str(),
+                tier == "shared" ? ", written by a later build, or not Terrace's" : "");
+  }
+  if (done.code() != static_cast<int32_t>(StatusCode::kOk)) {
+    std::printf("incomplete: %s\n", done.message().c_str());
+  }
+}
+
 int run_verify(const VerifyArguments& arguments, const Globals& globals) {
   Json nodes = Json::array();
   uint64_t bad = 0;
+  bool all = true;
   for (const std::string& node : node_names(globals)) {
     const auto done = verify_on(globals, node, arguments);
     if (!done.ok()) return report_failure(globals, "tier verify", done.status());
+    const bool finished = done->code() == static_cast<int32_t>(StatusCode::kOk);
     bad += done->bad();
+    all &= finished;
     nodes.push_back({{"node_id", done->node_id()},
                      {"objects", done->objects()},
                      {"bytes", done->bytes()},
-                     {"bad", done->bad()}});
-    if (globals.json) continue;
-    std::printf("%s: %s objects of %s read and checked (%s), %s damaged%s\n",
-                done->node_id().c_str(), human_count(done->objects()).c_str(),
-                arguments.tier.c_str(), human_bytes(done->bytes()).c_str(),
-                human_count(done->bad()).c_str(),
-                done->bad() == 0 ? "" : ": quarantined, `terrace explain` knows them");
+                     {"bad", done->bad()},
+                     {"skipped", done->skipped()},
+                     {"ok", finished},
+                     {"error", done->message()}});
+    if (!globals.json) show_verified(*done, arguments.tier);
   }
   if (globals.json) {
-    print_json(
-        {{"command", "tier verify"}, {"ok", bad == 0}, {"tier", arguments.tier}, {"nodes", nodes}});
+    print_json({{"command", "tier verify"},
+                {"ok", bad == 0 && all},
+                {"tier", arguments.tier},
+                {"nodes", nodes}});
   }
-  return bad == 0 ? kExitOk : kExitNo;
+  if (bad > 0) return kExitNo;
+  return all ? kExitOk : kExitError;
 }
 
 int run_drain(const Globals& globals) {
@@ -152,16 +170,20 @@ int run_drain_device(const DrainArguments& arguments, const Globals& globals) {
 void add_tier_verify(CLI::App* tier, Invocation* invocation) {
   CLI::App* command = tier->add_subcommand("verify", "Read and check a whole tier now");
   auto arguments = std::make_shared<VerifyArguments>();
-  command->add_option("TIER", arguments->tier, "dram or nvme")
+  command
+      ->add_option("TIER", arguments->tier,
+                   "dram, nvme or shared; of shared each node of --node reads all: name one")
       ->required()
-      ->check(CLI::IsMember({"dram", "nvme"}));
+      ->check(CLI::IsMember({"dram", "nvme", "shared"}));
   command
       ->add_option("--mib-per-s", arguments->mib_per_s,
                    "At most; default: the node's scrub_mib_per_s")
       ->check(CLI::Range(1u, 1'000'000u));
   command->footer(
       examples("  terrace tier verify nvme\n"
-               "  terrace tier verify dram --mib-per-s 2000 --json\n"));
+               "  terrace tier verify dram --mib-per-s 2000 --json\n"
+               "  terrace --node a:7410 tier verify shared --mib-per-s 200\n"
+               "Exit code 1: damage was found. 2: none, but not everything could be checked.\n"));
   command->callback([arguments, invocation] {
     invocation->run = [arguments](const Globals& globals) {
       return run_verify(*arguments, globals);
