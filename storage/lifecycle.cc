@@ -44,7 +44,9 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
 
 Status ChunkStore::Core::open(SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(open_memory(&keeping));
+  use_recorder.recall();
   if (has_nvme()) TERRACE_RETURN_IF_ERROR(open_media(keeping));
+  policy->recall_over();
   if (hbm != nullptr && staging != nullptr) hbm->host_memory(staging->whole(), true);
   registry.start();
   if (has_nvme()) {
@@ -54,6 +56,7 @@ Status ChunkStore::Core::open(SlabKeeping keeping) {
   scrubber.start();
   retainer.start();
   trimmer.start();
+  use_recorder.start();
   if (shared != nullptr) {
     shared->start();
     demoter->start();
@@ -75,6 +78,7 @@ class ChunkStore::Core::Closing {
     core_->verifying.stop();
     core_->trimmer.stop();
     core_->retainer.stop();
+    core_->use_recorder.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
       core_->sweeper->stop();
@@ -95,7 +99,8 @@ class ChunkStore::Core::Closing {
     const bool far = core.shared == nullptr || (core.shared->idle() && core.demoter->idle());
     const bool near = core.hbm == nullptr || core.hbm->idle();
     if (media && far && near && core.mover.idle() && core.scrubber.idle() &&
-        core.verifying.idle() && core.trimmer.idle() && core.calls.outstanding() == 0) {
+        core.verifying.idle() && core.trimmer.idle() && core.use_recorder.idle() &&
+        core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());
       return;
