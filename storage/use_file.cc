@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view kTag = "terrace uses ";
 constexpr uint16_t kVersion = 1;
 constexpr size_t kFixedBytes = kTag.size() + 2 + 8 + 8 + 4 + 4;
-constexpr uint64_t kTakenMax_s = uint64_t{1} << 40;
+constexpr uint64_t kTakenMaxS = uint64_t{1} << 40;
 constexpr size_t kObjectBytes = 16;
 constexpr size_t kCrcBytes = 4;
 constexpr size_t kFileMax = kFixedBytes + 8 * UseMemory::kModelNumbersMax +
@@ -84,7 +84,7 @@ StatusOr<UseFile> decode_uses(std::string_view bytes) {
   }
   UseFile file;
   const uint64_t taken_s = in.u64();
-  if (taken_s > kTakenMax_s) return damaged("of an impossible time");
+  if (taken_s > kTakenMaxS) return damaged("of an impossible time");
   file.taken_s = static_cast<int64_t>(taken_s);
   file.memory.left_out = in.u64();
   const uint32_t numbers = in.u32();

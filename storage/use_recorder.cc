@@ -12,7 +12,7 @@
 namespace terrace {
 namespace {
 constexpr Nanos kStepEvery = milliseconds(1);
-constexpr int64_t kLongestDown_s = int64_t{10} * 365 * 24 * 3600;  // and no clock overflows
+constexpr int64_t kLongestDownS = int64_t{10} * 365 * 24 * 3600;  // and no clock overflows
 }  // namespace
 
 UseRecorder::UseRecorder(ChunkStore::Core& core)
@@ -38,7 +38,7 @@ void UseRecorder::recall() {
   if (file.ok()) {
     const size_t objects = file->memory.objects.size();
     // A wall clock that was set back since then says that no time has passed.
-    const int64_t down_s = std::clamp<int64_t>(unix_seconds() - file->taken_s, 0, kLongestDown_s);
+    const int64_t down_s = std::clamp<int64_t>(unix_seconds() - file->taken_s, 0, kLongestDownS);
     if (core_.policy->recall(std::move(file->memory), begin - seconds(down_s))) {
       core_.metrics.uses_recalled.set(objects);
       spdlog::info("event=uses_recalled objects={} age_s={}", objects, down_s);
