@@ -1,13 +1,17 @@
 // Goal: what was learned of uses survives its file, and no file harms a start. Method: golden
-// bytes, round trips, every cut and every flipped bit; a directory where a write ended half way.
+// bytes, round trips, every cut and every flipped bit; writers that are killed at every few bytes.
 #include "storage/use_file.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "base/crc32c.h"
 #include "base/prng.h"
@@ -113,6 +117,42 @@ TEST_F(UseDirectory, is_replaced_whole) {
   UseFile next = example();
   next.taken_s += 600;
   ASSERT_TRUE(write_uses(path_, next).ok());
+  EXPECT_EQ(*read_uses(path_), next);
+}
+
+/// Writes in a process that the kernel kills where a file would become longer than `bytes`.
+bool killed_at(uint64_t bytes, const std::function<void()>& write) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit none{0, 0};
+    const rlimit longest{bytes, bytes};
+    (void)::setrlimit(RLIMIT_CORE, &none);
+    (void)::setrlimit(RLIMIT_FSIZE, &longest);
+    write();
+    ::_exit(0);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ;
+}
+
+TEST_F(UseDirectory, a_kill_at_any_byte_leaves_the_one_before) {
+  UseFile next = example();
+  next.taken_s += 600;
+  const std::string bytes = encode_uses(next);
+  for (size_t at = 0; at < bytes.size(); at += 7) {
+    ASSERT_TRUE(write_uses(path_, example()).ok());
+    EXPECT_TRUE(killed_at(at, [&] { (void)write_uses(path_, next); })) << at;
+    const StatusOr<UseFile> found = read_uses(path_);
+    ASSERT_TRUE(found.ok()) << at << ": " << found.status().to_string();
+    EXPECT_EQ(*found, example()) << at;
+    // The canary: one that writes in place is seen to break it.
+    EXPECT_TRUE(killed_at(at, [&] {
+      std::ofstream(path_ + "/" + kUseFile, std::ios::binary | std::ios::trunc) << bytes;
+    }));
+    EXPECT_FALSE(read_uses(path_).ok()) << at;
+  }
+  EXPECT_FALSE(killed_at(bytes.size(), [&] { (void)write_uses(path_, next); }));
   EXPECT_EQ(*read_uses(path_), next);
 }
 
