@@ -26,6 +26,7 @@
 #include "storage/metadata_store.h"
 #include "storage/nvme_device.h"
 #include "storage/object_format.h"
+#include "storage/object_hints.h"
 #include "storage/shared_medium.h"
 #include "storage/shared_names.h"
 #include "storage/slab_keeper.h"
@@ -133,12 +134,6 @@ class ChunkReader {
   uint64_t waits_ = 0;  // for the shared tier: the number of its wait
 };
 
-/// What whoever puts an object says it is worth.
-struct WorthHint {
-  uint64_t recompute_us = 0;  // to compute it again; 0: unknown, a guess by its size
-  float importance = 1;       // 0 to 1: what its loss would cost, as a share of that
-};
-
 struct PutSpec {
   NamespaceId ns{};
   ChunkKey key;
@@ -147,8 +142,8 @@ struct PutSpec {
   std::vector<SectionSpec> sections;
   Durability durability = Durability::memory;
   uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
-  WorthHint worth;
-  Retention retention;                       // of a duplicate: ignored
+  WorthHint worth;                   // of a duplicate: ignored, as the next
+  Retention retention;
   uint64_t pinned_bytes_max = ~uint64_t{0};  // quota of the namespace, when it is to be pinned
 };
 

@@ -36,7 +36,8 @@ ChunkStore::Core::Core(const StoreConfig& store_config, Loop* its_loop,
       puts(*this),
       retainer(*this),
       registry(*this),
-      balancer(*this) {}
+      balancer(*this),
+      use_recorder(*this) {}
 
 ChunkStore::Core::~Core() {
   if (arena != nullptr) arena->leave_contents();  // the next run takes it back, when it is kept
@@ -90,24 +91,29 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   entry.stored_blocks = static_cast<uint32_t>(facts.stored_bytes / kSectorBytes);
   entry.header_blocks = static_cast<uint16_t>(facts.header_bytes / kSectorBytes);
   entry.sections = static_cast<uint16_t>(facts.sections);
+  entry.worth = facts.worth;
   Usage& used = usage[static_cast<uint32_t>(facts.ns)];
   used.bytes += facts.logical_bytes;
   used.objects += 1;
   ObjectWorth worth;
   worth.name = ChunkKeyHash()(facts.key) ^ static_cast<uint64_t>(facts.ns);
   worth.bytes = facts.stored_bytes;
-  worth.recompute_s = static_cast<double>(facts.worth.recompute_us) * 1e-6;
-  worth.importance = facts.worth.importance;
+  const WorthHint said = unpack_worth(facts.worth).value_or(WorthHint());
+  worth.recompute_s = static_cast<double>(said.recompute_us) * 1e-6;
+  worth.importance = said.importance;
   if (facts.kept) worth.weight = weight_of(facts.kept->priority);
-  policy->known(id, worth, loop->now());
+  if (facts.found_again) {
+    policy->known_again(id, worth, loop->now());
+  } else {
+    policy->known(id, worth, loop->now());
+  }
   if (facts.kept) retainer.known(id, *facts.kept);
   if (evictor.surplus_objects() > 0) evictor.kick();
   return id;
 }
 
 uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
-                                           const std::shared_ptr<ArenaSpace>& space,
-                                           const WorthHint& worth) {
+                                           const std::shared_ptr<ArenaSpace>& space) {
   if (const uint32_t old = find(header.ns, header.key); old != kNoEntry) doom(old, false, nullptr);
   std::vector<iovec> memory;
   space->memory(0, header_bytes, &memory);
@@ -131,8 +137,9 @@ uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t 
   facts.stored_bytes = space->bytes();
   facts.header_bytes = header_bytes;
   facts.sections = static_cast<uint32_t>(header.sections.size());
-  facts.worth = worth;
-  facts.kept = retention_of(header);
+  ObjectHints hints = hints_of(header);
+  facts.worth = hints.worth;
+  facts.kept = std::move(hints.kept);
   const uint32_t id = publish(facts);
   attach_dram(id, space);
   return id;

@@ -36,6 +36,7 @@
 #include "storage/slab_registry.h"
 #include "storage/staging.h"
 #include "storage/trimmer.h"
+#include "storage/use_recorder.h"
 #include "storage/verifier.h"
 
 namespace terrace {
@@ -49,8 +50,9 @@ struct ObjectFacts {
   uint64_t stored_bytes = 0;
   uint64_t header_bytes = 0;
   uint32_t sections = 0;
-  WorthHint worth;
+  uint32_t worth = 0;  // packed: object_hints.h
   std::optional<Kept> kept;
+  bool found_again = false;  // an earlier run had it, too
 };
 
 class ChunkStore::Core {
@@ -86,7 +88,7 @@ class ChunkStore::Core {
   /// of its name that nobody could read when those bytes began to come gives way, now that they are
   /// safe.
   uint32_t publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
-                           const std::shared_ptr<ArenaSpace>& space, const WorthHint& worth);
+                           const std::shared_ptr<ArenaSpace>& space);
   void attach_dram(uint32_t id, std::shared_ptr<ArenaSpace> space);
   /// Null when the object is not in dram.
   const std::shared_ptr<ArenaSpace>& dram_of(uint32_t id) const;
@@ -213,6 +215,7 @@ class ChunkStore::Core {
   Retainer retainer;
   SlabRegistry registry;
   SlabBalancer balancer;
+  UseRecorder use_recorder;
   static constexpr uint32_t kNvmeList = 0;  // for price(): all of nvme has one
   static constexpr uint32_t kKeptList = 1 << 16;
 

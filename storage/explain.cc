@@ -72,6 +72,7 @@ void ChunkStore::Core::explain_local(uint32_t id, Explanation* out) const {
   out->value = policy->value(id, now);
   out->since_use = now - out->policy.last_use;
   out->recompute_s = out->policy.density * static_cast<double>(entry.stored_bytes());
+  out->worth = unpack_worth(entry.worth).value_or(WorthHint());
   out->uses_now = entry.pins;
   if (const Kept* const kept = retainer.find(id); kept != nullptr) out->kept = *kept;
   if (out->policy.parent) out->parent = index[*out->policy.parent].key;

@@ -34,6 +34,7 @@ struct Explanation {
   uint32_t uses_now = 0;  // operations, leases and views that hold its bytes
   std::optional<ChunkKey> parent;
   std::optional<Kept> kept;   // what was said of its retention
+  WorthHint worth;            // as it was said when the object came
   uint64_t pinned_bytes = 0;  // of its namespace
   std::vector<Departure>
       departures;  // of this key, the newest first; `at` and `last_miss` are ages

@@ -13,6 +13,7 @@
 #include "storage/metadata_store.h"
 #include "storage/namespace_file.h"
 #include "storage/object_format.h"
+#include "storage/object_hints.h"
 #include "storage/object_io.h"
 #include "storage/store_config.h"
 
@@ -252,7 +253,9 @@ void Fsck::consider(const Extent& at, const FsckDisk& disk, std::span<const std:
   row.sections = static_cast<uint32_t>(header->sections.size());
   row.header_crc = header_crc_of(bytes);
   row.header_bytes = static_cast<uint32_t>(*size);
-  row.kept = retention_of(*header);
+  ObjectHints hints = hints_of(*header);
+  row.kept = std::move(hints.kept);
+  row.worth = hints.worth;
   set_extents(&row, found.extents);
   out->push_back(std::move(found));
 }

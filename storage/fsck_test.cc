@@ -11,6 +11,7 @@
 
 #include "storage/chunk_store.h"
 #include "storage/data_file.h"
+#include "storage/explanation.h"
 #include "storage/uring_device.h"
 #include "tests/sim/store_driver.h"
 
@@ -124,7 +125,9 @@ TEST_F(FsckTest, the_index_comes_back_from_the_headers) {
   put_objects(20);
   with_store([](StoreDriver& driver, ChunkStore&) {
     ASSERT_TRUE(driver.erase(TestObject(4)).ok());
-    ASSERT_TRUE(driver.put(TestObject(4), Durability::nvme).ok());  // two headers of one name
+    PutSpec spec = driver.spec_of(TestObject(4), Durability::nvme);
+    spec.worth.recompute_us = 77;
+    ASSERT_TRUE(driver.put(TestObject(4), spec).ok());  // two headers of one name
   });
   std::filesystem::remove_all(config_.metadata_path());
   const StatusOr<FsckReport> report = check(true);
@@ -132,6 +135,7 @@ TEST_F(FsckTest, the_index_comes_back_from_the_headers) {
   EXPECT_EQ(report->rebuilt, 20u);
   with_store([](StoreDriver& driver, ChunkStore& store) {
     EXPECT_EQ(store.metrics().recovered_objects.get(), 20u);
+    EXPECT_EQ(store.explain(driver.ns, TestObject(4).key).worth.recompute_us, 77u);
     for (uint64_t n = 0; n < 20; ++n) {
       EXPECT_EQ(driver.get(TestObject(n)).to_string(), "OK") << n;
     }

@@ -39,6 +39,7 @@ struct IndexEntry {
   uint32_t chain = kNoEntry;     // next in the bucket, or in the free list
   uint32_t resident = kNoEntry;  // slot in the table of dram copies
   uint32_t pins = 0;
+  uint32_t worth = 0;  // packed, as it was said: object_hints.h
   uint16_t sections = 0;
   uint16_t header_blocks = 0;
   uint8_t flags = 0;

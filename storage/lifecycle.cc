@@ -43,7 +43,9 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
 
 Status ChunkStore::Core::open(SlabKeeping keeping) {
   TERRACE_RETURN_IF_ERROR(open_memory(&keeping));
+  use_recorder.recall();
   if (has_nvme()) TERRACE_RETURN_IF_ERROR(open_media(keeping));
+  policy->recall_over();
   if (hbm != nullptr && staging != nullptr) hbm->host_memory(staging->whole(), true);
   registry.start();
   if (has_nvme()) {
@@ -53,6 +55,7 @@ Status ChunkStore::Core::open(SlabKeeping keeping) {
   scrubber.start();
   retainer.start();
   trimmer.start();
+  use_recorder.start();
   if (shared != nullptr) {
     shared->start();
     demoter->start();
@@ -76,6 +79,7 @@ class ChunkStore::Core::Closing {
     core_->dram_resizer.stop();
     core_->nvme_resizer.stop();
     core_->retainer.stop();
+    core_->use_recorder.stop();
     if (core_->shared != nullptr) {
       core_->generations->stop();
       core_->verifying_shared->stop();
@@ -98,7 +102,7 @@ class ChunkStore::Core::Closing {
     const bool near = core.hbm == nullptr || core.hbm->idle();
     if (media && far && near && core.mover.idle() && core.scrubber.idle() &&
         core.verifying.idle() && core.trimmer.idle() && core.nvme_resizer.idle() &&
-        core.calls.outstanding() == 0) {
+        core.use_recorder.idle() && core.calls.outstanding() == 0) {
       if (core_->nvme != nullptr) core_->nvme->on_freed(nullptr);
       core_->loop->defer(op_, ok_status());
       return;

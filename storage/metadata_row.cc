@@ -8,11 +8,12 @@
 namespace terrace {
 namespace {
 
-// version u8, flags u8, extents u8, reserved u8, six numbers, the extents, in version 3 a retention
-// record, CRC32C. docs/formats.md
+// version u8, flags u8, extents u8, reserved u8, six numbers, the extents, in version 4 the worth,
+// in version 3 and where it is not plain in version 4 a retention record, CRC32C. docs/formats.md
 constexpr uint8_t kVersion = 1;
 constexpr uint8_t kVersionWithDevice = 2;  // the same, and its extents name a device that is not 0
 constexpr uint8_t kVersionKept = 3;        // a retention record follows the extents
+constexpr uint8_t kVersionWorth = 4;       // a worth follows the extents, then retention if any
 constexpr uint8_t kExtentsComplete = 1;
 constexpr size_t kFixedBytes = 4 + 3 * 8 + 3 * 4;
 constexpr size_t kExtentBytes = 8;
@@ -20,7 +21,7 @@ constexpr size_t kCrcBytes = 4;
 constexpr size_t kRowBytesMax = 160;
 constexpr size_t kVariableMax = kRowBytesMax - kRowKeyBytes - kFixedBytes - kCrcBytes;
 static_assert(kRowExtentsMax * kExtentBytes <= kVariableMax, "a row is at most 160 bytes");
-static_assert(kRetentionRecordMax + 2 * kExtentBytes <= kVariableMax,
+static_assert(kWorthRecordBytes + kRetentionRecordMax + 2 * kExtentBytes <= kVariableMax,
               "a header lies in the first extents");
 
 uint32_t crc_of(std::string_view key, std::string_view value) {
@@ -39,6 +40,34 @@ bool at_first_device(const MetadataRow& row) {
 Status damaged(const std::string& what) {
   return error(StatusCode::kDataLoss, "index row: " + what);
 }
+
+uint8_t version_of(const MetadataRow& row) {
+  if (row.worth != 0) return kVersionWorth;
+  if (row.kept && !row.kept->plain()) return kVersionKept;
+  return at_first_device(row) ? kVersion : kVersionWithDevice;
+}
+
+std::string encode_hints(const MetadataRow& row) {
+  ByteWriter out;
+  if (row.worth != 0) out.u32(row.worth);
+  if (row.kept && !row.kept->plain()) out.raw(encode_kept(*row.kept));
+  return out.take();
+}
+
+/// What says nothing is never written: its row would be of an older version.
+Status decode_hints(std::string_view bytes, bool worth, MetadataRow* row) {
+  if (worth) {
+    ByteReader in(bytes);
+    row->worth = in.u32();
+    if (!in.ok() || row->worth == 0 || !unpack_worth(row->worth)) return damaged("its worth");
+    bytes.remove_prefix(kWorthRecordBytes);
+    if (bytes.empty()) return ok_status();
+  }
+  size_t used = 0;
+  row->kept = decode_kept(bytes, &used);
+  const bool good = row->kept && !row->kept->plain() && used == bytes.size();
+  return good ? ok_status() : damaged("its retention");
+}
 }  // namespace
 
 std::string row_key(NamespaceId ns, const ChunkKey& key) {
@@ -51,13 +80,12 @@ std::string row_key(NamespaceId ns, const ChunkKey& key) {
 }
 
 std::string encode_row(const MetadataRow& row) {
-  const bool says = row.kept && !row.kept->plain();
-  const std::string record = says ? encode_kept(*row.kept) : std::string();
-  const size_t room = (kVariableMax - record.size()) / kExtentBytes;
+  const std::string hints = encode_hints(row);
+  const size_t room = (kVariableMax - hints.size()) / kExtentBytes;
   const size_t count = std::min({row.extents.size(), kRowExtentsMax, room});
   const bool complete = row.extents_complete && count == row.extents.size();
   ByteWriter out;
-  out.u8(says ? kVersionKept : at_first_device(row) ? kVersion : kVersionWithDevice);
+  out.u8(version_of(row));
   out.u8(complete ? kExtentsComplete : 0);
   out.u8(static_cast<uint8_t>(count));
   out.u8(0);  // reserved
@@ -71,7 +99,7 @@ std::string encode_row(const MetadataRow& row) {
     out.u32(row.extents[i].block);
     out.u32(row.extents[i].packed());
   }
-  out.raw(record);
+  out.raw(hints);
   std::string value = out.take();
   ByteWriter crc;
   crc.u32(crc_of(row_key(row.ns, row.key), value));
@@ -89,7 +117,7 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   }
   ByteReader in(value.substr(0, body));
   const uint8_t version = in.u8();
-  if (version < kVersion || version > kVersionKept) {
+  if (version < kVersion || version > kVersionWorth) {
     return damaged("version " + std::to_string(version));
   }
   const uint8_t flags = in.u8();
@@ -97,7 +125,8 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
   const uint8_t reserved = in.u8();
   if ((flags & ~kExtentsComplete) != 0 || reserved != 0) return damaged("unknown flags");
   const size_t plain_bytes = kFixedBytes + extents * kExtentBytes;
-  const bool fits = version == kVersionKept ? body > plain_bytes : body == plain_bytes;
+  const bool hints = version >= kVersionKept;
+  const bool fits = hints ? body > plain_bytes : body == plain_bytes;
   const bool bounded = key.size() + value.size() <= kRowBytesMax;
   if (extents > kRowExtentsMax || !fits || !bounded) {
     return damaged(std::to_string(extents) + " extents in " + std::to_string(body) + " bytes");
@@ -118,16 +147,12 @@ StatusOr<MetadataRow> decode_row(std::string_view key, std::string_view value) {
     const uint32_t block = in.u32();
     row.extents.push_back(Extent::unpack(block, in.u32()));
   }
-  if (version != kVersionKept && at_first_device(row) != (version == kVersion)) {
+  if (!hints && at_first_device(row) != (version == kVersion)) {
     return damaged("devices of another version");
   }
-  if (version == kVersionKept) {
-    size_t used = 0;
-    row.kept = decode_kept(value.substr(plain_bytes, body - plain_bytes), &used);
-    // One that says nothing is never written: its row would be of an older version.
-    if (!row.kept || row.kept->plain() || used != body - plain_bytes) {
-      return damaged("its retention");
-    }
+  if (hints) {
+    TERRACE_RETURN_IF_ERROR(decode_hints(value.substr(plain_bytes, body - plain_bytes),
+                                         version == kVersionWorth, &row));
   }
   return row;
 }

@@ -86,7 +86,7 @@ TEST(MetadataRow, MoreExtentsThanFit) {
   EXPECT_EQ(*back, row);
 }
 
-TEST(MetadataRow, RetentionTakesTheRoomOfExtents) {
+TEST(MetadataRow, HintsTakeTheRoomOfExtents) {
   for (const size_t text : {size_t{0}, kRetentionSessionBytesMax}) {
     MetadataRow row = example(kRowExtentsMax);
     row.kept.emplace();
@@ -94,6 +94,7 @@ TEST(MetadataRow, RetentionTakesTheRoomOfExtents) {
     row.kept->expires_s = 77;
     row.kept->session = std::string(text, 's');
     row.kept->type = std::string(std::min(text, kRetentionTypeBytesMax), 't');
+    row.worth = pack_worth({.recompute_us = 1});
     const std::string key = row_key(row.ns, row.key);
     const std::string value = encode_row(row);
     EXPECT_LE(key.size() + value.size(), 160u);
@@ -107,6 +108,18 @@ TEST(MetadataRow, RetentionTakesTheRoomOfExtents) {
   }
 }
 
+TEST(MetadataRow, a_worth_makes_another_version) {
+  MetadataRow row = example(1);
+  row.worth = pack_worth({.recompute_us = 7, .importance = 0.5});
+  const std::string key = row_key(row.ns, row.key);
+  const std::string value = encode_row(row);
+  EXPECT_EQ(hex(value).substr(0, 8), "04010100");
+  EXPECT_EQ(hex(value).substr(96, 8), "07000064");
+  StatusOr<MetadataRow> back = decode_row(key, value);
+  ASSERT_TRUE(back.ok()) << back.status().to_string();
+  EXPECT_EQ(*back, row);
+}
+
 TEST(MetadataRow, PlainRetentionIsAnOldRow) {
   MetadataRow row = example(1);
   const std::string old = encode_row(row);
@@ -114,12 +127,13 @@ TEST(MetadataRow, PlainRetentionIsAnOldRow) {
   EXPECT_EQ(encode_row(row), old);
 }
 
-/// `row` as one of retention with `record`, with the checksum that belongs to it.
-std::string forged(const std::string& key, const MetadataRow& row, const std::string& record) {
+/// `row` as one of `version` with `record`, with the checksum that belongs to it.
+std::string forged(const std::string& key, const MetadataRow& row, const std::string& record,
+                   char version = 3) {
   const auto bytes = [](const std::string& text) { return std::as_bytes(std::span(text)); };
   std::string body = encode_row(row);
   body.resize(body.size() - 4);
-  body[0] = 3;
+  body[0] = version;
   body += record;
   ByteWriter crc;
   crc.u32(crc32c(bytes(body), crc32c(bytes(key))));
@@ -141,14 +155,44 @@ TEST(MetadataRow, RetentionThatIsNeverWrittenIsDamage) {
       << "more than 160 bytes";
 }
 
-class MetadataRowDamage : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Versions, MetadataRowDamage, testing::Bool());
+TEST(MetadataRow, WorthThatIsNeverWrittenIsDamage) {
+  const auto record = [](uint32_t worth) {
+    ByteWriter out;
+    out.u32(worth);
+    return out.take();
+  };
+  const uint32_t worth = pack_worth({.recompute_us = 7});
+  Kept pinned;
+  pinned.pinned = true;
+  const MetadataRow row = example(1);
+  const std::string key = row_key(row.ns, row.key);
+  EXPECT_TRUE(decode_row(key, forged(key, row, record(worth), 4)).ok());
+  EXPECT_TRUE(decode_row(key, forged(key, row, record(worth) + encode_kept(pinned), 4)).ok());
+  for (const std::string& bad : {
+           record(0),
+           record(201u << 24),
+           record(1u << 19 | 1),
+           record(worth).substr(0, 3),
+           record(worth) + encode_kept(Kept()),
+           record(worth) + encode_kept(pinned) + "more",
+           record(0) + encode_kept(pinned),
+       }) {
+    EXPECT_EQ(decode_row(key, forged(key, row, bad, 4)).status().code(), StatusCode::kDataLoss);
+  }
+  EXPECT_EQ(decode_row(key, forged(key, row, record(worth), 5)).status().code(),
+            StatusCode::kDataLoss);
+}
+
+/// Bit 0: with retention; bit 1: with a worth.
+class MetadataRowDamage : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Versions, MetadataRowDamage, testing::Range(0, 4));
 
 TEST_P(MetadataRowDamage, IsSeen) {
   MetadataRow row = example(3);
   Retention retention;
   retention.ttl = std::chrono::seconds(5);
-  if (GetParam()) row.kept = kept_of(retention, 100);
+  if ((GetParam() & 1) != 0) row.kept = kept_of(retention, 100);
+  if ((GetParam() & 2) != 0) row.worth = pack_worth({.recompute_us = 300'000});
   const std::string key = row_key(row.ns, row.key);
   const std::string value = encode_row(row);
   for (size_t bit = 0; bit < value.size() * 8; ++bit) {

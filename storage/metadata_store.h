@@ -15,7 +15,7 @@
 #include "base/op.h"
 #include "base/status.h"
 #include "storage/extent_map.h"
-#include "storage/retention_record.h"
+#include "storage/object_hints.h"
 
 namespace rocksdb {
 class Env;
@@ -37,13 +37,14 @@ struct MetadataRow {
   bool extents_complete = true;
   std::vector<Extent> extents;  // the first ones, in object order; enough to read the header
   std::optional<Kept> kept;     // what holds now of its retention; nothing when that is plain
+  uint32_t worth = 0;           // packed, as it was said: object_hints.h
   bool operator==(const MetadataRow&) const = default;
 };
 inline constexpr size_t kRowKeyBytes = 36;
 inline constexpr size_t kRowExtentsMax = 10;
 /// A row's key: ns u32be ‖ digest.
 std::string row_key(NamespaceId ns, const ChunkKey& key);
-/// A row's value, docs/formats.md. Extents past kRowExtentsMax, or for which the retention leaves
+/// A row's value, docs/formats.md. Extents past kRowExtentsMax, or for which the hints leave
 /// no room, are left out, and `extents_complete` is then written as false.
 std::string encode_row(const MetadataRow& row);
 /// kDataLoss: wrong length, version, checksum or counts.

@@ -58,6 +58,7 @@ MetadataRow row_of(const IndexEntry& entry, std::span<const Extent> extents, con
   row.header_crc = entry.header_crc;
   row.header_bytes = uint32_t{entry.header_blocks} * kSectorBytes;
   if (kept != nullptr) row.kept = *kept;
+  row.worth = entry.worth;
   set_extents(&row, extents);
   // Of an object on a missing device only those of its row are known.
   if (NvmeMap::bytes_of(extents) < row.stored_bytes) row.extents_complete = false;

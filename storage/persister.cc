@@ -165,7 +165,9 @@ void Persister::put_row(const std::shared_ptr<Job>& job) {
   row.sections = static_cast<uint32_t>(spec.header.sections.size());
   row.header_crc = job->header_crc;
   row.header_bytes = static_cast<uint32_t>(spec.header_bytes);
-  row.kept = spec.kept ? spec.kept : retention_of(spec.header);
+  ObjectHints hints = hints_of(spec.header);
+  row.kept = spec.kept ? spec.kept : std::move(hints.kept);
+  row.worth = hints.worth;
   set_extents(&row, job->space->extents());
   core_.rows->put(std::move(row), spec.durable, [this, job](const Status& result) {
     if (!result.ok()) return take_back(job, result);

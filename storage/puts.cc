@@ -40,7 +40,8 @@ StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   put->header.raw_key = put->spec.raw_key;
   put->header.user_meta = put->spec.user_meta;
   put->header.sections = put->spec.sections;
-  set_retention(&put->header, kept_of(put->spec.retention, 0));  // its size is what counts here
+  set_hints(&put->header, kept_of(put->spec.retention, 0),  // their size is what counts here
+            pack_worth(put->spec.worth));
   put->logical_bytes = total_bytes(put->spec.sections);
   uint32_t units = 0;
   for (const SectionSpec& section : put->spec.sections) units += units_of(section.bytes);
@@ -193,7 +194,8 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   put->op = op;
   put->committing = true;
   put->header.generation = core_.next_generation();
-  set_retention(&put->header, kept_of(put->spec.retention, unix_seconds()));
+  set_hints(&put->header, kept_of(put->spec.retention, unix_seconds()),
+            pack_worth(put->spec.worth));
   if (put->spec.durability == Durability::memory) {
     publish(put, nullptr);
     core_.later([this, put] { finish(put, ok_status()); });
@@ -248,8 +250,7 @@ void Puts::commit_shared(const std::shared_ptr<Put>& put) {
 
 void Puts::publish(const std::shared_ptr<Put>& put, const NvmeCopy* copy) {
   put->header.extents.clear();  // they are of nvme only
-  const uint32_t id =
-      core_.publish_in_dram(put->header, put->header_bytes, put->space, put->spec.worth);
+  const uint32_t id = core_.publish_in_dram(put->header, put->header_bytes, put->space);
   if (copy != nullptr) core_.attach_nvme(id, *copy);
   constexpr auto kDram = static_cast<size_t>(Tier::dram);
   core_.metrics.writes[kDram].add();

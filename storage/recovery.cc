@@ -108,6 +108,8 @@ void Recovery::take(const MetadataRow& row) {
   facts.header_bytes = row.header_bytes;
   facts.sections = row.sections;
   facts.kept = row.kept;
+  facts.worth = row.worth;
+  facts.found_again = true;
   const uint32_t id = core_.publish(facts);
   IndexEntry& entry = core_.index[id];
   core_.index.set_extents(id, row.extents);

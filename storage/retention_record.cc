@@ -75,15 +75,4 @@ std::optional<Kept> decode_kept(std::string_view bytes, size_t* used) {
   if (!printable(kept.type) || !printable(kept.session)) return std::nullopt;
   return kept;
 }
-
-std::optional<Kept> retention_of(const ObjectHeader& header) {
-  if ((header.optional_features & kFeatureRetention) == 0) return std::nullopt;
-  size_t used = 0;
-  return decode_kept(header.optional_fields, &used);
-}
-
-void set_retention(ObjectHeader* header, const Kept& kept) {
-  header->optional_features = kept.plain() ? 0 : kFeatureRetention;
-  header->optional_fields = kept.plain() ? std::string() : encode_kept(kept);
-}
 }  // namespace terrace

@@ -1,5 +1,5 @@
 // storage/retention_record.h - what is kept of an object's retention: in memory, and as the bytes
-// in its header and its row (docs/formats.md 3.5). Pure functions.
+// in its header and its row (docs/formats.md 3.6). Pure functions.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -7,13 +7,9 @@
 #include <string_view>
 
 #include "base/retention.h"
-#include "storage/object_format.h"
 
 namespace terrace {
 
-/// Bit of ObjectHeader::optional_features: a record stands in the optional fields, behind what
-/// other bits put there.
-inline constexpr uint32_t kFeatureRetention = 2;
 inline constexpr size_t kRetentionRecordMin = 12;
 inline constexpr size_t kRetentionRecordMax =
     kRetentionRecordMin + kRetentionTypeBytesMax + kRetentionSessionBytesMax;
@@ -38,9 +34,4 @@ std::string encode_kept(const Kept& kept);
 /// Of the beginning of `bytes`; nullopt: too short, or not what encode_kept() writes. `used` is
 /// then how many bytes it had.
 std::optional<Kept> decode_kept(std::string_view bytes, size_t* used);
-
-/// Of a local header. nullopt: nothing was said.
-std::optional<Kept> retention_of(const ObjectHeader& header);
-/// Into a local header, instead of all optional fields; plain ones take no bytes.
-void set_retention(ObjectHeader* header, const Kept& kept);
 }  // namespace terrace

@@ -37,15 +37,6 @@ TEST(RetentionRecordTest, comes_back_as_it_was) {
   EXPECT_TRUE(kept_of(Retention(), 1000).plain());
 }
 
-TEST(RetentionRecordTest, a_header_carries_it_and_plain_ones_no_byte) {
-  ObjectHeader header;
-  set_retention(&header, kept_of(some(), 5));
-  EXPECT_EQ(retention_of(header), kept_of(some(), 5));
-  set_retention(&header, Kept());
-  EXPECT_FALSE(retention_of(header));
-  EXPECT_TRUE(header.optional_fields.empty());
-}
-
 TEST(RetentionRecordTest, limits_are_named) {
   Retention bad = some();
   bad.type = std::string(kRetentionTypeBytesMax + 1, 't');

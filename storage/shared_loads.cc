@@ -80,10 +80,11 @@ Status SharedTier::read_header(const std::shared_ptr<Load>& load) {
 void SharedTier::header_read(const std::shared_ptr<Load>& load) {
   ObjectHeader& local = load->header->header;
   local.ns = load->name.ns;
-  Kept kept = load->header->kept.value_or(Kept());
+  const ObjectHints hints = hints_of(local);
+  Kept kept = hints.kept.value_or(Kept());
   if (kept.expires_s != 0 && int64_t{kept.expires_s} <= unix_seconds()) return expired(load);
-  kept.pinned = false;          // to the node that it was put into
-  set_retention(&local, kept);  // instead of what made it a shared one
+  kept.pinned = false;                   // to the node that it was put into
+  set_hints(&local, kept, hints.worth);  // instead of what made it a shared one
   const StoredSizes sizes = stored_sizes(local);
   load->header_bytes = sizes.header_bytes;
   const bool fits = core_.index.count() < core_.config.objects_max &&
@@ -175,7 +176,7 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
   if (!there) {
     ObjectHeader& header = load->header->header;
     header.generation = core_.next_generation();
-    const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space, {});
+    const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space);
     if (core_.config.write_through) core_.mover.write_through(id);  // nearer for the next time
     core_.metrics.promotions.add();
   }

@@ -98,10 +98,10 @@ Status publish_shared(SharedMedium* medium, const SharedName& name, const Object
   shared.ns = NamespaceId{0};
   shared.generation = name.generation.number;
   shared.extents.clear();
-  const std::optional<Kept> kept = retention_of(header);
-  shared.optional_features = kFeatureNamespaceDigest | (kept ? kFeatureRetention : 0);
+  const ObjectHints hints = hints_of(header);
+  shared.optional_features = kFeatureNamespaceDigest;
   shared.optional_fields = text_of(name.ns);
-  if (kept) shared.optional_fields += encode_kept(*kept);
+  add_hints(&shared, hints.kept.value_or(Kept()), hints.worth);
   std::vector<std::byte> head(header_bytes(shared, 0));
   encode(shared, head);
   std::vector<iovec> pieces{{head.data(), head.size()}};
@@ -137,11 +137,6 @@ StatusOr<SharedHeader> read_header(SharedBytes* file, const SharedName& name) {
                   [](const SectionSpec& section) { return section.bytes == 0; });
   if (!header.extents.empty() || empty_section) {
     return damaged(name, "its header has extents, or an empty section");
-  }
-  if ((header.optional_features & kFeatureRetention) != 0) {
-    size_t used = 0;
-    out.kept = decode_kept(std::string_view(header.optional_fields).substr(text_of(name.ns).size()),
-                           &used);
   }
   const ObjectLayout layout(bytes, header.sections);
   if (header.sections.empty() || layout.logical_bytes() != name.generation.logical_bytes()) {

@@ -14,14 +14,11 @@
 #include <vector>
 
 #include "storage/object_format.h"
-#include "storage/retention_record.h"
+#include "storage/object_hints.h"
 #include "storage/shared_medium.h"
 #include "storage/shared_names.h"
 
 namespace terrace {
-
-/// Bit of ObjectHeader::optional_features: the optional fields begin with a namespace digest.
-inline constexpr uint32_t kFeatureNamespaceDigest = 1;
 
 /// Verifies every unit of `data` (the sections, each padded to 4 KiB, one behind the other) against
 /// `header` and publishes them. kDataLoss: a unit differs, nothing was written. Else the medium's.
@@ -31,7 +28,6 @@ Status publish_shared(SharedMedium* medium, const SharedName& name, const Object
 struct SharedHeader {
   ObjectHeader header;
   uint64_t bytes = 0;        // that it takes in front of the data
-  std::optional<Kept> kept;  // of its retention, when that is not plain
   std::optional<Nanos> age;  // of the copy, as SharedBytes::age()
 };
 // What is found damaged is read once more before it is said so.

@@ -138,6 +138,10 @@ Status StoreConfig::validate() const {
   if (scrub_period.count() > 0 && scrub_mib_per_s == 0) {
     return bad("scrub_mib_per_s", 0, "at least 1 while scrub_period is not 0");
   }
+  if (uses_period.count() < 0 || uses_period > std::chrono::hours(24)) {
+    return bad("uses_period_s", static_cast<uint64_t>(uses_period.count()),
+               "at most 86400; 0: what was learned of uses ends with the node");
+  }
   if (departures_bytes > kGiB) {
     return bad("departures_bytes", departures_bytes, "at most 1 GiB; 0 remembers nothing");
   }

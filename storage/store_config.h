@@ -51,7 +51,8 @@ struct StoreConfig {
   bool demote_on_close = true;                      // memory-only objects go to nvme at shutdown
   bool flush_before_acknowledge = true;             // false only in a canary test: loses data
   uint64_t objects_max = 20'000'000;                // index entries
-  uint64_t departures_bytes = uint64_t{4} << 20;    // to remember what left lately; 0: nothing
+  std::chrono::seconds uses_period{600};  // between writes of what was learned of uses; 0: never
+  uint64_t departures_bytes = uint64_t{4} << 20;  // to remember what left lately; 0: nothing
 
   /// kInvalidArgument names the option, its value and its limit.
   Status validate() const;

@@ -75,6 +75,9 @@ struct StoreMetrics {
   Counter slabs_replaced, slab_moves_given_up, slab_replace_failures;
   Counter scrubbed_bytes, scrub_passes;
   Counter recovered_objects, recovery_dropped_rows, recovery_us;
+  // What was learned of uses: objects of which an earlier run told, and its files that told
+  // nothing.
+  Counter uses_recalled, uses_refused, uses_writes, uses_write_failures;
   // The dram tier of an earlier run: taken back at start, checked before their first use.
   Counter warm_slabs, warm_objects, warm_bytes, warm_us;
   std::array<Counter, kNotTakenReasons> warm_slabs_refused, warm_objects_refused;

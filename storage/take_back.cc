@@ -82,7 +82,10 @@ void TakeBack::look(WalkedObject object) {
   found.facts.logical_bytes = layout.logical_bytes();
   found.facts.stored_bytes = layout.stored_bytes();
   found.facts.sections = static_cast<uint32_t>(header->sections.size());
-  found.facts.kept = retention_of(*header);
+  ObjectHints hints = hints_of(*header);
+  found.facts.kept = std::move(hints.kept);
+  found.facts.worth = hints.worth;
+  found.facts.found_again = true;
   const auto domain = domains_.find(static_cast<uint32_t>(header->ns));
   found.domain = domain == domains_.end() ? kNobody : domain->second;
   found.extents = std::move(object.extents);

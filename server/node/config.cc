@@ -73,6 +73,9 @@ std::vector<Option> keep_options(NodeConfig* c) {
       number("namespace-pinned-bytes-max",
              "of its pinned objects; 0: an eighth of the larger of dram and nvme",
              &c->namespace_pinned_bytes_max),
+      duration("uses-period-s",
+               "how often what was learned of uses is written, for the next start; 0: never",
+               &s->uses_period),
       number("departures-bytes", "to remember what left lately and why (terrace explain); 0: none",
              &s->departures_bytes),
   };

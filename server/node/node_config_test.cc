@@ -59,6 +59,7 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message(bucket + "shared_generate_lease_ms = 2999").find("shared_generate_lease_ms"),
             std::string::npos);
   EXPECT_NE(message("shared_s3_ca_file = \"/x\"").find("shared_s3"), std::string::npos);
+  EXPECT_NE(message("uses_period_s = 86401").find("uses_period_s"), std::string::npos);
   EXPECT_NE(message("nvme_trim_interval_hours = 8761").find("nvme_trim_interval_hours"),
             std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);

@@ -118,6 +118,10 @@ void add_store(const StoreMetrics& m, MetricSink* out) {
       {"scrubbed_bytes", "Bytes the scrubber verified.", &m.scrubbed_bytes},
       {"scrub_passes", "Passes of the scrubber.", &m.scrub_passes},
       {"recovery_dropped_rows", "Index rows that recovery had to drop.", &m.recovery_dropped_rows},
+      {"uses_writes", "Times that what was learned of uses was written.", &m.uses_writes},
+      {"uses_write_failures", "Times that it could not be written.", &m.uses_write_failures},
+      {"uses_refused", "Files of it that were not read at start: damaged, or of another build.",
+       &m.uses_refused},
       {"bytes_verified", "Bytes checked against their CRC.", &m.bytes_verified},
   };
   for (const auto& [name, help, count] : counters) {
@@ -137,6 +141,8 @@ void add_store(const StoreMetrics& m, MetricSink* out) {
   out->counter("terrace_storage_crc_failures_total", "Units that failed their CRC.",
                m.crc_failures_nvme, tier_label(static_cast<size_t>(Tier::nvme)));
   out->gauge("terrace_storage_recovered_objects", "Objects found at start.", m.recovered_objects);
+  out->gauge("terrace_storage_uses_recalled_objects", "Objects whose uses were known at start.",
+             m.uses_recalled);
   out->add_gauge("terrace_storage_recovery_seconds", "Time that recovery took.",
                  static_cast<double>(m.recovery_us.get()) * 1e-6, {});
 }

@@ -78,6 +78,8 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   out.set_uses_per_s(said.policy.uses_per_s);
   out.set_uses(said.policy.uses);
   out.set_recompute_s(said.recompute_s);
+  out.set_recompute_us(said.worth.recompute_us);
+  out.set_importance(said.worth.importance);
   out.set_since_use_ms(ms_of(said.since_use));
   out.set_uses_now(said.uses_now);
   if (said.parent) out.set_parent(pack_keys({&*said.parent, 1}));

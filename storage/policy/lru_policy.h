@@ -12,6 +12,14 @@ namespace terrace {
 class LruPolicy final : public PlacementPolicy {
  public:
   void known(uint32_t id, const ObjectWorth& worth, Nanos now) override;
+  /// What others are measured against has no memory: after a restart the order is that of coming.
+  bool remembers() const override { return false; }
+  bool recall(UseMemory, Nanos) override { return false; }
+  void known_again(uint32_t id, const ObjectWorth& worth, Nanos now) override {
+    known(id, worth, now);
+  }
+  void recall_over() override {}
+  std::optional<UseMemory> remember_step(UseScan*) const override { return UseMemory(); }
   void forgotten(uint32_t) override {}
   void used(uint32_t id, Nanos now) override;
   void follows(uint32_t, uint32_t) override {}

@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "base/chunk_key.h"
 #include "base/clock.h"
+#include "storage/policy/use_memory.h"
 
 namespace terrace {
 
@@ -45,6 +47,22 @@ class PlacementPolicy {
   virtual ~PlacementPolicy() = default;
   /// `id` is a new object of the store, used now.
   virtual void known(uint32_t id, const ObjectWorth& worth, Nanos now) = 0;
+
+  // Over a restart: recall(), known_again() of what is found, recall_over(); then all else.
+
+  /// Whether there is anything that a later run could recall.
+  virtual bool remembers() const = 0;
+  /// What an earlier run took down at `taken`, by this clock: it may lie before its zero. False,
+  /// and nothing happens: this policy never takes down such a thing.
+  virtual bool recall(UseMemory memory, Nanos taken) = 0;
+  /// `id` is an object of the store that an earlier run had, too, not used now: its uses are those
+  /// of recall(). Without them, as known().
+  virtual void known_again(uint32_t id, const ObjectWorth& worth, Nanos now) = 0;
+  virtual void recall_over() = 0;
+  /// Takes down what was learned of uses, in bounded steps, well below a millisecond each: nullopt
+  /// until the last one. A use meanwhile may be in it or not.
+  virtual std::optional<UseMemory> remember_step(UseScan* scan) const = 0;
+
   /// It is gone from the store, and from all tiers before; the id may come again.
   virtual void forgotten(uint32_t id) = 0;
   /// `id` was used. Uses that follow each other closely are one.

@@ -25,7 +25,9 @@ double edge(size_t bin) {
 
 void UseHistory::use_again(double gap_s) {
   if (uses < 0xFFFF) ++uses;
-  last_gap = gap_s < 1 ? 0 : static_cast<uint8_t>(std::min(std::floor(std::log2(gap_s)) + 1, 63.0));
+  last_gap =
+      gap_s < 1 ? 0
+                : static_cast<uint8_t>(std::min(std::floor(std::log2(gap_s)) + 1, double{kGapMax}));
 }
 
 GapHistogram::GapHistogram() {
@@ -68,6 +70,34 @@ void GapHistogram::count(size_t its_class) {
     for (double& gaps : each->gaps) gaps /= 2;
   }
   if (stale_ < kRebuildAfter) ++stale_;
+}
+
+std::vector<double> GapHistogram::counts() const {
+  std::vector<double> all;
+  const auto add = [&all](const Class& each) {
+    all.push_back(each.objects);
+    all.insert(all.end(), each.gaps.begin(), each.gaps.end());
+  };
+  for (const Class& each : classes_) add(each);
+  add(pooled_);
+  return all;
+}
+
+bool GapHistogram::restore(std::span<const double> counts) {
+  if (counts.size() != (kClasses + 1) * (1 + kBins)) return false;
+  const bool possible =
+      std::all_of(counts.begin(), counts.end(), [](double c) { return c >= 0 && c <= kForgetAt; });
+  const double objects = counts[kClasses * (1 + kBins)];
+  if (!possible || objects < 1) return false;
+  const auto take = [&counts](Class* into) {
+    into->objects = counts[0];
+    std::copy_n(counts.begin() + 1, kBins, into->gaps.begin());
+    counts = counts.subspan(1 + kBins);
+  };
+  for (Class& each : classes_) take(&each);
+  take(&pooled_);
+  stale_ = kRebuildAfter;
+  return true;
 }
 
 /// P(back before the lower edge of bin b), for b from 0 to kBins.

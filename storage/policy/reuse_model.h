@@ -4,13 +4,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace terrace {
 
 /// What is remembered of an object's uses.
 struct UseHistory {
-  uint16_t uses = 1;
+  static constexpr uint8_t kGapMax = 63;
+  uint16_t uses = 1;  // 0: of no object
   /// Of the gap before the last use: 1 + its octave, from one second; 0: shorter, or used once.
   uint8_t last_gap = 0;
 
@@ -28,6 +30,11 @@ class ReuseModel {
   /// Uses per second of further holding that an object, used last `age_s` ago, promises at best:
   /// the most over all times to hold it for, after which it would be let go.
   virtual double rate(const UseHistory& history, double age_s) const = 0;
+  /// All that was learned, at most UseMemory::kModelNumbersMax numbers; for restore().
+  virtual std::vector<double> counts() const = 0;
+  /// Instead of what was learned so far. False, and nothing happens: counts() of this model never
+  /// returns such numbers.
+  virtual bool restore(std::span<const double> counts) = 0;
 };
 
 /// Objects in classes by how often they were used and how long they rested the last time; in each a
@@ -41,6 +48,8 @@ class GapHistogram final : public ReuseModel {
   void first_use() override;
   void used_again(const UseHistory& before, double gap_s) override;
   double rate(const UseHistory& history, double age_s) const override;
+  std::vector<double> counts() const override;
+  bool restore(std::span<const double> counts) override;
   /// Whose objects are alike, 0 to kClasses - 1.
   static size_t class_of(const UseHistory& history);
   static constexpr size_t kUseClasses = 6;  // 1, 2, 3-4, 5-8, 9-16 uses, more

@@ -42,7 +42,7 @@ uint32_t ValuePolicy::parent_of(uint32_t id) const {
   return object.parent;
 }
 
-void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
+ValuePolicy::Object& ValuePolicy::add(uint32_t id, const ObjectWorth& worth, Nanos now) {
   objects_.grow_to(id + 1);
   Object& object = objects_[id];
   object.name = worth.name;
@@ -53,12 +53,14 @@ void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
   const double per_byte = worth.recompute_s > 0 ? claimed : kSecondsPerByte;
   object.density = static_cast<float>(per_byte * std::clamp(worth.importance, 0.0f, 1.0f) *
                                       std::clamp(worth.weight, 0.0f, kMostWeight));
+  object.history = {};
+  return object;
+}
+
+void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
+  Object& object = add(id, worth, now);
   Ghost& ghost = ghosts_[worth.name % kGhosts];
-  if (ghost.name != worth.name || ghost.last_use == Nanos(0)) {
-    object.history = {};
-    model_->first_use();
-    return;
-  }
+  if (ghost.name != worth.name || ghost.history.uses == 0) return model_->first_use();
   const double gap_s = std::chrono::duration<double>(now - ghost.last_use).count();
   model_->used_again(ghost.history, gap_s);
   object.history = ghost.history;
@@ -69,6 +71,7 @@ void ValuePolicy::known(uint32_t id, const ObjectWorth& worth, Nanos now) {
 void ValuePolicy::forgotten(uint32_t id) {
   Object& object = objects_[id];
   ghosts_[object.name % kGhosts] = {object.name, object.last_use, object.history};
+  object.history = {0, 0};
   ++object.life;
   for (TierState& tier : tiers_) {
     if (id >= tier.copies.size()) continue;

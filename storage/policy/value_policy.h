@@ -26,6 +26,11 @@ class ValuePolicy final : public PlacementPolicy {
   /// Null: GapHistogram.
   explicit ValuePolicy(std::unique_ptr<ReuseModel> model = nullptr);
   void known(uint32_t id, const ObjectWorth& worth, Nanos now) override;
+  bool remembers() const override { return true; }
+  bool recall(UseMemory memory, Nanos taken) override;
+  void known_again(uint32_t id, const ObjectWorth& worth, Nanos now) override;
+  void recall_over() override;
+  std::optional<UseMemory> remember_step(UseScan* scan) const override;
   void forgotten(uint32_t id) override;
   void used(uint32_t id, Nanos now) override;
   void follows(uint32_t id, uint32_t parent) override;
@@ -53,7 +58,7 @@ class ValuePolicy final : public PlacementPolicy {
     uint32_t parent = kNoEntry;
     uint16_t parent_life = 0;  // of the parent, when it was named
     uint16_t life = 0;         // how many objects had this id
-    UseHistory history;
+    UseHistory history{0, 0};  // no uses: nobody has this id
   };
   struct Copy {
     uint32_t list = 0;
@@ -72,11 +77,23 @@ class ValuePolicy final : public PlacementPolicy {
   /// An object that left the store: so that one which comes again is not new.
   struct Ghost {
     uint64_t name = 0;
-    Nanos last_use{0};  // 0: of nobody
-    UseHistory history;
+    Nanos last_use{0};
+    UseHistory history{0, 0};
   };
   static constexpr size_t kGhosts = 1 << 18;  // of the last that left; newer ones take their place
+  static constexpr size_t kRememberedPerStep = 8192;  // looked at
+  /// What an earlier run knew, until recall_over().
+  struct Recalled {
+    static constexpr unsigned kShift = 64 - 18;  // names are hashes: a few per value of these bits
+    UseMemory::Object* find(uint64_t name);      // null: none of that name is left
+    std::vector<uint32_t> begins;                // by name >> kShift, and the end
+    UseMemory memory;  // by name; those that were found again have no uses any more
+    Nanos taken{0};
+    Nanos oldest{0};  // last use of all of them
+  };
 
+  Object& add(uint32_t id, const ObjectWorth& worth, Nanos now);
+  void sort_by_last_use();
   TierState& state(Tier tier) { return tiers_[static_cast<size_t>(tier)]; }
   const TierState& state(Tier tier) const { return tiers_[static_cast<size_t>(tier)]; }
   static uint32_t class_of(const Object& object);
@@ -95,5 +112,6 @@ class ValuePolicy final : public PlacementPolicy {
   ChunkedArray<Object> objects_;
   std::array<TierState, kTierCount> tiers_;
   std::vector<Ghost> ghosts_;
+  std::optional<Recalled> recalled_;
 };
 }  // namespace terrace

@@ -25,6 +25,8 @@ class FixedRates final : public ReuseModel {
   double rate(const UseHistory& history, double age_s) const override {
     return history.uses / (1 + age_s);
   }
+  std::vector<double> counts() const override { return {}; }
+  bool restore(std::span<const double> counts) override { return counts.empty(); }
 };
 
 ObjectWorth worth(uint64_t name, double recompute_s, float importance = 1) {

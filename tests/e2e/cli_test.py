@@ -155,7 +155,10 @@ class CliTest(unittest.TestCase):
         self.assertEqual([copy["tier"] for copy in said["copies"]], ["dram", "nvme"])
         self.assertTrue(said["durable"])
         self.assertGreater(said["value"], 0)
-        self.assertIn(b"there is room", self.run_terrace("explain", "explained").stdout)
+        self.assertEqual((said["recompute_us"], said["importance"], said["uses"]), (0, 1, 1))
+        text = self.run_terrace("explain", "explained").stdout
+        self.assertIn(b"there is room", text)
+        self.assertIn(b"nobody said how long, importance 1", text)
         self.run_terrace("rm", "explained")
         self.run_terrace("get", "explained", "-o", self.root / "none", code=1)
         gone = self.run_json("explain", "explained", code=1)["nodes"][0]

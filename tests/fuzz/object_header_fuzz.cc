@@ -17,6 +17,7 @@
 #include "storage/device_list.h"
 #include "storage/metadata_store.h"
 #include "storage/object_format.h"
+#include "storage/object_hints.h"
 #include "storage/slab_format.h"
 
 namespace terrace {
@@ -41,6 +42,10 @@ void try_header(std::span<const std::byte> bytes) {
   TERRACE_CHECK(back.ok() && *back == *header);
   const ObjectLayout layout(*size, header->sections);
   TERRACE_CHECK(layout.units() == header->unit_crcs.size());
+  const ObjectHints hints = hints_of(*header);
+  ObjectHeader said;
+  set_hints(&said, hints.kept.value_or(Kept()), hints.worth);
+  TERRACE_CHECK(hints_of(said).worth == hints.worth);
   (void)slice(header->extents, 0, layout.stored_bytes());
 }
 
@@ -103,6 +108,11 @@ ObjectHeader sample(size_t sections, bool names) {
   header.ns = NamespaceId{3};
   header.generation = 9;
   if (names) header.raw_key = "a/raw/key", header.user_meta = "{}", header.optional_fields = "x";
+  if (sections > 8) {
+    Kept kept;
+    kept.session = "s";
+    set_hints(&header, kept, pack_worth({.recompute_us = 1'000'000, .importance = 0.5}));
+  }
   for (size_t i = 0; i < sections; ++i) {
     header.sections.push_back({i % 2 == 0 ? SectionKind::k_plane : SectionKind::v_plane,
                                Codec::identity, static_cast<uint16_t>(i / 2), 70'000 * (i + 1)});
@@ -126,8 +136,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
-/// Headers of one and of many sections, rows with and without retention, an identity block, a slab
-/// header, a list of devices.
+/// Headers of one and of many sections, with and without hints, rows with each of them, an identity
+/// block, a slab header, a list of devices.
 extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
   using namespace terrace;
   std::vector<std::byte> bytes;
@@ -135,9 +145,10 @@ extern "C" size_t TerraceFuzzSeed(size_t i, uint8_t* out, size_t out_max) {
     const ObjectHeader header = sample(i == 0 ? 1 : 8 * i, i == 1);
     bytes.resize(header_bytes(header, header.extents.size()));
     encode(header, bytes);
-  } else if (i == 3 || i == 7) {
+  } else if (i == 3 || (i >= 7 && i <= 9)) {
     MetadataRow row;
-    if (i == 7) row.kept.emplace().session = "s";
+    if (i == 7 || i == 9) row.kept.emplace().session = "s";
+    if (i >= 8) row.worth = pack_worth({.recompute_us = 1000});
     row.key.digest.fill(std::byte{1});
     row.ns = NamespaceId{2};
     row.extents = {{256, 9}, {512, 256}};

@@ -1,5 +1,6 @@
 // `terrace explain`: where an object is and why, or when and why it went.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -50,6 +51,11 @@ Json to_json(const proto::ExplainReply::Departure& gone) {
           {"last_miss_age_ms", gone.last_miss_age_ms()}};
 }
 
+/// Kept in steps of half a percent.
+double importance_of(const proto::ExplainReply& said) {
+  return std::round(static_cast<double>(said.importance()) * 200) / 200;
+}
+
 Json to_json(const proto::ExplainReply& said) {
   Json copies = Json::array();
   for (const auto& each : said.copies()) copies.push_back(to_json(each));
@@ -65,6 +71,8 @@ Json to_json(const proto::ExplainReply& said) {
               {"uses", said.uses()},
               {"uses_per_s", said.uses_per_s()},
               {"recompute_s", said.recompute_s()},
+              {"recompute_us", said.recompute_us()},
+              {"importance", importance_of(said)},
               {"since_use_ms", said.since_use_ms()},
               {"in_use_by", said.uses_now()},
               {"departures", departures}};
@@ -97,6 +105,13 @@ std::string why_here(const proto::ExplainReply& said, const proto::ExplainReply:
          "price " + number(copy.price());
 }
 
+std::string said_of_worth(const proto::ExplainReply& said) {
+  const std::string time = said.recompute_us() == 0
+                               ? "nobody said how long"
+                               : "said: " + human_duration(microseconds(said.recompute_us()));
+  return time + ", importance " + number(importance_of(said));
+}
+
 void print_here(const proto::ExplainReply& said) {
   Table copies({"tier", "bytes", "since", "first byte", "why"}, true);
   for (const auto& copy : said.copies()) {
@@ -113,8 +128,8 @@ void print_here(const proto::ExplainReply& said) {
     facts.add({"expected uses", number(said.uses_per_s()) + " per second"});
     facts.add({"used", human_count(said.uses()) + " times, last " + ago(said.since_use_ms())});
     facts.add(
-        {"recomputing",
-         human_duration(Nanos(static_cast<int64_t>(said.recompute_s() * 1e9))) + ", weighted"});
+        {"recomputing", human_duration(Nanos(static_cast<int64_t>(said.recompute_s() * 1e9))) +
+                            ", weighted; " + said_of_worth(said)});
   } else {
     facts.add({"used", "last " + ago(said.since_use_ms())});
   }
