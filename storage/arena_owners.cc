@@ -195,6 +195,8 @@ void Arena::work_on_replacements(bool lock, bool wait) {
     } else if (!wait) {
       return;
     } else {
+      to_replace_.pop_front();
+      to_replace_.push_back(slab);  // others may give memory back
       wake_.wait_for(guard, kReplaceAgain, [this] { return stop_.load(); });
     }
   }

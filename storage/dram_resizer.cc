@@ -68,8 +68,8 @@ void DramResizer::look() {
   // A smaller one may be left over of a size that is not whole slabs.
   const bool larger = now + core_.arena->slab_bytes() <= pass_->target;
   const bool smaller = now > pass_->target && now > slab;
-  if (!larger && !smaller && core_.arena->replacing() == 0) return end(ok_status());
-  const Status going = larger ? grow() : smaller ? shrink() : ok_status();
+  if (!larger && !smaller) return end(ok_status());
+  const Status going = larger ? grow() : shrink();
   if (!going.ok()) return end(going);
   core_.loop->arm(&timer_, core_.loop->now() + kLook);
 }

@@ -1,0 +1,71 @@
+// Goal: slabs come and go while the machine has no memory for some of them. Method: the arena's own
+// thread, and a limit on descriptors, without which no slab can be made.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <thread>
+#include <vector>
+
+#include "base/limits.h"
+#include "storage/arena.h"
+
+namespace terrace {
+namespace {
+constexpr DomainId kA{1};
+constexpr DomainId kB{2};
+
+/// No file can be opened meanwhile, so no slab gets memory.
+struct NoDescriptors {
+  NoDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    rlimit none = before;
+    none.rlim_cur = 0;
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptors() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0); }
+  rlimit before{};
+};
+
+TEST(ArenaSizeTest, a_slab_that_gets_no_memory_does_not_keep_others_from_giving_theirs_back) {
+  StoreConfig config;
+  config.dram_bytes = 16 * kMiB;
+  config.slab_bytes = 4 * kMiB;
+  StatusOr<std::unique_ptr<Arena>> made = Arena::create(config);
+  ASSERT_TRUE(made.ok());
+  Arena& arena = **made;
+  while (!arena.populated()) std::this_thread::yield();
+  arena.allocate(kA, 4096).reset();  // a slab of A's, empty
+  const uint32_t taken = arena.holding(kA).slabs.at(0);
+  arena.retire(taken);
+  {
+    const NoDescriptors none;
+    arena.replace(taken, kB);
+    while (arena.replace_failures() == 0) std::this_thread::yield();
+    const std::optional<uint32_t> given_back = arena.retire_unowned();
+    ASSERT_TRUE(given_back);
+    arena.replace(*given_back, kNobody);
+    EXPECT_EQ(arena.capacity_bytes(), 12 * kMiB);
+    std::vector<Arena::Replaced> over;
+    while (over.empty()) over = arena.replaced();
+    EXPECT_EQ(over[0].slab, *given_back);
+    EXPECT_FALSE(over[0].present);
+    const uint64_t failures = arena.replace_failures();
+    ASSERT_TRUE(arena.add());
+    over.clear();
+    while (over.empty()) over = arena.replaced();
+    EXPECT_FALSE(over[0].present) << "once";
+    EXPECT_GT(arena.replace_failures(), failures);
+  }
+  std::vector<Arena::Replaced> over;
+  while (over.empty()) over = arena.replaced();
+  EXPECT_EQ(over[0].slab, taken);
+  EXPECT_TRUE(over[0].present) << "it was tried again";
+  EXPECT_EQ(arena.capacity_bytes(), 12 * kMiB);
+  ASSERT_TRUE(arena.add());
+  over.clear();
+  while (over.empty()) over = arena.replaced();
+  EXPECT_TRUE(over[0].present);
+  EXPECT_EQ(arena.capacity_bytes(), 16 * kMiB);
+}
+}  // namespace
+}  // namespace terrace
