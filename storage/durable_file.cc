@@ -12,12 +12,8 @@
 namespace terrace {
 namespace {
 constexpr mode_t kFileMode = 0640;
-}  // namespace
 
-Status write_durably(const std::string& directory, const std::string& name,
-                     std::string_view bytes) {
-  const std::string path = directory + "/" + name;
-  const std::string beside = path + ".new";
+Status write_beside(const std::string& beside, std::string_view bytes) {
   const Fd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kFileMode));
   if (!fd) return errno_status(errno, "create " + beside);
   for (std::string_view left = bytes; !left.empty();) {
@@ -27,8 +23,21 @@ Status write_durably(const std::string& directory, const std::string& name,
     left.remove_prefix(static_cast<size_t>(put));
   }
   if (::fsync(fd.get()) != 0) return errno_status(errno, "fsync " + beside);
-  if (std::rename(beside.c_str(), path.c_str()) != 0) {
-    return errno_status(errno, "rename " + beside);
+  return ok_status();
+}
+}  // namespace
+
+Status write_durably(const std::string& directory, const std::string& name,
+                     std::string_view bytes) {
+  const std::string path = directory + "/" + name;
+  const std::string beside = path + ".new";
+  Status written = write_beside(beside, bytes);
+  if (written.ok() && std::rename(beside.c_str(), path.c_str()) != 0) {
+    written = errno_status(errno, "rename " + beside);
+  }
+  if (!written.ok()) {
+    ::unlink(beside.c_str());  // others may need the space
+    return written;
   }
   const Fd parent(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!parent || ::fsync(parent.get()) != 0) return errno_status(errno, "fsync " + directory);

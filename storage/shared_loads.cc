@@ -216,7 +216,11 @@ void SharedTier::set_aside(const SharedName& copy, Then then) {
   SharedCall call;
   call.bytes = moved_bytes(copy.generation.logical_bytes());
   call.work = [medium = medium_, copy] {
-    return medium->move(shared_path(copy), shared_aside_path(kSharedQuarantine, copy));
+    const std::string aside = shared_aside_path(kSharedQuarantine, copy);
+    Status moved = medium->move(shared_path(copy), aside);
+    // It is kept for a while from now on, however old it was. One that was copied is new.
+    if (moved.ok() && !medium->copies()) (void)medium->touch(aside);
+    return moved;
   };
   const auto over = [this, copy, then = std::move(then)](const Status& result) {
     SharedMetrics& metrics = core_.metrics.shared;

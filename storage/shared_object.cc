@@ -23,10 +23,23 @@ Status damaged(const SharedName& name, const std::string& what) {
 }
 
 /// A copy that ends early is damaged; a medium that fails is not.
+/// A medium that is not what the configuration says is one that fails; of a copy the same code says
+/// that a later build wrote it.
+Status of_medium(Status said) {
+  if (said.code() != StatusCode::kFailedPrecondition) return said;
+  return error(StatusCode::kUnavailable, said.message());
+}
+
 Status read_whole(const SharedName& name, SharedBytes* from, uint64_t offset,
                   std::span<std::byte> into) {
-  Status read = from->read(offset, into);
+  Status read = of_medium(from->read(offset, into));
   return read.code() == StatusCode::kOutOfRange ? damaged(name, read.message()) : read;
+}
+
+StatusOr<std::unique_ptr<SharedBytes>> open_copy(SharedMedium* medium, const SharedName& name) {
+  StatusOr<std::unique_ptr<SharedBytes>> file = medium->open(shared_path(name));
+  if (file.ok()) return file;
+  return of_medium(file.status());
 }
 
 /// Hands out gathered memory in order.
@@ -151,8 +164,7 @@ StatusOr<SharedHeader> read_header(SharedBytes* file, const SharedName& name) {
 
 Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
                  std::span<const iovec> data) {
-  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
-                           medium->open(shared_path(name)));
+  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file, open_copy(medium, name));
   Status read = file->read_pieces(header.bytes, data);
   if (read.code() == StatusCode::kOutOfRange) return damaged(name, read.message());
   TERRACE_RETURN_IF_ERROR(std::move(read));
@@ -164,8 +176,7 @@ Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeade
 StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
   SharedHeader out;
   TERRACE_RETURN_IF_ERROR(read_twice([&]() -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
-                             medium->open(shared_path(name)));
+    TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file, open_copy(medium, name));
     TERRACE_ASSIGN_OR_RETURN(out, read_header(file.get(), name));
     return ok_status();
   }));
@@ -190,7 +201,7 @@ Status SharedCheck::piece(uint64_t bytes_max, uint64_t* bytes) {
 }
 
 Status SharedCheck::open(uint64_t* bytes) {
-  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<SharedBytes> file, medium_->open(shared_path(name_)));
+  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<SharedBytes> file, open_copy(medium_, name_));
   TERRACE_ASSIGN_OR_RETURN(SharedHeader found, read_header(file.get(), name_));
   *bytes += found.bytes;
   if (!layout_ || found.header != header_.header) {  // replaced meanwhile: from its beginning

@@ -23,10 +23,9 @@ SharedVerifier::SharedVerifier(ChunkStore::Core& core) : core_(core), timer_([th
 
 SharedVerifier::~SharedVerifier() {
   core_.loop->disarm(&timer_);
-  if (left_ == nullptr) return;
-  // To close it here could take for ever, as what hangs in storage/shared_calls.h.
+  // To close them here could take for ever, as what hangs in storage/shared_calls.h.
   static auto* const kept = new std::deque<std::shared_ptr<SharedVerify>>;
-  kept->push_back(std::move(left_));
+  for (std::shared_ptr<SharedVerify>& each : left_) kept->push_back(std::move(each));
 }
 
 void SharedVerifier::arm(Nanos pause) {
@@ -49,10 +48,7 @@ void SharedVerifier::stop() {
 }
 
 void SharedVerifier::tick() {
-  if (pass_ == nullptr) {
-    if (left_ != nullptr) let_go(std::exchange(left_, nullptr));
-    return;
-  }
+  if (pass_ == nullptr) return close_left();
   if (pass_->cancelled) return end(error(StatusCode::kCancelled, "the pass was cancelled"));
   if (damaged_) return set_aside();
   start_step();
@@ -72,10 +68,10 @@ void SharedVerifier::start_step() {
   };
   call.then = [this, verify = verify_, began](const Status& result) {
     // It waited too long behind other background work, which says nothing of the medium.
-    const bool queued = !*began && result.code() == StatusCode::kDeadlineExceeded;
-    if (!queued) return stepped(verify, result);
+    if (*began) return stepped(verify, result);
     if (verify != verify_) return let_go(verify);
     reading_ = false;
+    if (result.code() != StatusCode::kDeadlineExceeded) return end(result);  // fenced meanwhile
     arm(kBusyPause);
   };
   const Status started = core_.shared->calls().start(std::move(call));
@@ -146,6 +142,7 @@ void SharedVerifier::end(Status result) {
   const std::shared_ptr<VerifyPass> pass = std::move(pass_);
   pass->result = std::move(result);
   pass->over = true;
+  if (!left_.empty() && !stopped_) arm(kClosePause);
 }
 
 /// Of a pass that ended in the middle of a copy: it is closed by a thread, because that may block.
@@ -160,7 +157,11 @@ void SharedVerifier::let_go(std::shared_ptr<SharedVerify> verify) {
   };
   call.then = [](const Status&) {};
   if (core_.shared->calls().start(std::move(call)).ok()) return;
-  left_ = std::move(verify);  // at most one: a fenced tier begins no other pass
-  if (!stopped_) arm(kClosePause);
+  left_.push_back(std::move(verify));
+  if (pass_ == nullptr && !stopped_) arm(kClosePause);
+}
+
+void SharedVerifier::close_left() {
+  for (std::shared_ptr<SharedVerify>& each : std::exchange(left_, {})) let_go(std::move(each));
 }
 }  // namespace terrace

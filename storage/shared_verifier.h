@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/loop.h"
 #include "storage/chunk_store.h"
@@ -32,6 +33,7 @@ class SharedVerifier {
   void was_set_aside(const Status& result);
   void end(Status result);
   void let_go(std::shared_ptr<SharedVerify> verify);
+  void close_left();
   void arm(Nanos pause);
 
   ChunkStore::Core& core_;
@@ -45,6 +47,6 @@ class SharedVerifier {
   int tries_ = 0;                         // of that
   uint64_t unmoved_ = 0;                  // damaged copies that are still where they were
   Status unmoved_why_;
-  std::shared_ptr<SharedVerify> left_;  // of a pass that is over, with a copy still open
+  std::vector<std::shared_ptr<SharedVerify>> left_;  // of passes that are over: a copy still open
 };
 }  // namespace terrace

@@ -43,7 +43,10 @@ class SharedVerifierTest : public testing::SharedNodesTest {
     std::fstream open(file_of(object), std::ios::in | std::ios::out | std::ios::binary);
     open.seekp(20'000);
     open.put('\x5a').put('\xa5').put('\x5a');
+    open.close();  // and long ago
+    fs::last_write_time(file_of(object), fs::file_time_type::clock::now() - kOld);
   }
+  static constexpr std::chrono::hours kOld{200};
   /// How many published files this process has open.
   size_t open_files() const {
     size_t count = 0;
@@ -75,6 +78,10 @@ TEST_F(SharedVerifierTest, what_is_damaged_is_set_aside_for_everybody) {
   EXPECT_EQ(first->skipped, 1u);
   EXPECT_GE(first->bytes, 12u * 200'000 - 2 * 200'000);
   EXPECT_EQ(files_in("quarantine"), 2u);
+  for (const auto& each : fs::directory_iterator(path_ + "/quarantine")) {
+    EXPECT_GT(fs::last_write_time(each.path()), fs::file_time_type::clock::now() - kOld / 2)
+        << "it is kept from now on";
+  }
   EXPECT_EQ(other.metrics().quarantined.get(), 2u);
   EXPECT_EQ(other.driver->get(TestObject(4, {200'000})).code(), StatusCode::kNotFound);
   EXPECT_EQ(

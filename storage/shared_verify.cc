@@ -34,7 +34,14 @@ Status SharedVerify::advance(uint64_t bytes_max) {
   if (!folders_.empty()) return list_copies();
   folders_listed_ = false;
   namespaces_.pop_back();
+  if (namespaces_.empty()) look_at_medium();
   return ok_status();
+}
+
+/// At the end: where a file system is not mounted any more, nothing lies, and nothing is damaged.
+void SharedVerify::look_at_medium() {
+  if (read_last_) return;
+  if (const Status there = medium_->probe(); !there.ok()) note(there);
 }
 
 void SharedVerify::note(const Status& why) {
@@ -69,6 +76,7 @@ Status SharedVerify::list_namespaces() {
     if (!digest) ++step_.skipped;
   }
   listed_ = true;
+  if (namespaces_.empty()) look_at_medium();
   return ok_status();
 }
 
@@ -102,6 +110,7 @@ Status SharedVerify::list_copies() {
 
 Status SharedVerify::check_some(uint64_t bytes_max) {
   const Status read = check_->step(bytes_max, &step_.bytes);
+  read_last_ = read.ok();
   if (read.ok()) {
     unreadable_in_a_row_ = 0;
     if (!check_->over()) return ok_status();

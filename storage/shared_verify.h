@@ -54,6 +54,7 @@ class SharedVerify {
   static constexpr int kUnreadableInARowMax = 8;
   Status advance(uint64_t bytes_max);
   Status list_namespaces();
+  void look_at_medium();
   Status list_folders();
   Status list_copies();
   Status check_some(uint64_t bytes_max);
@@ -71,6 +72,7 @@ class SharedVerify {
   Step step_;
   Status incomplete_;
   int unreadable_in_a_row_ = 0;
+  bool read_last_ = false;                   // and not found that it is gone
   bool listed_ = false;                      // namespaces_ are known
   bool folders_listed_ = false;              // folders_ are of the last of them
   std::vector<NamespaceDigest> namespaces_;  // still to come, the last one now

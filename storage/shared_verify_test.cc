@@ -111,6 +111,16 @@ TEST_F(SharedVerifyTest, a_tier_with_nothing_in_it_is_whole) {
   EXPECT_EQ(done.objects, 0u);
 }
 
+TEST_F(SharedVerifyTest, one_that_is_not_mounted_is_not_whole) {
+  publish(1);
+  fs::remove_all(path_);
+  const Result done = run();
+  EXPECT_TRUE(done.status.ok());
+  EXPECT_FALSE(done.incomplete.ok());
+  EXPECT_EQ(done.objects, 0u);
+  fs::create_directory(path_);
+}
+
 TEST_F(SharedVerifyTest, every_copy_of_every_namespace_is_read_whole) {
   uint64_t stored = 0;
   for (uint64_t n = 0; n < 20; ++n) stored += fs::file_size(file(publish(n)));

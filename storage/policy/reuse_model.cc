@@ -11,7 +11,9 @@ constexpr double kFirstEdge = 0.25;  // seconds
 constexpr double kBinsPerOctave = 4;
 constexpr uint32_t kRebuildAfter = 1024;  // lessons: less than a millisecond of work each time
 constexpr double kForgetAt = 1 << 20;     // objects of a class; then all its counts are halved
-constexpr double kPooledWeight = 20;      // objects' worth of what all classes have in common
+constexpr double kCountMax =
+    1e15;  // of gaps; a class may have had more of them than objects lately
+constexpr double kPooledWeight = 20;  // objects' worth of what all classes have in common
 // Before anything was learned: a third comes back, equally likely in every octave up to an hour.
 constexpr double kPriorObjects = 20;
 constexpr double kPriorShare = 1.0 / 3;
@@ -86,7 +88,7 @@ std::vector<double> GapHistogram::counts() const {
 bool GapHistogram::restore(std::span<const double> counts) {
   if (counts.size() != (kClasses + 1) * (1 + kBins)) return false;
   const bool possible =
-      std::all_of(counts.begin(), counts.end(), [](double c) { return c >= 0 && c <= kForgetAt; });
+      std::all_of(counts.begin(), counts.end(), [](double c) { return c >= 0 && c <= kCountMax; });
   const double objects = counts[kClasses * (1 + kBins)];
   if (!possible || objects < 1) return false;
   const auto take = [&counts](Class* into) {

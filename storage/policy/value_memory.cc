@@ -65,15 +65,14 @@ void ValuePolicy::recall_over() {
 
 /// Objects were found in any order, and of a list only the oldest are looked at.
 void ValuePolicy::sort_by_last_use() {
-  std::vector<uint32_t> ids;
+  std::vector<std::pair<Nanos, uint32_t>> uses;
   for (uint32_t id = 0; id < objects_.size(); ++id) {
-    if (objects_[id].history.uses > 0) ids.push_back(id);
+    if (objects_[id].history.uses > 0) uses.emplace_back(objects_[id].last_use, id);
   }
-  std::stable_sort(ids.begin(), ids.end(), [this](uint32_t a, uint32_t b) {
-    return objects_[a].last_use < objects_[b].last_use;
-  });
+  std::sort(uses.begin(), uses.end());
   for (TierState& tier : tiers_) {
-    for (const uint32_t id : ids) tier.order.touch(id);
+    if (tier.lists.empty()) continue;
+    for (const auto& [last_use, id] : uses) tier.order.touch(id);
   }
 }
 

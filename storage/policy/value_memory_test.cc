@@ -158,7 +158,7 @@ TEST(ValueMemoryTest, numbers_of_another_model_are_refused_and_change_nothing) {
   EXPECT_EQ(other.counts(), good);
   EXPECT_DOUBLE_EQ(other.rate({1, 0}, 1), model.rate({1, 0}, 1));
   EXPECT_LE(good.size(), UseMemory::kModelNumbersMax);
-  for (const double bad : {-1.0, std::nan(""), HUGE_VAL, 1e9}) {
+  for (const double bad : {-1.0, std::nan(""), HUGE_VAL, 1e16}) {
     std::vector<double> counts = good;
     counts[7] = bad;
     EXPECT_FALSE(other.restore(counts)) << bad;
@@ -169,6 +169,19 @@ TEST(ValueMemoryTest, numbers_of_another_model_are_refused_and_change_nothing) {
   counts.pop_back();
   EXPECT_FALSE(other.restore(counts));
   EXPECT_EQ(other.counts(), good);
+}
+
+/// A batch that comes back as a whole: more gaps than a class has objects, which are halved.
+TEST(ValueMemoryTest, a_million_objects_used_alike_are_remembered) {
+  GapHistogram model;
+  constexpr int kObjects = 1'500'000;
+  for (int i = 0; i < kObjects; ++i) model.first_use();
+  for (int i = 0; i < kObjects; ++i) model.used_again({1, 0}, 3600);
+  const std::vector<double> counts = model.counts();
+  EXPECT_GT(*std::max_element(counts.begin(), counts.end()), 1 << 20);
+  GapHistogram other;
+  EXPECT_TRUE(other.restore(counts));
+  EXPECT_EQ(other.counts(), counts);
 }
 
 TEST(ValueMemoryTest, the_least_recently_used_remembers_nothing) {
