@@ -231,6 +231,7 @@ class ChunkStore::Core {
   void write_elsewhere(uint32_t id, const Then& then);
   Status swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy);
   void free_moved(uint32_t id);
+  void keep_moved(uint32_t id);
   void try_release(uint32_t id);
   Status open_memory(SlabKeeping* keeping);
   Status open_media(const SlabKeeping& keeping);

@@ -311,14 +311,18 @@ Status DataFile::resize(uint64_t bytes) {
   if (filler_.joinable()) filler_.join();
   if (bytes > size_bytes()) {
     const Status longer = lengthen(bytes);
-    if (!longer.ok() && !block_device_) {
-      (void)::ftruncate(fd(), static_cast<off_t>(size_bytes()));
-    }
+    const auto end = static_cast<off_t>(std::max(size_bytes(), said_bytes_));
+    if (!longer.ok() && !block_device_) (void)::ftruncate(fd(), end);
     TERRACE_RETURN_IF_ERROR(longer);
   }
   DataFileIdentity now = identity_;
   now.bytes = bytes;
-  TERRACE_RETURN_IF_ERROR(write_identity(fd(), now, path_));
+  if (const Status said = write_identity(fd(), now, path_); !said.ok()) {
+    said_bytes_ = std::max(said_bytes_, bytes);
+    const Status back = write_identity(fd(), identity_, path_);
+    return back.ok() ? said : error(StatusCode::kDataLoss, said.message());
+  }
+  said_bytes_ = 0;
   const bool shorter = bytes < size_bytes();
   identity_ = now;
   zeroed_ = bytes;
@@ -334,8 +338,7 @@ Status DataFile::lengthen(uint64_t bytes) {
   constexpr uint64_t kZeroesMax = kGiB;
   const uint64_t before = size_bytes();
   if (block_device_) {
-    bool block_device = true;
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t there, size_of(fd(), path_, &block_device));
+    TERRACE_ASSIGN_OR_RETURN(const uint64_t there, size_of(fd(), path_, &block_device_));
     if (bytes <= there) return ok_status();
     return error(StatusCode::kResourceExhausted,
                  path_ + " has " + std::to_string(there) + " bytes, not " + std::to_string(bytes));

@@ -112,7 +112,8 @@ class DataFile {
   /// dies meanwhile leaves a file of the old or the new size, and what is too long of it is cut
   /// off by open(). A block device is used to that size. The filler stops, until the next open();
   /// up to 1 GiB that is new is written with zeroes. kResourceExhausted: there is no such space;
-  /// then nothing has changed.
+  /// then nothing has changed. kDataLoss: the device may have either size: nothing may lie behind
+  /// the smaller one.
   Status resize(uint64_t bytes);
 
   int fd() const { return fd_.get(); }
@@ -140,6 +141,7 @@ class DataFile {
   bool direct_ = false;
   bool block_device_ = false;
   DataFileIdentity identity_;
+  uint64_t said_bytes_ = 0;  // at most what the identity block on the device says
   std::unique_ptr<FillGuard> guard_;
   std::atomic<uint64_t> zeroed_{0};
   std::atomic<bool> stop_{false};

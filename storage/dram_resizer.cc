@@ -83,6 +83,7 @@ Status DramResizer::grow() {
   }
   const uint64_t missing = (pass_->target - arena.capacity_bytes()) / arena.slab_bytes();
   while (arena.replacing() < std::min(missing, kAddingMax)) {
+    TERRACE_RETURN_IF_ERROR(machine_has(arena.slab_bytes()));
     if (!core_.registry.add()) {
       return error(StatusCode::kResourceExhausted, "resize: no addresses for another slab");
     }

@@ -57,21 +57,30 @@ Status NvmeResizer::run(std::shared_ptr<ResizePass> pass) {
 }
 
 void NvmeResizer::stop() {
-  if (pass_ != nullptr) end(error(StatusCode::kUnavailable, "resize: the store closes"));
+  if (pass_ == nullptr) return;
+  const Status why = error(StatusCode::kUnavailable, "resize: the store closes");
+  change_ == nullptr ? call_off(why) : end(why);
 }
 
 void NvmeResizer::look() {
   const bool empty = emptied();
-  if (pass_->cancelled) return end(error(StatusCode::kCancelled, "resize: it was called off"));
+  if (pass_->cancelled) return call_off(error(StatusCode::kCancelled, "resize: it was called off"));
   if (empty) return change_device();
-  if (const Status may = core_.nvme->may_resize(pass_->place); !may.ok()) return end(may);
-  if (core_.loop->now() - progress_ >= kPatience) {
-    return end(error(StatusCode::kUnavailable,
-                     "resize: " + std::to_string(pass_->to_leave) +
-                         " bytes at the end of the device stay: in use, withheld as damaged, or "
-                         "no room for them in dram or on nvme; try again"));
+  if (const Status may = core_.nvme->may_resize(pass_->place); !may.ok()) return call_off(may);
+  // Only after a look at everything.
+  if (moving_ == nullptr && core_.loop->now() - progress_ >= kPatience) {
+    return call_off(
+        error(StatusCode::kUnavailable,
+              "resize: " + std::to_string(pass_->to_leave) +
+                  " bytes at the end of the device stay: in use, withheld as damaged, or "
+                  "no room for them in dram or on nvme; try again"));
   }
   core_.loop->arm(&timer_, core_.loop->now() + kLook);
+}
+
+void NvmeResizer::call_off(const Status& why) {
+  core_.nvme->unbar(pass_->place);
+  end(why);
 }
 
 /// The next objects leave. True: nothing is left there.
@@ -103,15 +112,16 @@ void NvmeResizer::change_device() {
 void NvmeResizer::changed(const Status& result) {
   const std::unique_ptr<Change> change = std::move(change_);
   if (result.ok()) core_.nvme->resized(change->place, change->bytes);
-  if (pass_ != nullptr) return end(result);
-  if (!result.ok()) core_.nvme->unbar(change->place);
+  // Nobody knows which size it has: what is barred stays so until a restart knows.
+  const bool open = result.code() == StatusCode::kDataLoss;
+  if (!result.ok() && !open) core_.nvme->unbar(change->place);
+  if (pass_ != nullptr) end(result);
 }
 
 void NvmeResizer::end(const Status& result) {
   core_.loop->disarm(&timer_);
   moving_.reset();
   const std::shared_ptr<ResizePass> pass = std::exchange(pass_, nullptr);
-  if (change_ == nullptr && !result.ok()) core_.nvme->unbar(pass->place);
   pass->bytes = core_.nvme->device_bytes(pass->place);
   pass->to_leave = 0;
   pass->result = result;

@@ -39,6 +39,7 @@ class NvmeResizer {
   bool emptied();
   void change_device();
   void changed(const Status& result);
+  void call_off(const Status& why);
   void end(const Status& result);
 
   ChunkStore::Core& core_;

@@ -177,6 +177,11 @@ void Persister::put_row(const std::shared_ptr<Job>& job) {
 
 /// The row may be written or not: its space is free only once it surely is not there.
 void Persister::take_back(const std::shared_ptr<Job>& job, const Status& why) {
+  if (job->spec.has_row) {
+    core_.nvme->withhold(job->space->extents());
+    job->space->keep();
+    return end(job, why);
+  }
   const ObjectHeader& header = job->spec.header;
   core_.rows->erase(header.ns, header.key, header.generation, [this, job, why](const Status& s) {
     if (!s.ok()) {

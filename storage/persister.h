@@ -40,6 +40,9 @@ struct PersistSpec {
   std::shared_ptr<ArenaSpace> source;
   std::shared_ptr<EarlyWrite> early;  // all of the data was given to it; null: none was
   bool durable = false;
+  /// A row of this generation names a copy that is good, and is not to go when the new one cannot
+  /// be written: then either is right, and the new copy's space rests until a restart.
+  bool has_row = false;
   std::optional<Kept> kept;  // of its retention now; nullopt: what its header says
   /// Asked just before the row is queued; empty: always. An object that was erased meanwhile must
   /// not write its row over that of a younger one of the same name. Rows are written in the order

@@ -43,15 +43,26 @@ void ChunkStore::Core::relocate(uint32_t id, Then then) {
 }
 
 void ChunkStore::Core::write_elsewhere(uint32_t id, const Then& then) {
-  const auto end = [this, id, then](const StatusOr<NvmeCopy>& copy) {
-    const Status said = swap_nvme(id, copy);
+  const auto over = [this, id, then](const Status& said) {
     index[id].clear(IndexEntry::persisting);
     settle(id);
     unpin(id);
     then(said);
   };
+  const auto end = [this, id, over](const StatusOr<NvmeCopy>& copy) {
+    const Status said = swap_nvme(id, copy);
+    if (!copy.ok()) return over(said);
+    // Once more: meanwhile a pin may have written a row that names the old place, or this one may
+    // not know of the pin. Rows are written in the order in which they are queued.
+    rows->put(row_of(index[id], index.extents(id), retainer.find(id)), true,
+              [this, id, said, over](const Status& written) {
+                if (!written.ok()) keep_moved(id);
+                over(written.ok() ? said : written);
+              });
+  };
   StatusOr<PersistSpec> spec = mover.write_of(id, true, IoPriority::background);
   if (!spec.ok()) return later([end, why = spec.status()] { end(why); });
+  spec->has_row = true;
   spec->done = end;
   persister->start(std::move(*spec));
 }
@@ -78,6 +89,12 @@ Status ChunkStore::Core::swap_nvme(uint32_t id, const StatusOr<NvmeCopy>& copy) 
   const std::vector<Extent>& now = copy->space->extents();
   const bool left = now[0].device != old[0].device || (nvme->barred(old) && !nvme->barred(now));
   return left ? ok_status() : error(StatusCode::kResourceExhausted, "no other place took it");
+}
+
+/// A row may name it: not free before a restart.
+void ChunkStore::Core::keep_moved(uint32_t id) {
+  const auto moved = moved_from_.extract(id);
+  if (!moved.empty()) nvme->withhold(moved.mapped());
 }
 
 void ChunkStore::Core::free_moved(uint32_t id) {

@@ -293,6 +293,45 @@ TEST_F(NvmeResizeTest, one_that_is_called_off_or_fails_changes_nothing) {
   expect_all(5);
 }
 
+TEST_F(NvmeResizeTest, what_is_pinned_or_verified_meanwhile_is_right_after_a_power_cut) {
+  for (int round = 0; round < 6; ++round) {
+    if (round == 0) fill();
+    for (uint64_t n = 0; round > 0 && n < 20; ++n) {
+      ASSERT_TRUE(world_.driver->erase(TestObject(n)).ok());
+    }
+    for (uint64_t n = 0; n < kBallast; ++n) {
+      const Status put = world_.driver->put(ballast(n), Durability::nvme);
+      ASSERT_TRUE(put.ok() || put.code() == StatusCode::kAlreadyExists) << put.to_string();
+    }
+    for (uint64_t n = 0; round > 0 && n < 20; ++n) put(TestObject(n));
+    erase_ballast(5);
+    const auto verify = std::make_shared<VerifyPass>();
+    verify->mib_per_s = 10'000;
+    ASSERT_TRUE(world_.store->verify(verify).ok());
+    const auto pass = to(Tier::nvme, kRegion);
+    ASSERT_TRUE(world_.store->resize(pass).ok());
+    uint64_t pinned = 0;
+    for (uint64_t n = 0; n < 20; ++n) {
+      for (uint64_t turns = 0; turns < n % 4; ++turns) world_.turn();
+      world_.store->set_pin(world_.driver->ns, TestObject(n).key, true, kGiB, [&](const Status& s) {
+        EXPECT_TRUE(s.ok()) << s.to_string();
+        ++pinned;
+      });
+    }
+    ASSERT_TRUE(world_.driver->until([&] { return pass->over && verify->over && pinned == 20; }));
+    EXPECT_TRUE(pass->result.ok()) << pass->result.to_string();
+    EXPECT_EQ(verify->bad, 0u);
+    EXPECT_EQ(world_.store->metrics().quarantined_objects.get(), 0u);
+    world_.crash();
+    ASSERT_TRUE(world_.start().ok());
+    uint64_t bytes = 0;
+    for (uint64_t n = 0; n < 20; ++n) bytes += TestObject(n).bytes();
+    EXPECT_EQ(world_.store->pinned_bytes(world_.driver->ns), bytes);
+    expect_all(5);
+    ASSERT_TRUE(resize(2 * kRegion).ok());
+  }
+}
+
 TEST_F(NvmeResizeTest, what_cannot_be_is_refused) {
   ASSERT_TRUE(world_.start().ok());
   EXPECT_EQ(world_.store->resize(to(Tier::nvme, kRegion - 1)).code(), StatusCode::kInvalidArgument);

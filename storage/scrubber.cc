@@ -19,6 +19,7 @@ struct Scrubber::Work {
   uint32_t section = 0;
   uint32_t unit = 0;
   std::shared_ptr<SectorMemory> memory;
+  Extent copy;  // that is being read
 };
 
 Scrubber::Scrubber(ChunkStore::Core& core) : core_(core), timer_([this] { tick(); }) {}
@@ -153,6 +154,7 @@ void Scrubber::read_nvme_piece() {
     bytes = std::min<uint64_t>(kMiB, work.header->sections[work.section].bytes - begin);
     bytes = (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
   }
+  work.copy = extents[0];
   work.memory = std::make_shared<SectorMemory>(bytes);
   TransferSpec transfer;
   transfer.kind = IoKind::read;
@@ -175,6 +177,12 @@ void Scrubber::checked(const Status& result) {
   if (stopped_ || (!result.ok() && !media)) {
     not_checked(result);
     return arm(kMiB);
+  }
+  const std::span<const Extent> now = core_.index.extents(work.id);
+  if (now.empty() || !(now[0] == work.copy)) {  // it went elsewhere: from its beginning
+    work.header.reset();
+    work.section = work.unit = 0;
+    return arm(bytes);
   }
   const Status good = media ? result : check_piece();
   if (!good.ok()) bad(Tier::nvme);

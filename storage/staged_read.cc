@@ -31,7 +31,12 @@ void read_nvme(const std::shared_ptr<StagedRead>& read) {
   transfer.done = [read](const Status& result) {
     // A medium error is as final as a failed checksum; a device that hangs says nothing.
     if (result.code() == StatusCode::kDataLoss) condemn(*read);
-    finish(read, result.ok() ? read->arrived(*read) : result);
+    const Status said = result.ok() ? read->arrived(*read) : result;
+    // Its header says where it lies: one of the old place does not fit the new one.
+    const IndexEntry& entry = read->core->index[read->id];
+    const bool moved = entry.has(IndexEntry::on_nvme) && !(entry.first_extent == read->copy);
+    if (said.code() == StatusCode::kDataLoss && moved) return read_nvme(read);
+    finish(read, said);
   };
   read->core->nvme->transfer(std::move(transfer));
 }

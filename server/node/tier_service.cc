@@ -329,12 +329,13 @@ class TierService final : public proto::TierAdmin::Service {
     }
     TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
     pass->target = request.bytes();
-    TERRACE_RETURN_IF_ERROR(
-        loop_says([context = context_, pass] { return context->store->resize(pass); }));
-    const Status watched =
-        watch<proto::ResizeProgress>(call, writer, [pass] { return resize_progress(*pass); });
-    (void)context_->loop->post([pass] { pass->cancelled = true; });
-    return watched;
+    Status result = loop_says([context = context_, pass] { return context->store->resize(pass); });
+    if (result.ok()) {
+      result =
+          watch<proto::ResizeProgress>(call, writer, [pass] { return resize_progress(*pass); });
+    }
+    (void)context_->loop->post([pass] { pass->cancelled = true; });  // a late start, too
+    return result;
   }
 
   Status status(const grpc::ServerContext& call, proto::TierStatusReply* reply) const {
