@@ -256,7 +256,8 @@ TEST_F(NodesLifeTest, RandomTroubleNeverCostsAnotherNodesKeys) {
                           Fault::reply_first, Fault::never_replies, Fault::missing_frame,
                           Fault::frozen,      Fault::dies_midway,   Fault::wrong_target};
   const Nanos give_up = clock.now() + seconds(40);
-  while (started < 300 && clock.now() < give_up) {
+  // Deadlines are of real time: on a busy machine fewer keys come whole.
+  while ((started < 300 || whole <= 500) && clock.now() < give_up) {
     if (prng.chance(6)) nodes_[prng.below(kNodes)]->set(faults[prng.below(std::size(faults))]);
     if (prng.chance(2)) nodes_[prng.below(kNodes)]->drop_peers();
     const uint64_t slot = prng.below(kSlots);
