@@ -1,8 +1,9 @@
 // Goal: slabs come and go while the machine has no memory for some of them. Method: the arena's own
-// thread, and a limit on descriptors, without which no slab can be made.
+// thread, and a limit on the size of files, which slabs are.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <csignal>
 #include <thread>
 #include <vector>
 
@@ -14,15 +15,16 @@ namespace {
 constexpr DomainId kA{1};
 constexpr DomainId kB{2};
 
-/// No file can be opened meanwhile, so no slab gets memory.
-struct NoDescriptors {
-  NoDescriptors() {
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    rlimit none = before;
-    none.rlim_cur = 0;
-    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+/// No file can be as large as a slab meanwhile, so none gets memory.
+struct SmallFiles {
+  SmallFiles() {
+    std::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    rlimit small = before;
+    small.rlim_cur = kMiB;
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
   }
-  ~NoDescriptors() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0); }
+  ~SmallFiles() { EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0); }
   rlimit before{};
 };
 
@@ -38,7 +40,7 @@ TEST(ArenaSizeTest, a_slab_that_gets_no_memory_does_not_keep_others_from_giving_
   const uint32_t taken = arena.holding(kA).slabs.at(0);
   arena.retire(taken);
   {
-    const NoDescriptors none;
+    const SmallFiles none;
     arena.replace(taken, kB);
     while (arena.replace_failures() == 0) std::this_thread::yield();
     const std::optional<uint32_t> given_back = arena.retire_unowned();
