@@ -170,7 +170,9 @@ class ChunkStore::Core {
   void leaves(uint32_t id);
   void update_gauges();
   /// Of the shared tier: over at once.
-  Status resize_shared(ResizePass* pass);
+  Status resize_shared(const std::shared_ptr<ResizePass>& pass);
+  /// The pass of any tier, which has `bytes` now, is over.
+  void end_resize(const std::shared_ptr<ResizePass>& pass, uint64_t bytes, const Status& result);
   uint64_t next_generation() { return ++generation_; }
   uint32_t load_us(TierMask tiers) const;
 

@@ -106,12 +106,6 @@ Status DramResizer::shrink() {
 void DramResizer::end(const Status& result) {
   core_.loop->disarm(&timer_);
   core_.balancer.stop_shedding();
-  const std::shared_ptr<ResizePass> pass = std::exchange(pass_, nullptr);
-  pass->bytes = core_.arena->capacity_bytes();
-  pass->to_leave = 0;
-  pass->result = result;
-  pass->over = true;
-  core_.update_gauges();
-  spdlog::info("event=resized tier=dram bytes={} result=\"{}\"", pass->bytes, result.to_string());
+  core_.end_resize(std::exchange(pass_, nullptr), core_.arena->capacity_bytes(), result);
 }
 }  // namespace terrace

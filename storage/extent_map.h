@@ -69,6 +69,8 @@ class ExtentMap {
   void bar_from(uint64_t bytes);
   /// Some of the extent lies behind the bar.
   bool barred(const Extent& extent) const;
+  /// Below the bar, used or free.
+  uint64_t open_bytes() const;
   /// What lies behind the bar.
   uint64_t barred_used_bytes() const { return barred_used_ * kBlockBytes; }
   /// The map has so many bytes from now on, whole regions: what is cut off is barred and holds

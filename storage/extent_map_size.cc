@@ -54,6 +54,10 @@ void ExtentMap::bar_from(uint64_t bytes) {
   }
 }
 
+uint64_t ExtentMap::open_bytes() const {
+  return bar_ < regions_.size() ? bar_ * kRegionBytes : capacity_bytes();
+}
+
 bool ExtentMap::barred(const Extent& extent) const {
   const uint64_t last = uint64_t{extent.block} + extent.blocks - 1 - first_block_;
   return last / kRegionBlocks >= bar_;

@@ -182,6 +182,7 @@ void churn_sizes(uint64_t seed) {
     }
     ASSERT_EQ(map.capacity_bytes(), bytes);
     ASSERT_EQ(map.barred_used_bytes(), held_blocks(true) * 4096);
+    ASSERT_EQ(map.open_bytes(), bar);
     ASSERT_EQ(map.free_bytes(), bar - held_blocks(false) * 4096);
   }
   map.bar_from(bytes);

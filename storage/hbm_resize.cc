@@ -58,12 +58,7 @@ void HbmTier::resize_when_idle() {
 
 void HbmTier::end_resize(const Status& result) {
   core_.loop->disarm(&resize_timer_);
-  const std::shared_ptr<ResizePass> pass = std::exchange(resizing_, nullptr);
-  pass->bytes = capacity_bytes();
-  pass->result = result;
-  pass->over = true;
-  core_.update_gauges();
-  spdlog::info("event=resized tier=hbm bytes={} result=\"{}\"", pass->bytes, result.to_string());
+  core_.end_resize(std::exchange(resizing_, nullptr), capacity_bytes(), result);
 }
 
 void HbmTier::stop() {

@@ -9,7 +9,6 @@ namespace terrace {
 
 void NvmeMap::bar_from(uint64_t device_bytes) {
   map_.bar_from(device_bytes);
-  open_bytes_ = device_bytes;
   if (freed_) freed_();  // or there is less: who watches what is free looks again
 }
 
@@ -20,7 +19,6 @@ bool NvmeMap::barred(std::span<const Extent> extents) const {
 
 void NvmeMap::resize(uint64_t device_bytes) {
   map_.resize(device_bytes);
-  open_bytes_ = device_bytes;
   untouched_.resize(device_bytes / kMiB);
   if (freed_) freed_();
 }

@@ -122,12 +122,6 @@ void NvmeResizer::end(const Status& result) {
   core_.loop->disarm(&timer_);
   moving_.reset();
   const std::shared_ptr<ResizePass> pass = std::exchange(pass_, nullptr);
-  pass->bytes = core_.nvme->device_bytes(pass->place);
-  pass->to_leave = 0;
-  pass->result = result;
-  pass->over = true;
-  core_.update_gauges();
-  spdlog::info("event=resized tier=nvme device={} bytes={} result=\"{}\"", pass->place, pass->bytes,
-               result.to_string());
+  core_.end_resize(pass, core_.nvme->device_bytes(pass->place), result);
 }
 }  // namespace terrace

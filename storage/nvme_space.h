@@ -46,10 +46,7 @@ class NvmeMap {
 
   /// `device_bytes` > kReservedBytes. `place`: what its extents name as their device.
   explicit NvmeMap(uint64_t device_bytes, uint16_t place = 0)
-      : map_(0, device_bytes),
-        place_(place),
-        untouched_(map_.capacity_bytes() / kMiB),
-        open_bytes_(map_.capacity_bytes()) {
+      : map_(0, device_bytes), place_(place), untouched_(map_.capacity_bytes() / kMiB) {
     const Extent reserved{0, kReservedBytes / ExtentMap::kBlockBytes};
     TERRACE_CHECK(map_.claim({&reserved, 1}, kReservedBytes).ok());
   }
@@ -126,7 +123,7 @@ class NvmeMap {
   /// Of the device that this is the map of; barred or not.
   uint64_t device_bytes() const { return map_.capacity_bytes(); }
 
-  uint64_t capacity_bytes() const { return open_bytes_ - kReservedBytes; }  // below the bar
+  uint64_t capacity_bytes() const { return map_.open_bytes() - kReservedBytes; }  // below the bar
   uint64_t used_bytes() const { return used_; }  // what is withheld or barred included
   uint64_t free_bytes() const { return capacity_bytes() - (used_ - barred_used_bytes()); }
   uint64_t withheld_bytes() const { return withheld_; }
@@ -142,7 +139,6 @@ class NvmeMap {
   ExtentMap map_;
   const uint16_t place_;
   std::vector<bool> untouched_;  // by MiB: trimmed, and nothing was written there since
-  uint64_t open_bytes_;          // of the map, below the bar
   uint64_t used_ = 0;
   uint64_t withheld_ = 0;
   std::function<void()> freed_;

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
 #include "storage/core.h"
 
 namespace terrace {
@@ -74,7 +75,19 @@ Status ChunkStore::trim(std::shared_ptr<TrimPass> pass) {
   return core_->trimmer.run(std::move(pass));
 }
 
-Status ChunkStore::Core::resize_shared(ResizePass* pass) {
+void ChunkStore::Core::end_resize(const std::shared_ptr<ResizePass>& pass, uint64_t bytes,
+                                  const Status& result) {
+  pass->bytes = bytes;
+  pass->to_leave = 0;
+  pass->result = result;
+  pass->over = true;
+  update_gauges();
+  const bool device = pass->tier == Tier::nvme;
+  spdlog::info("event=resized tier={}{} bytes={} result=\"{}\"", name_of(pass->tier),
+               device ? " device=" + std::to_string(pass->place) : "", bytes, result.to_string());
+}
+
+Status ChunkStore::Core::resize_shared(const std::shared_ptr<ResizePass>& pass) {
   if (shared == nullptr) {
     return error(StatusCode::kUnavailable, "resize: no shared tier here");
   }
@@ -83,16 +96,14 @@ Status ChunkStore::Core::resize_shared(ResizePass* pass) {
                  "resize: shared_bytes_max=" + std::to_string(pass->target) + ": at least 1 MiB");
   }
   shared_bytes_max = pass->target;
-  pass->bytes = pass->target;
-  pass->over = true;
-  update_gauges();
+  end_resize(pass, pass->target, ok_status());
   return ok_status();
 }
 
 Status ChunkStore::resize(std::shared_ptr<ResizePass> pass) {
   Core& core = *core_;
   if (core.closing()) return error(StatusCode::kUnavailable, "the store is closing");
-  if (pass->tier == Tier::shared) return core.resize_shared(pass.get());
+  if (pass->tier == Tier::shared) return core.resize_shared(pass);
   if (pass->tier == Tier::dram) return core.dram_resizer.run(std::move(pass));
   if (pass->tier == Tier::hbm && core.hbm != nullptr) return core.hbm->resize(std::move(pass));
   if (pass->tier == Tier::nvme && core.has_nvme()) return core.nvme_resizer.run(std::move(pass));
