@@ -107,7 +107,11 @@ StatusOr<OpId> Client::list(NamespaceId ns, const std::string& cursor, uint32_t 
 }
 StatusOr<OpId> Client::view(NamespaceId ns, std::span<const ChunkKey> keys,
                             const OpOptions& options) {
-  return core_->view(ns, keys, options);
+  return core_->view(ns, keys, options, false);
+}
+StatusOr<OpId> Client::device_view(NamespaceId ns, std::span<const ChunkKey> keys,
+                                   const OpOptions& options) {
+  return core_->view(ns, keys, options, true);
 }
 bool Client::view_valid(ViewId view) const {
   return core_->views().valid(view);

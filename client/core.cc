@@ -73,7 +73,8 @@ void Client::Core::run(std::promise<Status>* started) {
   loop_ = loop->get();
   {
     Operations operations({loop_, &completions_, &namespaces_, &counters_, &views_,
-                           [this](uint32_t node, Status result) { first_attempt(node, result); }});
+                           [this](uint32_t node, Status result) { first_attempt(node, result); },
+                           config_.accelerator});
     Links links(loop_, &operations, config_.data_path);
     std::vector<std::unique_ptr<NodeSession>> sessions;
     std::vector<NodeSession*> bound;

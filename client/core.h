@@ -55,7 +55,8 @@ class Client::Core {
   StatusOr<OpId> list(NamespaceId ns, const std::string& cursor, uint32_t limit,
                       const OpOptions& options);
 
-  StatusOr<OpId> view(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
+  StatusOr<OpId> view(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options,
+                      bool device);
 
   Status source_ready(OpId put, uint32_t item, uint32_t first, uint32_t count);
   void cancel(OpId op);

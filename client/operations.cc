@@ -146,6 +146,14 @@ void Operations::release_views(std::span<const ObjectView> views) {
   }
 }
 
+void Operations::device_given_back(PeerId peer, uint64_t loan) {
+  const std::optional<uint32_t> node = node_of(peer);
+  if (!node) return;
+  proto::DeviceLoan body;
+  body.set_id(loan);
+  send_hint(*node, MessageKind::give_back_device, body);
+}
+
 void Operations::send_hint(uint32_t node, MessageKind kind,
                            const google::protobuf::MessageLite& body) {
   const std::string bytes = body.SerializeAsString();
@@ -293,6 +301,12 @@ void Operations::nobody_waits_for(uint32_t node, const Message& message) {
   if (message.kind == static_cast<uint16_t>(MessageKind::view_reply)) {
     send_release(node, view_ids_of(message));
   }
+  if (message.kind == static_cast<uint16_t>(MessageKind::call_back_device)) {
+    proto::DeviceLoan loan;
+    const bool parsed =
+        loan.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()));
+    if (parsed) devices_.called_back(peer(node), loan.id());
+  }
   if (message.kind == static_cast<uint16_t>(MessageKind::generate_reply) && grants_right(message)) {
     release_right({message.tag, 0, node});
   }
@@ -325,6 +339,7 @@ Status Operations::accept_read(PeerId peer, uint64_t tag, std::span<const Remote
 
 void Operations::on_peer_closed(PeerId peer, const Status& why) {
   parts_.views->session_gone(peer);
+  devices_.session_gone(peer);
   const std::optional<uint32_t> node = node_of(peer);
   if (!node || !session(*node)->peer_closed(peer)) return;
   const Status lost =

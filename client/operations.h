@@ -11,6 +11,7 @@
 
 #include "client/client_op.h"
 #include "client/completions.h"
+#include "client/device_memory.h"
 #include "client/join.h"
 #include "client/leases.h"
 #include "client/session.h"
@@ -22,7 +23,9 @@ class MessageLite;
 
 namespace terrace {
 
-class Operations final : public TransportHandler, public NodeSession::Listener {
+class Operations final : public TransportHandler,
+                         public NodeSession::Listener,
+                         public DeviceMemory::Listener {
  public:
   struct Parts {
     Loop* loop;
@@ -31,8 +34,10 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
     ClientCounters* counters;
     Views* views;
     std::function<void(uint32_t node, Status)> first_attempt;
+    std::shared_ptr<Accelerator> accelerator;  // may be null
   };
-  explicit Operations(Parts parts) : parts_(std::move(parts)) {}
+  explicit Operations(Parts parts)
+      : parts_(std::move(parts)), devices_(parts_.loop, parts_.accelerator, this) {}
   ~Operations();
   /// Once, before anything else.
   void bind(Links* links, std::span<NodeSession* const> sessions);
@@ -61,6 +66,11 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   /// A memory file that the node lent this session; null: none.
   std::shared_ptr<const ShmMapping> lent_file(uint32_t node, uint64_t file) const {
     return links_->shm.mapping(peer(node), file);
+  }
+  /// Device memory that the node lent this session.
+  StatusOr<std::shared_ptr<const OpenDevice>> lent_device(uint32_t node,
+                                                          const proto::DeviceLoan& loan) {
+    return devices_.open(peer(node), loan);
   }
   /// A reply to an operation that has ended, which is nothing strange: what it granted goes back.
   void nobody_waits_for(uint32_t node, const Message& message);
@@ -96,6 +106,9 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   void on_write(PeerId peer, const IncomingWrite& write) override;
   Status accept_read(PeerId peer, uint64_t tag, std::span<const RemoteSpan> spans) override;
   void on_peer_closed(PeerId peer, const Status& why) override;
+
+  // DeviceMemory::Listener.
+  void device_given_back(PeerId peer, uint64_t loan) override;
 
   // NodeSession::Listener.
   void session_up(uint32_t node) override;
@@ -145,6 +158,7 @@ class Operations final : public TransportHandler, public NodeSession::Listener {
   std::unordered_map<uint64_t, std::unique_ptr<ClientOp>> live_;  // by OpId, parts too
   std::unordered_map<uint64_t, Joined> joined_;                   // by OpId
   Leases leases_;
+  DeviceMemory devices_;
   std::unordered_map<uint64_t, Place> tags_;
   uint64_t next_tag_ = 1;
   uint64_t next_part_ = 1;

@@ -50,7 +50,7 @@ struct ListPlace {
   std::string after;
 };
 std::unique_ptr<ClientOp> make_list(const ListPlace& place, uint32_t limit);
-std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys);
+std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device);
 std::unique_ptr<ClientOp> make_generate(const ChunkKey& key, uint32_t deadline_ms,
                                         uint32_t hold_ms);
 /// A reply that nobody waits for gives a right to compute.

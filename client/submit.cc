@@ -345,10 +345,16 @@ StatusOr<OpId> Client::Core::list(NamespaceId ns, const std::string& cursor, uin
 }
 
 StatusOr<OpId> Client::Core::view(NamespaceId ns, std::span<const ChunkKey> keys,
-                                  const OpOptions& options) {
+                                  const OpOptions& options, bool device) {
   TERRACE_RETURN_IF_ERROR(check_submit(options));
+  if (device && config_.accelerator == nullptr) {
+    return error(StatusCode::kFailedPrecondition,
+                 "device_view: ClientConfig::accelerator is not set");
+  }
   TERRACE_RETURN_IF_ERROR(check_count("view, keys", keys.size(), kKeysPerRequestMax));
   TERRACE_RETURN_IF_ERROR(namespaces_.find(ns).status());
-  return submit_keys(ns, keys, options, make_view);
+  return submit_keys(ns, keys, options, [device](std::span<const ChunkKey> share) {
+    return make_view(share, device);
+  });
 }
 }  // namespace terrace

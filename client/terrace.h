@@ -42,6 +42,8 @@
 
 namespace terrace {
 
+class Accelerator;  // kernels/accelerator.h
+
 enum class OpId : uint64_t {};
 enum class LeaseId : uint64_t {};  // 0: none
 inline constexpr LeaseId kNoLease{0};
@@ -73,6 +75,9 @@ struct ClientConfig {
   std::string cpus;
   /// So long after its last event it looks for work before it sleeps: up to 1 s; costs the core.
   std::chrono::microseconds poll_for{0};
+  /// The engine's own GPU, for device_view(): kernels/cuda_accelerator.h makes one. Null: no such
+  /// views.
+  std::shared_ptr<Accelerator> accelerator;
   Status validate() const;
 };
 
@@ -182,9 +187,10 @@ struct ViewedSection {
   SectionSpec spec;
   std::vector<std::span<const std::byte>> pieces;
 };
-/// An object where it lies in the node's memory, mapped read-only.
+/// An object where it lies in the node's memory, mapped read-only; or in its device memory.
 struct ObjectView {
-  ViewId id{};  // 0: the key's code says why there is none
+  ViewId id{};             // 0: the key's code says why there is none
+  bool on_device = false;  // pieces are device addresses: for kernels and copies, not for the CPU
   std::vector<ViewedSection> sections;
 };
 
@@ -312,6 +318,14 @@ class Client {
   /// is revoked: so copy out what you need, then ask view_valid(), then use the copy. An engine
   /// that computes in place must not use views. A completion that carries views must be taken.
   StatusOr<OpId> view(NamespaceId ns, std::span<const ChunkKey> keys, const OpOptions& options);
+  /// As view(), of the copies in the device memory of a node on this host, opened by CUDA IPC
+  /// through ClientConfig::accelerator. Keys without a copy there: kFailedPrecondition (fetching
+  /// them may bring one), as all are on a node that keeps its hbm tier for no one tenant, or for
+  /// another. Copy to your own blocks on a stream, wait for the stream, then ask view_valid(). The
+  /// memory is mapped writable, for CUDA has nothing else: who writes there damages what others of
+  /// the tenant read. Release views soon: a node cannot resize its hbm tier before.
+  StatusOr<OpId> device_view(NamespaceId ns, std::span<const ChunkKey> keys,
+                             const OpOptions& options);
   /// Whether everything that was read of the view before this call is the object's. False once it
   /// was revoked or released, or its node is gone. Never blocks on the network.
   bool view_valid(ViewId view) const;

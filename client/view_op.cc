@@ -25,6 +25,10 @@ Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uin
     return malformed(std::to_string(reply.codes().size()) + " codes for " +
                      std::to_string(keys.size()) + " keys");
   }
+  std::shared_ptr<const OpenDevice> device;
+  if (reply.has_device()) {
+    TERRACE_ASSIGN_OR_RETURN(device, operations->lent_device(node, reply.device()));
+  }
   int next = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
     const StatusCode code = status_code_of(static_cast<unsigned char>(reply.codes()[i]));
@@ -35,10 +39,12 @@ Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uin
       Views::Held held;
       held.key = keys[i];
       held.peer = operations->peer(node);
+      held.device = device;
       const auto lent = [operations, node](uint64_t file) {
         return operations->lent_file(node, file);
       };
       TERRACE_RETURN_IF_ERROR(read_view(reply.views(next++), lent, &held));
+      out->views.back().on_device = device != nullptr;
       out->views.back().sections = held.sections;
       for (const ViewedSection& section : held.sections) out->bytes += section.spec.bytes;
       out->views.back().id = operations->views()->add(std::move(held));
@@ -54,8 +60,9 @@ Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uin
 }
 }  // namespace
 
-std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys) {
+std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device) {
   auto request = std::make_shared<proto::ViewRequest>();
+  request->set_device(device);
   request->set_keys(pack_keys(keys));
   RequestOp::Parts parts;
   parts.request_kind = MessageKind::view_request;
@@ -71,6 +78,7 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys) {
     // A reply that is half right is not right: what was shown of it goes back.
     if (!read.ok()) {
       operations->release_views(out->views);
+      operations->nobody_waits_for(node, message);
       *out = Completion();
     }
     return read;

@@ -18,21 +18,25 @@ Status malformed(const std::string& what) {
 /// Finds pieces in what the node lent, and keeps that mapped.
 class Places {
  public:
-  Places(const LentFile& lent, std::vector<std::shared_ptr<const ShmMapping>>* mappings)
-      : lent_(lent), mappings_(mappings) {}
+  Places(const LentFile& lent, Views::Held* held) : lent_(lent), held_(*held) {}
+  /// Of the object. Empty: no such file or device memory, or outside of it.
+  std::span<const std::byte> find_bytes(const ShmPiece& piece) {
+    if (held_.device == nullptr) return find(piece);
+    if (piece.file != held_.device->loan()) return {};
+    return held_.device->at(piece.offset, piece.length);
+  }
   /// Empty: no such file, or outside of it.
   std::span<const std::byte> find(const ShmPiece& piece) {
     std::shared_ptr<const ShmMapping> mapping = lent_(piece.file);
     if (mapping == nullptr) return {};
-    if (std::find(mappings_->begin(), mappings_->end(), mapping) == mappings_->end()) {
-      mappings_->push_back(mapping);
-    }
+    std::vector<std::shared_ptr<const ShmMapping>>& all = held_.mappings;
+    if (std::find(all.begin(), all.end(), mapping) == all.end()) all.push_back(mapping);
     return mapping->at(piece.offset, piece.length);
   }
 
  private:
   const LentFile& lent_;
-  std::vector<std::shared_ptr<const ShmMapping>>* const mappings_;
+  Views::Held& held_;
 };
 
 /// The pieces follow each other section after section, and end where sections end.
@@ -47,7 +51,7 @@ Status read_sections(const proto::ViewReply::View& from, Places* places, Views::
       if (next == pieces.size() || pieces[next].length > left) {
         return malformed("pieces that do not make up its sections");
       }
-      const std::span<const std::byte> bytes = places->find(pieces[next]);
+      const std::span<const std::byte> bytes = places->find_bytes(pieces[next]);
       if (bytes.empty()) return malformed("bytes of no memory that it lent");
       section.pieces.push_back(bytes);
       left -= pieces[next++].length;
@@ -65,7 +69,7 @@ Status read_sections(const proto::ViewReply::View& from, Places* places, Views::
 }  // namespace
 
 Status read_view(const proto::ViewReply::View& from, const LentFile& lent, Views::Held* held) {
-  Places places(lent, &held->mappings);
+  Places places(lent, held);
   TERRACE_ASSIGN_OR_RETURN(const std::vector<ShmPiece> word, unpack_pieces(from.word()));
   if (word.size() != 1 || word[0].length != sizeof(uint64_t) ||
       word[0].offset % sizeof(uint64_t) != 0) {

@@ -12,8 +12,8 @@ namespace terrace {
 /// A memory file that the node lent, as mapped here; null: none.
 using LentFile = std::function<std::shared_ptr<const ShmMapping>(uint64_t file)>;
 
-/// Fills in all of `held` but its key and its peer. kInternal or kInvalidArgument: pieces of no
-/// lent memory or outside of it, that do not make up the sections, or checksums that do not match
-/// their number.
+/// Fills in all of `held` but its key, its peer and its device; with a device the sections lie in
+/// that. kInternal or kInvalidArgument: pieces of no lent memory or outside of it, that do not make
+/// up the sections, or checksums that do not match their number.
 Status read_view(const proto::ViewReply::View& from, const LentFile& lent, Views::Held* held);
 }  // namespace terrace

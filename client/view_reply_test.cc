@@ -119,6 +119,46 @@ TEST(ViewReply, WrongFieldsAreRefused) {
   EXPECT_TRUE(refused([](View* v) { v->set_sections(""); }));
 }
 
+/// Ordinary memory, as if another process's.
+class Slab final : public OpenedSlab {
+ public:
+  explicit Slab(std::vector<std::byte>* memory) : memory_(*memory) {}
+  std::byte* address() const override { return memory_.data(); }
+  DeviceResult read(uint64_t offset, std::span<std::byte> into) const override {
+    std::memcpy(into.data(), memory_.data() + offset, into.size());
+    return {};
+  }
+
+ private:
+  std::vector<std::byte>& memory_;
+};
+
+TEST(ViewReply, OfDeviceMemoryNamesTheLoanAndStaysInside) {
+  World world;
+  constexpr uint64_t kLoan = 3;
+  std::vector<std::byte> memory(kFileBytes);
+  const auto device = std::make_shared<const OpenDevice>(nullptr, std::make_unique<Slab>(&memory),
+                                                         kLoan, kFileBytes);
+  const auto read = [&](const std::string& pieces, Views::Held* held) {
+    proto::ViewReply::View view = good();
+    view.set_pieces(pieces);
+    held->device = device;
+    return read_view(view, world.lent, held).ok();
+  };
+  Views::Held held;
+  ASSERT_TRUE(read(packed({kLoan, kFileBytes - 100'000, 100'000, kLoan, 8, 50}), &held));
+  EXPECT_EQ(held.sections[0].pieces[0].data(), memory.data() + kFileBytes - 100'000);
+  EXPECT_EQ(held.mappings.size(), 1u) << "the word's";
+  const auto refused = [&](std::initializer_list<uint64_t> pieces) {
+    Views::Held none;
+    return !read(packed(pieces), &none);
+  };
+  EXPECT_TRUE(refused({kLoan, kFileBytes - 99'999, 100'000, kLoan, 8, 50}));
+  EXPECT_TRUE(refused({kLoan, ~uint64_t{0}, 100'000, kLoan, 8, 50}));
+  EXPECT_TRUE(refused({kLoan + 1, 0, 100'000, kLoan, 8, 50})) << "another loan";
+  EXPECT_TRUE(refused({kFile, 0, 100'000, kLoan, 8, 50})) << "memory of another kind";
+}
+
 TEST(ViewReply, MutatedBytesNeverReachOutsideOfWhatWasLent) {
   World world;
   size_t accepted = 0;

@@ -82,34 +82,41 @@ bool Views::valid(ViewId view) const {
   return held != nullptr && valid(*held);
 }
 
+Status Views::check_units(const Held& held) {
+  std::vector<std::byte> from_device(held.device == nullptr ? 0 : kCrcUnitBytes);
+  size_t next = 0;
+  for (uint32_t s = 0; s < held.sections.size(); ++s) {
+    uint64_t at = 0;  // in the section
+    uint32_t crc = 0;
+    for (std::span<const std::byte> piece : held.sections[s].pieces) {
+      while (!piece.empty()) {
+        const auto unit = static_cast<uint32_t>(at / kCrcUnitBytes);
+        if (at % kCrcUnitBytes == 0) crc = unit_crc_seed(held.key, s, unit);
+        auto part = piece.first(std::min<size_t>(piece.size(), kCrcUnitBytes - at % kCrcUnitBytes));
+        piece = piece.subspan(part.size());
+        if (held.device != nullptr) {
+          const auto copy = std::span(from_device).first(part.size());
+          TERRACE_RETURN_IF_ERROR(held.device->read(part.data(), copy));
+          part = copy;
+        }
+        crc = crc32c(part, crc);
+        at += part.size();
+        const bool unit_ends = at % kCrcUnitBytes == 0 || at == held.sections[s].spec.bytes;
+        if (unit_ends && crc != held.crcs[next++]) {
+          return error(StatusCode::kDataLoss, "view of " + held.key.hex() + ": section " +
+                                                  std::to_string(s) + " unit " +
+                                                  std::to_string(unit) + ": checksum differs");
+        }
+      }
+    }
+  }
+  return ok_status();
+}
+
 Status Views::verify(ViewId view) const {
   const std::shared_ptr<const Held> held = find(view);
   if (held == nullptr) return error(StatusCode::kNotFound, "no such view, or it was released");
-  Status result;
-  size_t next = 0;
-  for (uint32_t s = 0; s < held->sections.size() && result.ok(); ++s) {
-    uint64_t at = 0;  // in the section
-    uint32_t crc = 0;
-    for (std::span<const std::byte> piece : held->sections[s].pieces) {
-      while (!piece.empty()) {
-        const auto unit = static_cast<uint32_t>(at / kCrcUnitBytes);
-        if (at % kCrcUnitBytes == 0) crc = unit_crc_seed(held->key, s, unit);
-        const auto part =
-            piece.first(std::min<size_t>(piece.size(), kCrcUnitBytes - at % kCrcUnitBytes));
-        crc = crc32c(part, crc);
-        at += part.size();
-        piece = piece.subspan(part.size());
-        const bool unit_ends = at % kCrcUnitBytes == 0 || at == held->sections[s].spec.bytes;
-        if (unit_ends && crc != held->crcs[next++]) {
-          result = error(StatusCode::kDataLoss, "view of " + held->key.hex() + ": section " +
-                                                    std::to_string(s) + " unit " +
-                                                    std::to_string(unit) + ": checksum differs");
-          break;
-        }
-      }
-      if (!result.ok()) break;
-    }
-  }
+  const Status result = check_units(*held);
   if (valid(*held)) return result;
   return error(StatusCode::kAborted, "the view was revoked: what was read of it means nothing");
 }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "client/device_memory.h"
 #include "client/terrace.h"
 #include "transport/shm_memory.h"
 #include "transport/transport.h"
@@ -20,7 +21,8 @@ class Views {
   struct Held {
     ChunkKey key;
     std::vector<std::shared_ptr<const ShmMapping>> mappings;
-    const std::byte* word = nullptr;  // inside the first mapping
+    std::shared_ptr<const OpenDevice> device;  // null: the sections lie in the mappings
+    const std::byte* word = nullptr;           // inside the first mapping
     uint64_t generation = 0;
     uint64_t node_id = 0;  // the node's name for it
     std::shared_ptr<std::atomic<bool>> session_gone = std::make_shared<std::atomic<bool>>(false);
@@ -31,7 +33,8 @@ class Views {
   ViewId add(Held held);
   /// Whether what was read of the view before this call were the object's bytes.
   bool valid(ViewId view) const;
-  /// Reads all of it. kDataLoss: a unit's checksum differs; kAborted: revoked; kNotFound.
+  /// Reads all of it. kDataLoss: a unit's checksum differs; kAborted: revoked; kNotFound;
+  /// kUnavailable: the device says no.
   Status verify(ViewId view) const;
   /// The session is over: its views are not valid any more.
   void session_gone(PeerId peer);
@@ -53,6 +56,7 @@ class Views {
   void forget_gone() const;    // under mutex_
   std::shared_ptr<const Held> find(ViewId view) const;
   static bool valid(const Held& held);
+  static Status check_units(const Held& held);
 
   mutable std::mutex mutex_;
   std::map<uint64_t, std::shared_ptr<const Held>> held_;  // guarded by mutex_

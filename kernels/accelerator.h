@@ -54,6 +54,9 @@ class OpenedSlab {
   virtual ~OpenedSlab() = default;
   /// A device pointer (the twin's: an ordinary one).
   virtual std::byte* address() const = 0;
+  /// Fills `into` with the slab's bytes from `offset` on, which lie inside of it. Waits, and is
+  /// slow: for whoever checks. Thread-safe.
+  virtual DeviceResult read(uint64_t offset, std::span<std::byte> into) const = 0;
 };
 
 class Accelerator {
@@ -69,8 +72,9 @@ class Accelerator {
   virtual DeviceResult expect_host(std::span<std::byte> memory) = 0;
   /// Exactly what was expected; no copy of it runs.
   virtual DeviceResult forget_host(std::span<std::byte> memory) = 0;
-  /// cudaErrorInvalidValue (1): not the handle of a slab that lives, or of this very process.
-  virtual DeviceResult open_slab(const DeviceSlabHandle& handle,
+  /// `bytes`: the slab's, as its owner says. cudaErrorInvalidValue (1): not the handle of a slab
+  /// that lives, or of this very process, or (only the twin can tell) of a slab of another size.
+  virtual DeviceResult open_slab(const DeviceSlabHandle& handle, uint64_t bytes,
                                  std::unique_ptr<OpenedSlab>* out) = 0;
 };
 }  // namespace terrace

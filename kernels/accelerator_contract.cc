@@ -240,8 +240,9 @@ class Suite {
     if (!named.ok()) return;
     say("another process opens it and sees every byte", seen_elsewhere_(handle, kSlab, 41));
     std::unique_ptr<OpenedSlab> opened;
-    say("this process does not open its own", !accelerator_->open_slab(handle, &opened).ok());
-    say("a handle of nothing is refused", !accelerator_->open_slab({}, &opened).ok());
+    say("this process does not open its own",
+        !accelerator_->open_slab(handle, kSlab, &opened).ok());
+    say("a handle of nothing is refused", !accelerator_->open_slab({}, kSlab, &opened).ok());
   }
 
   void refuses_too_much() {

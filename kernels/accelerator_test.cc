@@ -19,10 +19,12 @@ bool seen_by_a_child(const DeviceSlabHandle& handle, uint64_t bytes, uint64_t se
   if (child == 0) {
     HostAccelerator accelerator;
     std::unique_ptr<OpenedSlab> opened;
-    if (!accelerator.open_slab(handle, &opened).ok()) ::_exit(2);
-    std::vector<std::byte> expected(bytes);
+    if (!accelerator.open_slab(handle, bytes, &opened).ok()) ::_exit(2);
+    std::vector<std::byte> expected(bytes), seen(bytes);
     fill_from(seed, expected);
-    ::_exit(std::memcmp(opened->address(), expected.data(), bytes) == 0 ? 0 : 1);
+    if (opened->read(bytes - 1, seen).ok() || !opened->read(0, seen).ok()) ::_exit(3);
+    const bool same = std::memcmp(opened->address(), expected.data(), bytes) == 0;
+    ::_exit(same && seen == expected ? 0 : 1);
   }
   int status = 0;
   return child > 0 && ::waitpid(child, &status, 0) == child && WIFEXITED(status) &&
@@ -73,9 +75,9 @@ class Damaging final : public Accelerator {
   DeviceResult forget_host(std::span<std::byte> memory) override {
     return host_.forget_host(memory);
   }
-  DeviceResult open_slab(const DeviceSlabHandle& handle,
+  DeviceResult open_slab(const DeviceSlabHandle& handle, uint64_t bytes,
                          std::unique_ptr<OpenedSlab>* out) override {
-    return host_.open_slab(handle, out);
+    return host_.open_slab(handle, bytes, out);
   }
 
  private:
@@ -101,7 +103,7 @@ TEST(AcceleratorTest, hostile_handles_are_refused) {
     DeviceSlabHandle bad = good;
     bad.bytes[at] ^= std::byte{0x5A};
     std::unique_ptr<OpenedSlab> opened;
-    EXPECT_FALSE(accelerator.open_slab(bad, &opened).ok()) << at;
+    EXPECT_FALSE(accelerator.open_slab(bad, 4096, &opened).ok()) << at;
     EXPECT_EQ(opened, nullptr);
   }
 }

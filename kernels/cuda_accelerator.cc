@@ -121,11 +121,21 @@ class CudaSlab final : public DeviceSlab {
 
 class CudaOpened final : public OpenedSlab {
  public:
-  explicit CudaOpened(std::byte* at) : at_(at) {}
-  ~CudaOpened() override { (void)cudaIpcCloseMemHandle(at_); }
+  CudaOpened(int ordinal, std::byte* at) : ordinal_(ordinal), at_(at) {}
+  ~CudaOpened() override {
+    (void)choose(ordinal_);
+    (void)cudaIpcCloseMemHandle(at_);
+  }
   std::byte* address() const override { return at_; }
+  DeviceResult read(uint64_t offset, std::span<std::byte> into) const override {
+    DeviceResult status = choose(ordinal_);
+    if (!status.ok()) return status;
+    return cuda_said(cudaMemcpy(into.data(), at_ + offset, into.size(), cudaMemcpyDeviceToHost),
+                     "reading " + std::to_string(into.size()) + " bytes of another process's slab");
+  }
 
  private:
+  const int ordinal_;
   std::byte* const at_;
 };
 
@@ -156,7 +166,7 @@ class CudaAccelerator final : public Accelerator {
     expected_.erase(it);
     return status;
   }
-  DeviceResult open_slab(const DeviceSlabHandle& handle,
+  DeviceResult open_slab(const DeviceSlabHandle& handle, uint64_t,
                          std::unique_ptr<OpenedSlab>* out) override {
     DeviceResult status = choose(ordinal_);
     cudaIpcMemHandle_t theirs{};
@@ -166,7 +176,7 @@ class CudaAccelerator final : public Accelerator {
       status = cuda_said(cudaIpcOpenMemHandle(&at, theirs, cudaIpcMemLazyEnablePeerAccess),
                          "opening another process's device memory");
     }
-    if (status.ok()) *out = std::make_unique<CudaOpened>(static_cast<std::byte*>(at));
+    if (status.ok()) *out = std::make_unique<CudaOpened>(ordinal_, static_cast<std::byte*>(at));
     return status;
   }
 

@@ -95,6 +95,14 @@ class HostOpened final : public OpenedSlab {
  public:
   HostOpened(std::byte* at, uint64_t bytes) : memory_(at, bytes) {}
   std::byte* address() const override { return memory_.at(); }
+  DeviceResult read(uint64_t offset, std::span<std::byte> into) const override {
+    if (offset > memory_.bytes() || into.size() > memory_.bytes() - offset) {
+      return {kInvalidValue, std::to_string(into.size()) + " bytes from " + std::to_string(offset) +
+                                 " on are not in the slab"};
+    }
+    std::memcpy(into.data(), memory_.at() + offset, into.size());
+    return {};
+  }
 
  private:
   const Mapping memory_;
@@ -128,12 +136,13 @@ DeviceResult HostAccelerator::forget_host(std::span<std::byte>) {
   return {};
 }
 
-DeviceResult HostAccelerator::open_slab(const DeviceSlabHandle& handle,
+DeviceResult HostAccelerator::open_slab(const DeviceSlabHandle& handle, uint64_t bytes,
                                         std::unique_ptr<OpenedSlab>* out) {
   Words words;
   std::memcpy(&words, handle.bytes.data(), sizeof words);
-  if (words.magic != kMagic || words.process == ::getpid()) {
-    return {kInvalidValue, "not the handle of another process's slab"};
+  if (words.magic != kMagic || words.process == ::getpid() || words.bytes != bytes) {
+    return {kInvalidValue,
+            "not the handle of another process's slab of " + std::to_string(bytes) + " bytes"};
   }
   const std::string path =
       "/proc/" + std::to_string(words.process) + "/fd/" + std::to_string(words.file);

@@ -12,6 +12,7 @@ class HostAccelerator final : public Accelerator {
   DeviceResult make_slab(uint64_t bytes, std::unique_ptr<DeviceSlab>* out) override;
   DeviceResult expect_host(std::span<std::byte> memory) override;
   DeviceResult forget_host(std::span<std::byte> memory) override;
-  DeviceResult open_slab(const DeviceSlabHandle& handle, std::unique_ptr<OpenedSlab>* out) override;
+  DeviceResult open_slab(const DeviceSlabHandle& handle, uint64_t bytes,
+                         std::unique_ptr<OpenedSlab>* out) override;
 };
 }  // namespace terrace

@@ -42,6 +42,8 @@ enum class MessageKind : uint16_t {
   generate_request = 21,
   generate_reply = 22,
   release_right = 23,
+  call_back_device = 24,
+  give_back_device = 25,
 };
 
 /// Whether an engine's step waits for the answer to it, or it is such an answer.

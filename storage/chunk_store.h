@@ -22,7 +22,9 @@
 #include "base/op.h"
 #include "base/retention.h"
 #include "base/status.h"
+#include "storage/device_view.h"
 #include "storage/domain.h"
+#include "storage/generation_right.h"
 #include "storage/metadata_store.h"
 #include "storage/nvme_device.h"
 #include "storage/object_format.h"
@@ -71,28 +73,6 @@ class Pin {
   Pin(ChunkStore* store, uint32_t entry) : store_(store), entry_(entry) {}
   ChunkStore* store_ = nullptr;
   uint32_t entry_ = 0;
-};
-
-class SharedGenerations;
-
-/// The right to compute one chunk, of all callers of all nodes; dropping it lets the next one have
-/// it. Move-only. Must not outlive the store.
-class GenerationRight {
- public:
-  GenerationRight() = default;
-  GenerationRight(GenerationRight&& other) noexcept;
-  GenerationRight& operator=(GenerationRight&& other) noexcept;
-  ~GenerationRight();
-  explicit operator bool() const { return from_ != nullptr; }
-  /// The fencing token: higher than those of all earlier holders.
-  uint64_t token() const { return token_; }
-
- private:
-  friend class SharedGenerations;
-  SharedGenerations* from_ = nullptr;
-  NamespaceId ns_{};
-  ChunkKey key_;
-  uint64_t token_ = 0;
 };
 
 /// Verified bytes of one read; they stay in place until release() or destruction. Move-only.
@@ -280,6 +260,17 @@ class ChunkStore {
   /// reader lives, but are not verified again. False: the object is not in dram, or was quarantined
   /// or erased.
   bool resident(const ChunkReader& reader, uint32_t section, std::vector<iovec>* memory) const;
+
+  // Device memory, for processes of this host.
+
+  /// From now on hbm holds copies of this domain's objects only, and device_view() says where.
+  void keep_hbm_for(DomainId domain);
+  /// Where the copy in hbm lies; not verified again. kFailedPrecondition: there is none, or hbm is
+  /// not kept for one domain; kUnavailable: the device cannot share its memory.
+  StatusOr<DeviceView> device_view(const ChunkReader& reader) const;
+  /// `listener` hears that a loan ends: no view of it is to be believed any more, and the tier
+  /// waits for those who hold the DeviceLoan. One listener; nullptr unsets.
+  void on_device_recall(std::function<void(uint64_t loan)> listener);
 
   // Writing.
 

@@ -323,7 +323,8 @@ void ChunkStore::Core::quarantine(uint32_t id, Tier tier) {
   IndexEntry& entry = index[id];
   if (entry.has(IndexEntry::doomed)) return;
   metrics.quarantined_objects.add();
-  if (on_quarantine && tier == Tier::dram) on_quarantine(entry.key);
+  const bool shown = tier == Tier::dram || (hbm != nullptr && hbm->has(id));
+  if (on_quarantine && shown) on_quarantine(entry.key);
   spdlog::warn("quarantine key={} ns={} generation={} tier={}", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation, name_of(tier));
   if (hbm != nullptr) hbm->drop(id);  // made from what may have been bad by then

@@ -188,7 +188,8 @@ class ChunkStore::Core {
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
   uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
-  std::function<void(const ChunkKey&)> on_quarantine;  // may be empty
+  std::function<void(const ChunkKey&)> on_quarantine;  // may be empty, as the next
+  std::function<void(uint64_t loan)> on_device_recall;
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;

@@ -28,11 +28,12 @@ Status HbmTier::resize(std::shared_ptr<ResizePass> pass) {
   pass->bytes = capacity_bytes();
   resizing_ = std::move(pass);
   drop_all();
+  take_back();
   resize_when_idle();
   return ok_status();
 }
 
-/// Copies that run touch the memory that is there.
+/// Copies that run touch the memory that is there; so do readers that have it in view, or open.
 void HbmTier::resize_when_idle() {
   if (resizing_->cancelled) {
     return end_resize(error(StatusCode::kCancelled, "resize: it was called off"));
@@ -40,7 +41,8 @@ void HbmTier::resize_when_idle() {
   if (!works()) {
     return end_resize(error(StatusCode::kUnavailable, "resize: a copy of the hbm tier hangs"));
   }
-  if (!transfers_.empty()) {
+  if (!transfers_.empty() || map_.use_count() > 1 || lent_.use_count() > 1) {
+    resizing_->to_leave = map_->capacity_bytes() - map_->free_bytes();
     core_.loop->arm(&resize_timer_, core_.loop->now() + kLook);
     return;
   }

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "storage/core.h"
+#include "storage/hbm_space.h"
 #include "storage/object_io.h"
 
 namespace terrace {
@@ -14,27 +15,6 @@ namespace {
 constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
 constexpr Nanos kLookPeriod = milliseconds(5);
 }  // namespace
-
-/// Space of one object in the slab; frees it on destruction, unless it was damaged.
-class HbmTier::Space {
- public:
-  Space(std::shared_ptr<ExtentMap> map, std::vector<Extent> extents, uint64_t bytes)
-      : map_(std::move(map)), extents_(std::move(extents)), bytes_(bytes) {}
-  Space(const Space&) = delete;
-  Space& operator=(const Space&) = delete;
-  ~Space() {
-    if (!withheld_) map_->free(extents_, bytes_);
-  }
-  std::span<const Extent> extents() const { return extents_; }
-  uint64_t bytes() const { return bytes_; }
-  void withhold() { withheld_ = true; }
-
- private:
-  const std::shared_ptr<ExtentMap> map_;
-  const std::vector<Extent> extents_;
-  const uint64_t bytes_;
-  bool withheld_ = false;
-};
 
 /// Where the accelerator's threads say what ended.
 struct HbmTier::Inbox {
@@ -115,9 +95,10 @@ void HbmTier::used(uint32_t id) {
   if (stopped_ || resizing_ != nullptr || !works() || coming_.size() >= kCopiesInMax) return;
   const IndexEntry& entry = core_.index[id];
   if (entry.resident == kNoEntry || has(id) || coming_.contains(id)) return;
+  if (only_for_ != kNobody && core_.domain_of(entry.ns) != only_for_) return;
   const std::shared_ptr<ArenaSpace>& source = core_.dram_of(id);
   if (!source->verified()) return;
-  const std::shared_ptr<Space> space = room_for(id);
+  const std::shared_ptr<HbmSpace> space = room_for(id);
   if (space == nullptr) return core_.metrics.hbm_unworthy.add();
   std::vector<iovec> memory;
   source->memory(0, entry.stored_bytes(), &memory);
@@ -128,7 +109,7 @@ void HbmTier::used(uint32_t id) {
            });
 }
 
-void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
+void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSpace>& space,
                    const Status& result) {
   coming_.erase(id);
   if (!result.ok() || stopped_ || resizing_ != nullptr || !works()) return;
@@ -139,7 +120,7 @@ void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<Space
   core_.metrics.write_bytes[kHbm].add(space->bytes());
 }
 
-std::shared_ptr<HbmTier::Space> HbmTier::room_for(uint32_t id) {
+std::shared_ptr<HbmSpace> HbmTier::room_for(uint32_t id) {
   const uint64_t bytes = core_.index[id].stored_bytes();
   if (bytes > capacity_bytes() || !core_.worth(id, Tier::hbm, core_.price(Tier::hbm, kList))) {
     return nullptr;
@@ -147,15 +128,18 @@ std::shared_ptr<HbmTier::Space> HbmTier::room_for(uint32_t id) {
   // Space is in size classes, so what was freed may not fit yet: then more.
   for (uint64_t goal = bytes; goal <= 2 * capacity_bytes(); goal *= 2) {
     StatusOr<std::vector<Extent>> extents = map_->allocate(bytes);
-    if (extents.ok()) return std::make_shared<Space>(map_, std::move(*extents), bytes);
+    if (extents.ok()) return std::make_shared<HbmSpace>(map_, std::move(*extents), bytes);
     std::vector<uint32_t> victims;
     uint64_t won = 0;
+    size_t seen = 0;
     const Nanos now = core_.loop->now();
     core_.policy->walk(Tier::hbm, kList, now, [&](uint32_t victim) {
-      const bool enough = won >= goal || victims.size() == kVictimsMax;
+      const bool enough = won >= goal || seen++ == kVictimsMax;
       if (enough || !core_.worth(id, Tier::hbm, core_.policy->value(victim, now))) {
         return PlacementPolicy::Visit::stop;
       }
+      // What is read, or in view, would give nothing back.
+      if (copies_.at(victim).use_count() > 1) return PlacementPolicy::Visit::passed;
       victims.push_back(victim);
       won += copies_.at(victim)->bytes();
       return PlacementPolicy::Visit::taken;
@@ -182,6 +166,7 @@ void HbmTier::damaged(uint32_t id) {
   spdlog::warn("quarantine key={} ns={} generation={} tier=hbm", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation);
   core_.metrics.crc_failures_hbm.add();
+  if (core_.on_quarantine) core_.on_quarantine(entry.key);
   it->second->withhold();
   drop(id);
 }
@@ -209,7 +194,7 @@ void HbmTier::read(uint32_t id, uint64_t offset, std::span<const iovec> into,
            });
 }
 
-void HbmTier::transfer(bool in, const std::shared_ptr<Space>& space, uint64_t offset,
+void HbmTier::transfer(bool in, const std::shared_ptr<HbmSpace>& space, uint64_t offset,
                        std::span<const iovec> host, std::shared_ptr<void> hold, Then then) {
   std::vector<IoPiece> parts;
   add_pieces(space->extents(), offset, host, &parts);
@@ -258,6 +243,7 @@ void HbmTier::judge(const Status& result) {
   if (errors_ < kErrorsMax || failed_) return;
   failed_ = true;
   drop_all();
+  take_back();
   spdlog::error("event=hbm_given_up device=\"{}\" errors={}: restart the node to use it again",
                 accelerator_->name(), errors_);
 }
@@ -276,6 +262,7 @@ void HbmTier::look() {
     core_.metrics.hbm_errors.add(late.size());
     spdlog::warn("event=hbm_hangs device=\"{}\" copies={}", accelerator_->name(), hanging_);
     drop_all();
+    take_back();
   }
   for (const Then& then : late) then(error(StatusCode::kDeadlineExceeded, "hbm hangs"));
   if (!transfers_.empty()) core_.loop->arm(&timer_, now + kLookPeriod);

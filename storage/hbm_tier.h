@@ -4,7 +4,8 @@
 // and worth more than what would have to leave, and goes with the object. So dropping one costs
 // nothing, nothing here has to survive anything, and whatever fails here - a checksum, a copy, the
 // device - costs the copy: the reader gets its bytes from nvme. What is here spares a read from
-// nvme once dram has dropped the object. All tenants share the space by value.
+// nvme once dram has dropped the object. All tenants share the space by value; or it is one
+// tenant's alone, and then processes of that tenant may read it for themselves.
 // Thread-confined, but for what the accelerator's threads leave in the inbox.
 #pragma once
 #include <sys/uio.h>
@@ -22,10 +23,13 @@
 #include "base/loop.h"
 #include "kernels/accelerator.h"
 #include "storage/chunk_store.h"
+#include "storage/device_view.h"
 #include "storage/extent_map.h"
 #include "storage/tier_pass.h"
 
 namespace terrace {
+
+class HbmSpace;  // storage/hbm_space.h
 
 class HbmTier {
  public:
@@ -38,9 +42,9 @@ class HbmTier {
   Status open();
   /// Takes pass->target of the device instead, in whole MiB; ends with pass->over. All copies go,
   /// as they may at any time, and come back as they are used; the loop waits while the device makes
-  /// the memory. kInvalidArgument: not 1 MiB to 1 TiB; kResourceExhausted: another one runs, or (in
-  /// pass->result; the tier is as large as before) the device has not so much; kUnavailable: the
-  /// tier does not work.
+  /// the memory. What is lent of it is called back, and waited for. kInvalidArgument: not 1 MiB to
+  /// 1 TiB; kResourceExhausted: another one runs, or (in pass->result; the tier is as large as
+  /// before) the device has not so much; kUnavailable: the tier does not work.
   Status resize(std::shared_ptr<ResizePass> pass);
   /// Starts nothing any more.
   void stop();
@@ -66,6 +70,10 @@ class HbmTier {
   /// kUnavailable, kDeadlineExceeded: the copy was dropped, read another.
   void read(uint32_t id, uint64_t offset, std::span<const iovec> into, std::shared_ptr<void> hold,
             Then then);
+  /// As ChunkStore::keep_hbm_for.
+  void keep_for(DomainId domain);
+  /// As ChunkStore::device_view. `header`, `layout`: the object's.
+  StatusOr<DeviceView> view(uint32_t id, const ObjectHeader& header, const ObjectLayout& layout);
   /// Host memory that copies will touch, when it comes and before it goes.
   void host_memory(std::span<std::byte> memory, bool present);
 
@@ -79,34 +87,36 @@ class HbmTier {
   static constexpr uint32_t kCopiesInMax = 4;
   static constexpr size_t kVictimsMax = 1024;  // of one copy that comes
   static constexpr uint32_t kErrorsMax = 3;    // in a row, then the device is given up
-  class Space;
   struct Inbox;
   struct Transfer {
     Nanos deadline{0};
-    std::shared_ptr<Space> space;
+    std::shared_ptr<HbmSpace> space;
     std::shared_ptr<void> hold;
     Then then;  // empty: past its deadline
   };
 
-  void transfer(bool in, const std::shared_ptr<Space>& space, uint64_t offset,
+  void transfer(bool in, const std::shared_ptr<HbmSpace>& space, uint64_t offset,
                 std::span<const iovec> host, std::shared_ptr<void> hold, Then then);
   void collect();
   void look();
   void judge(const Status& result);
   void drop_all();
   /// Evicts what is worth less than `id`. Null: there is not enough of that.
-  std::shared_ptr<Space> room_for(uint32_t id);
+  std::shared_ptr<HbmSpace> room_for(uint32_t id);
   Status make_slab(uint64_t bytes);
   void resize_when_idle();
   void end_resize(const Status& result);
-  void came(uint32_t id, uint64_t generation, const std::shared_ptr<Space>& space,
+  Status make_loan();
+  /// Nobody reads the memory by itself any more, as far as that can be had.
+  void take_back();
+  void came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSpace>& space,
             const Status& result);
 
   ChunkStore::Core& core_;
   std::shared_ptr<Accelerator> accelerator_;
   std::unique_ptr<DeviceSlab> slab_;
   std::shared_ptr<ExtentMap> map_;  // spaces of hanging copies may outlive this
-  std::unordered_map<uint32_t, std::shared_ptr<Space>> copies_;  // by object
+  std::unordered_map<uint32_t, std::shared_ptr<HbmSpace>> copies_;  // by object
   std::unordered_set<uint32_t> coming_;
   std::map<uint64_t, Transfer> transfers_;  // by number, so by deadline
   uint64_t last_transfer_ = 0;
@@ -119,5 +129,9 @@ class HbmTier {
   Timer timer_;
   std::shared_ptr<ResizePass> resizing_;  // null: it keeps its size; else no copies come in
   Timer resize_timer_;
+  DomainId only_for_ = kNobody;             // kNobody: copies of all
+  std::shared_ptr<const DeviceLoan> loan_;  // null: nothing is lent, or it was called back
+  uint64_t last_loan_ = 0;
+  const std::shared_ptr<const void> lent_ = std::make_shared<int>();  // each loan holds one
 };
 }  // namespace terrace

@@ -295,6 +295,21 @@ void ChunkStore::on_quarantine(std::function<void(const ChunkKey& key)> listener
   core_->on_quarantine = std::move(listener);
 }
 
+StatusOr<DeviceView> ChunkStore::device_view(const ChunkReader& reader) const {
+  if (core_->hbm == nullptr) {
+    return error(StatusCode::kFailedPrecondition, "the node has no hbm tier");
+  }
+  return core_->hbm->view(reader.state_->id, reader.header(), reader.layout());
+}
+
+void ChunkStore::keep_hbm_for(DomainId domain) {
+  if (core_->hbm != nullptr) core_->hbm->keep_for(domain);
+}
+
+void ChunkStore::on_device_recall(std::function<void(uint64_t loan)> listener) {
+  core_->on_device_recall = std::move(listener);
+}
+
 bool ChunkStore::resident(const ChunkReader& reader, uint32_t section,
                           std::vector<iovec>* memory) const {
   const std::shared_ptr<ArenaSpace>& space = core_->dram_of(reader.state_->id);

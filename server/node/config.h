@@ -43,6 +43,7 @@ struct NodeConfig {
   std::string cpus;                         // where the data loop runs, "0-3,8"; empty: anywhere
   std::chrono::microseconds poll_for{0};    // it looks for work so long before it sleeps
   std::string hbm_device = "cuda:0";        // whose memory the hbm tier is, with store.hbm_bytes
+  std::string hbm_tenant;                   // whose objects alone; empty: of all
   std::string warm_restart = "off";         // who keeps dram: off, keeper, systemd, auto
   std::string keeper_socket;                // of the keeper; empty: KEEPER in the data directory
   std::chrono::seconds keeper_linger{300};  // how long it waits for the next node

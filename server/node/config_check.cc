@@ -60,6 +60,9 @@ Status NodeConfig::validate() const {
     return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
   }
   TERRACE_RETURN_IF_ERROR(check_accelerator_name(hbm_device));
+  if (!hbm_tenant.empty() && store.hbm_bytes == 0) {
+    return bad("hbm-tenant=\"" + hbm_tenant + "\" without hbm-bytes: there is no hbm tier");
+  }
   TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
   return store.validate();
 }

@@ -201,6 +201,7 @@ void add_rdma(const RdmaMetrics& m, MetricSink* out) {
 
 void add_views(const ViewMetrics& m, MetricSink* out) {
   out->gauge("terrace_server_views", "Objects that clients have in view now.", m.views);
+  out->gauge("terrace_server_views_device", "Of these: in device memory.", m.device);
   out->gauge("terrace_server_view_bytes", "Bytes pinned for views now.", m.bytes);
   out->counter("terrace_server_views_granted_total", "Views since the start.", m.granted);
   out->counter("terrace_server_views_refused_total", "Views over the quota.", m.refused);
@@ -220,6 +221,10 @@ class Collector final : public prometheus::Collectable {
     if (transports_.shm != nullptr) add_shm(*transports_.shm, &out);
     if (transports_.rdma != nullptr) add_rdma(*transports_.rdma, &out);
     if (transports_.views != nullptr) add_views(*transports_.views, &out);
+    if (transports_.device_borrowers != nullptr) {
+      out.gauge("terrace_server_device_borrowers", "Clients that have device memory open.",
+                *transports_.device_borrowers);
+    }
     const Nanos up = context_->loop->now() - started_;
     out.add_gauge("terrace_server_uptime_seconds", "Since the start.",
                   static_cast<double>(up.count()) * 1e-9, {});

@@ -17,6 +17,7 @@ struct TransportMetrics {
   const TcpMetrics* tcp = nullptr;
   const ShmMetrics* shm = nullptr;
   const ViewMetrics* views = nullptr;
+  const Counter* device_borrowers = nullptr;
   const RdmaMetrics* rdma = nullptr;
 };
 

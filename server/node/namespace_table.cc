@@ -34,8 +34,13 @@ std::shared_ptr<const Namespace> make(NamespaceId id, DomainId domain, std::stri
 }
 }  // namespace
 
-/// Numbers last as long as the process: nothing that is stored names one. Needs mutex_.
 DomainId NamespaceTable::domain_of(const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  return domain_of_locked(tenant);
+}
+
+/// Numbers last as long as the process: nothing that is stored names one. Needs mutex_.
+DomainId NamespaceTable::domain_of_locked(const std::string& tenant) {
   const auto number = static_cast<uint32_t>(tenants_.size() + 1);
   return tenants_.try_emplace(tenant, DomainId{number}).first->second;
 }
@@ -70,7 +75,8 @@ Status NamespaceTable::recover() {
       return error(fingerprint.status().code(), "namespace " + row.tenant + "/" + row.name + ": " +
                                                     fingerprint.status().message());
     }
-    insert(make(row.id, domain_of(row.tenant), row.tenant, row.name, *std::move(fingerprint)));
+    insert(
+        make(row.id, domain_of_locked(row.tenant), row.tenant, row.name, *std::move(fingerprint)));
   }
   return ok_status();
 }
@@ -108,7 +114,8 @@ StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::strin
   }
   *created = true;
   const std::lock_guard lock(mutex_);
-  std::shared_ptr<const Namespace> ns = make(id, domain_of(tenant), tenant, name, fingerprint);
+  std::shared_ptr<const Namespace> ns =
+      make(id, domain_of_locked(tenant), tenant, name, fingerprint);
   insert(ns);
   return ns;
 }

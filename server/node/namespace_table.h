@@ -45,6 +45,8 @@ class NamespaceTable {
   StatusOr<std::shared_ptr<const Namespace>> open(const std::string& tenant,
                                                   const std::string& name,
                                                   const Fingerprint& fingerprint, bool* created);
+  /// The tenant's number, which all of its namespaces have, those to come as well.
+  DomainId domain_of(const std::string& tenant);
   /// Null when there is no such namespace.
   std::shared_ptr<const Namespace> find(NamespaceId id) const;
   std::shared_ptr<const Namespace> find(const std::string& tenant, const std::string& name) const;
@@ -52,7 +54,7 @@ class NamespaceTable {
 
  private:
   void insert(std::shared_ptr<const Namespace> ns);
-  DomainId domain_of(const std::string& tenant);
+  DomainId domain_of_locked(const std::string& tenant);
   Status make_durable(const NamespaceRow& row);
   MetadataStore* const metadata_;
   const std::string directory_;

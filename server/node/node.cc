@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/prng.h"
 #include "server/node/control_service.h"
+#include "server/node/device_lender.h"
 #include "server/node/metrics.h"
 #include "server/node/node_devices.h"
 #include "server/node/open_accelerator.h"
@@ -72,7 +73,8 @@ class Node::Core {
   std::unique_ptr<Pacer> pacer;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> tcp;
-  std::unique_ptr<ViewTable> views;  // null without shared memory, like the next two
+  std::unique_ptr<ViewTable> views;  // null without shared memory, like the next three
+  std::unique_ptr<DeviceLender> lender;
   std::unique_ptr<SlabExporter> slabs;
   std::unique_ptr<ShmTransport> shm;
   std::unique_ptr<RdmaTransport> rdma;  // null without RDMA
@@ -90,6 +92,7 @@ class Node::Core {
     TransportMetrics all{.tcp = &tcp->metrics()};
     if (shm != nullptr) all.shm = &shm->metrics();
     if (shm != nullptr) all.views = &views->metrics();
+    if (shm != nullptr) all.device_borrowers = &lender->borrowers();
     if (rdma != nullptr) all.rdma = &rdma->metrics();
     return all;
   }
@@ -158,6 +161,7 @@ Status Node::Core::open_store() {
   TERRACE_ASSIGN_OR_RETURN(
       store, ChunkStore::open(config.store, loop.get(), std::move(nvme), metadata.get(), shared,
                               warm->take_slabs(*namespaces), std::move(accelerator)));
+  if (!config.hbm_tenant.empty()) store->keep_hbm_for(namespaces->domain_of(config.hbm_tenant));
   namespaces->never_reuse(store->highest_namespace());
   for (const auto& ns : namespaces->all()) store->name_namespace(ns->id, ns->shared_digest);
   return ok_status();
@@ -224,7 +228,13 @@ StatusOr<std::string> Node::Core::open_shm(
   viewing.grace = config.view_grace;
   views = std::make_unique<ViewTable>(loop.get(), board.get(), viewing);
   context.views = views.get();
+  lender = std::make_unique<DeviceLender>(loop.get(), transports.get());
+  context.lender = lender.get();
   store->on_quarantine([this](const ChunkKey& key) { views->condemn(key); });
+  store->on_device_recall([this](uint64_t loan) {
+    views->revoke_device();
+    lender->call_back(loan);
+  });
   slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
@@ -289,7 +299,11 @@ void Node::Core::shut_down() {
   shm.reset();
   rdma.reset();
   slabs.reset();
-  if (store != nullptr) store->on_quarantine(nullptr);
+  if (store != nullptr) {
+    store->on_quarantine(nullptr);
+    store->on_device_recall(nullptr);
+  }
+  lender.reset();
   if (views != nullptr) views->close();
   views.reset();
   router.reset();

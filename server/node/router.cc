@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "proto/data.pb.h"
 #include "proto/field_count.h"
+#include "server/node/device_lender.h"
 #include "server/node/erase_op.h"
 #include "server/node/fetch_op.h"
 #include "server/node/generate_op.h"
@@ -222,6 +223,12 @@ Status Router::dispatch_release(Session* session, const Message& message) {
       for (const uint64_t id : ids) context_->views->release(session->peer(), id);
       return ok_status();
     }
+    case MessageKind::give_back_device: {
+      proto::DeviceLoan loan;
+      TERRACE_RETURN_IF_ERROR(parse(message, &loan));
+      if (context_->lender != nullptr) context_->lender->given_back(session->peer(), loan.id());
+      return ok_status();
+    }
     default:
       return ok_status();
   }
@@ -281,6 +288,7 @@ Status Router::dispatch_quick(Session* session, const Message& message) {
     case MessageKind::release_lease:
     case MessageKind::release_right:
     case MessageKind::release_views:
+    case MessageKind::give_back_device:
       return dispatch_release(session, message);
     default:
       return error(StatusCode::kInvalidArgument,
@@ -302,6 +310,7 @@ void Router::on_peer_closed(PeerId peer, const Status& why) {
   const Key key = found->second;
   by_peer_.erase(found);
   if (context_->views != nullptr) context_->views->peer_gone(peer);
+  if (context_->lender != nullptr) context_->lender->peer_gone(peer);
   spdlog::debug("event=session_closed why=\"{}\"", why.to_string());
   sessions_.at(key)->session->disconnected([this, key] { remove(key); });
 }

@@ -25,6 +25,7 @@ class MessageLite;
 
 namespace terrace {
 
+class DeviceLender;
 class RdmaTransport;
 class ShmTransport;
 class ViewTable;
@@ -38,8 +39,9 @@ struct NodeContext {
   NamespaceTable* namespaces = nullptr;
   NodeCounters* counters = nullptr;
   Pacer* pacer = nullptr;
-  ShmTransport* shm = nullptr;  // null without shared memory, like the next
+  ShmTransport* shm = nullptr;  // null without shared memory, like the next two
   ViewTable* views = nullptr;
+  DeviceLender* lender = nullptr;
   RdmaTransport* rdma = nullptr;  // null without RDMA
   /// Shutting down: new operations are refused. Read by any thread.
   std::atomic<bool> draining{false};

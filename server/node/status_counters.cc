@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "server/node/device_lender.h"
 #include "server/node/view_table.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
@@ -60,6 +61,8 @@ void count_transports(const NodeContext& context, Counters* out) {
   if (context.views != nullptr) {
     const ViewMetrics& views = context.views->metrics();
     (*out)["views"] = views.views.get();
+    (*out)["device_borrowers"] = context.lender->borrowers().get();
+    (*out)["views_device"] = views.device.get();
     (*out)["view_bytes"] = views.bytes.get();
     (*out)["views_revoked"] = views.revoked.get();
     const ShmMetrics& shm = context.shm->metrics();

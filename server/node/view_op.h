@@ -1,5 +1,5 @@
-// server/node/view_op.h - one view request: pins objects that lie in dram, and says where in the
-// slabs that the client may map. Moves no byte.
+// server/node/view_op.h - one view request: pins objects that lie in dram, or in device memory, and
+// says where in what the client may map. Moves no byte.
 #pragma once
 #include <memory>
 #include <vector>
@@ -25,10 +25,14 @@ class ViewOp final : public Operation {
     std::unique_ptr<ChunkReader> reader;
     StatusCode code = StatusCode::kOk;
   };
+  using Hold = std::shared_ptr<const void>;  // of the object's bytes, where they are
   ViewOp(NodeContext* context, Session* session, uint64_t tag);
   void answer();
   /// Adds the item's view to the reply.
-  StatusCode show(Item* item, proto::ViewReply* reply);
+  Status show(Item* item, proto::ViewReply* reply);
+  /// Each packs where the bytes lie.
+  StatusOr<Hold> show_dram(Item* item, std::string* pieces);
+  StatusOr<Hold> show_device(Item* item, std::string* pieces, proto::ViewReply* reply);
 
   NamespaceId ns_{};
   uint32_t deadline_ms_ = 0;
@@ -37,6 +41,7 @@ class ViewOp final : public Operation {
   StatusCode cancelled_ = StatusCode::kOk;
   bool answered_ = false;
   uint64_t reply_bytes_ = 0;
-  std::string refusal_;  // the first view that the table refused
+  bool device_ = false;
+  std::string refusal_;  // why the first key that is there has no view
 };
 }  // namespace terrace

@@ -20,15 +20,15 @@ void ViewTable::revoke_old(uint64_t bytes_wanted) {
   uint64_t won = 0;
   for (auto it = views_.begin(); it != views_.end() && won < bytes_wanted; ++it) {
     if (it->second.since > oldest_allowed) return;
-    won += it->second.bytes;
+    won += it->second.shown.bytes;
     if (it->second.resting) continue;
     metrics_.revoked.add();
     rest(it);
   }
 }
 
-StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, std::unique_ptr<ChunkReader> reader,
-                                            uint64_t bytes) {
+StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, Shown shown) {
+  const uint64_t bytes = shown.bytes;
   Share& of_peer = by_peer_[static_cast<uint64_t>(peer)];
   const bool fits = bytes <= options_.bytes_max - std::min(bytes_, options_.bytes_max);
   if (!fits || of_peer.bytes + bytes > options_.bytes_max / 2) {
@@ -55,11 +55,8 @@ StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, std::unique_ptr<ChunkRe
                      ", half of them for one client: release some, or fetch");
   }
   const uint64_t id = next_id_++;
-  views_[id] = {.peer = peer,
-                .reader = std::move(reader),
-                .bytes = bytes,
-                .word = word,
-                .since = loop_->now()};
+  if (shown.on_device) metrics_.device.add();
+  views_[id] = {.peer = peer, .shown = std::move(shown), .word = word, .since = loop_->now()};
   bytes_ += bytes;
   of_peer.bytes += bytes;
   ++of_peer.views;
@@ -69,25 +66,27 @@ StatusOr<ViewTable::Grant> ViewTable::grant(PeerId peer, std::unique_ptr<ChunkRe
   return Grant{id, board_->value(word), board_->address(word)};
 }
 
+void ViewTable::invalidate(View* view) {
+  board_->advance(view->word);
+  metrics_.views.sub();
+  if (view->shown.on_device) metrics_.device.sub();
+}
+
 /// A reader may be in the middle of a copy: it learns of it now, and the bytes wait.
 void ViewTable::rest(Views::iterator view) {
+  invalidate(&view->second);
   view->second.resting = true;
-  board_->advance(view->second.word);
-  metrics_.views.sub();
   resting_.emplace_back(loop_->now() + options_.grace, view->first);
   if (!rest_timer_.armed()) loop_->arm(&rest_timer_, resting_.front().first);
 }
 
 ViewTable::Views::iterator ViewTable::drop(Views::iterator view) {
-  if (!view->second.resting) {
-    board_->advance(view->second.word);
-    metrics_.views.sub();
-  }
+  if (!view->second.resting) invalidate(&view->second);
   board_->give_back(view->second.word);
-  bytes_ -= view->second.bytes;
-  metrics_.bytes.sub(view->second.bytes);
+  bytes_ -= view->second.shown.bytes;
+  metrics_.bytes.sub(view->second.shown.bytes);
   const auto peer = by_peer_.find(static_cast<uint64_t>(view->second.peer));
-  peer->second.bytes -= view->second.bytes;
+  peer->second.bytes -= view->second.shown.bytes;
   if (--peer->second.views == 0) by_peer_.erase(peer);
   return views_.erase(view);
 }
@@ -115,7 +114,15 @@ void ViewTable::peer_gone(PeerId peer) {
 
 void ViewTable::condemn(const ChunkKey& key) {
   for (auto it = views_.begin(); it != views_.end(); ++it) {
-    if (!it->second.resting && it->second.reader->header().key == key) rest(it);
+    if (!it->second.resting && it->second.shown.key == key) rest(it);
+  }
+}
+
+void ViewTable::revoke_device() {
+  for (auto it = views_.begin(); it != views_.end(); ++it) {
+    if (it->second.resting || !it->second.shown.on_device) continue;
+    metrics_.revoked.add();
+    rest(it);
   }
 }
 

@@ -1,5 +1,5 @@
-// server/node/view_table.h - who holds which bytes of the dram tier in view, and what it takes to
-// get them back. Loop thread only.
+// server/node/view_table.h - who holds which bytes of the dram or hbm tier in view, and what it
+// takes to get them back. Loop thread only.
 //
 // A view pins its object. It ends when the client releases it; when the client's connection ends;
 // or, the oldest first, when another view needs the quota and the oldest has been held for longer
@@ -13,10 +13,10 @@
 #include <memory>
 #include <unordered_map>
 
+#include "base/chunk_key.h"
 #include "base/counter.h"
 #include "base/loop.h"
 #include "server/node/view_board.h"
-#include "storage/chunk_store.h"
 #include "transport/transport.h"
 
 namespace terrace {
@@ -30,6 +30,7 @@ struct ViewOptions {
 /// Written by the loop; a scraper may read from any thread.
 struct ViewMetrics {
   Counter views;    // now, those that rest left out
+  Counter device;   // of these: of device memory
   Counter bytes;    // pinned now, for views and for those that rest
   Counter granted;  // ever
   Counter refused;  // over the quota
@@ -49,14 +50,23 @@ class ViewTable {
   /// close() was called.
   ~ViewTable();
 
-  /// A view of `bytes` that `reader` pins. kResourceExhausted names the limit and what to do.
-  StatusOr<Grant> grant(PeerId peer, std::unique_ptr<ChunkReader> reader, uint64_t bytes);
+  /// What is to be shown: `hold` keeps the object's bytes where they are.
+  struct Shown {
+    ChunkKey key;
+    std::shared_ptr<const void> hold;
+    uint64_t bytes = 0;
+    bool on_device = false;
+  };
+  /// A view of it. kResourceExhausted names the limit and what to do.
+  StatusOr<Grant> grant(PeerId peer, Shown shown);
   /// The client reads it no more: its bytes are free at once. Ids of others are ignored.
   void release(PeerId peer, uint64_t id);
   /// All of the peer's views end.
   void peer_gone(PeerId peer);
   /// The object's bytes failed a checksum: no view of it is valid any more.
   void condemn(const ChunkKey& key);
+  /// No view of device memory is valid any more.
+  void revoke_device();
   /// Lets go of everything.
   void close();
   const ViewMetrics& metrics() const { return metrics_; }
@@ -64,13 +74,13 @@ class ViewTable {
  private:
   struct View {
     PeerId peer{};
-    std::unique_ptr<ChunkReader> reader;
-    uint64_t bytes = 0;
+    Shown shown;
     uint32_t word = 0;
     Nanos since{0};
     bool resting = false;
   };
   using Views = std::map<uint64_t, View>;  // ids rise: the first is the oldest
+  void invalidate(View* view);
   void rest(Views::iterator view);
   void revoke_old(uint64_t bytes_wanted);
   Views::iterator drop(Views::iterator view);

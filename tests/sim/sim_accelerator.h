@@ -48,7 +48,7 @@ class SimAccelerator final : public Accelerator {
     expected_bytes_ -= memory.size();
     return {};
   }
-  DeviceResult open_slab(const DeviceSlabHandle&, std::unique_ptr<OpenedSlab>*) override {
+  DeviceResult open_slab(const DeviceSlabHandle&, uint64_t, std::unique_ptr<OpenedSlab>*) override {
     return {801, "one process only"};
   }
 
@@ -64,7 +64,10 @@ class SimAccelerator final : public Accelerator {
     DeviceResult copy_out(std::span<const Piece> pieces, Ended ended) override {
       return home_->start(pieces, false, std::move(ended));
     }
-    DeviceResult handle(DeviceSlabHandle*) const override { return {801, "one process only"}; }
+    DeviceResult handle(DeviceSlabHandle* out) const override {
+      *out = {};
+      return {};
+    }
 
    private:
     SimAccelerator* const home_;
