@@ -238,7 +238,7 @@ bool ChunkStore::Core::reachable(uint32_t id) const {
   if (id == kNoEntry) return false;
   const IndexEntry& entry = index[id];
   if (entry.resident != kNoEntry || !entry.has(IndexEntry::on_nvme)) return true;
-  if (hbm != nullptr && hbm->has(id)) return true;
+  if (hbm != nullptr && hbm->has_all(id)) return true;
   return nvme->serves(index.extents(id));
 }
 

@@ -87,7 +87,7 @@ void ChunkStore::Core::explain_local(uint32_t id, Explanation* out) const {
     out->copies.push_back(copy);
   };
   if (hbm != nullptr && hbm->has(id)) {
-    add(Tier::hbm, entry.stored_bytes(), std::nullopt, HbmTier::kList);
+    add(Tier::hbm, hbm->bytes_of(id), std::nullopt, HbmTier::kList);
   }
   if (const std::shared_ptr<ArenaSpace>& space = dram_of(id); space != nullptr) {
     add(Tier::dram, space->allocated_bytes(), now - space->since(),

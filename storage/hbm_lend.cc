@@ -35,17 +35,19 @@ StatusOr<DeviceView> HbmTier::view(uint32_t id, const ObjectHeader& header,
     return error(StatusCode::kFailedPrecondition,
                  "hbm holds the objects of all tenants: set the node's option hbm-tenant");
   }
-  const auto found = copies_.find(id);
-  if (found == copies_.end() || !works() || core_.index[id].has(IndexEntry::doomed)) {
-    return error(StatusCode::kFailedPrecondition, "not in hbm: fetch it, which may bring it there");
+  if (!has_all(id) || !works() || core_.index[id].has(IndexEntry::doomed)) {
+    return error(StatusCode::kFailedPrecondition,
+                 has(id) ? "only its first sections are in hbm: fetch it"
+                         : "not in hbm: fetch it, which may bring it there");
   }
+  const std::shared_ptr<HbmSpace>& space = copies_.at(id);
   if (loan_ == nullptr) TERRACE_RETURN_IF_ERROR(make_loan());
-  DeviceView view{loan_, {}, found->second};
+  DeviceView view{loan_, {}, space};
   for (uint32_t s = 0; s < header.sections.size(); ++s) {
     uint64_t left = header.sections[s].bytes;
     const uint64_t whole =
         (left + ExtentMap::kBlockBytes - 1) / ExtentMap::kBlockBytes * ExtentMap::kBlockBytes;
-    for (const Extent& run : slice(found->second->extents(), layout.section_offset(s), whole)) {
+    for (const Extent& run : slice(space->extents(), layout.section_offset(s), whole)) {
       const uint64_t bytes = std::min(left, run.bytes());
       view.pieces.push_back({run.offset(), bytes});
       left -= bytes;

@@ -1,5 +1,5 @@
-// storage/hbm_space.h - space of one object in device memory; frees it on destruction, unless it
-// was damaged. Thread-confined.
+// storage/hbm_space.h - space in device memory of one object, or of its header and first sections;
+// frees it on destruction, unless it was damaged. Thread-confined.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -13,6 +13,7 @@ namespace terrace {
 
 class HbmSpace {
  public:
+  /// The first `bytes` of the stored object.
   HbmSpace(std::shared_ptr<ExtentMap> map, std::vector<Extent> extents, uint64_t bytes)
       : map_(std::move(map)), extents_(std::move(extents)), bytes_(bytes) {}
   HbmSpace(const HbmSpace&) = delete;

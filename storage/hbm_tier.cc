@@ -98,10 +98,10 @@ void HbmTier::used(uint32_t id) {
   if (only_for_ != kNobody && core_.domain_of(entry.ns) != only_for_) return;
   const std::shared_ptr<ArenaSpace>& source = core_.dram_of(id);
   if (!source->verified()) return;
-  const std::shared_ptr<HbmSpace> space = room_for(id);
+  const std::shared_ptr<HbmSpace> space = room_for(id, *source);
   if (space == nullptr) return core_.metrics.hbm_unworthy.add();
   std::vector<iovec> memory;
-  source->memory(0, entry.stored_bytes(), &memory);
+  source->memory(0, space->bytes(), &memory);
   coming_.insert(id);
   transfer(true, space, 0, memory, source,
            [this, id, generation = entry.generation, space](const Status& result) {
@@ -120,11 +120,29 @@ void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSp
   core_.metrics.write_bytes[kHbm].add(space->bytes());
 }
 
-std::shared_ptr<HbmSpace> HbmTier::room_for(uint32_t id) {
-  const uint64_t bytes = core_.index[id].stored_bytes();
-  if (bytes > capacity_bytes() || !core_.worth(id, Tier::hbm, core_.price(Tier::hbm, kList))) {
-    return nullptr;
+std::shared_ptr<HbmSpace> HbmTier::room_for(uint32_t id, const ArenaSpace& source) {
+  if (!core_.worth(id, Tier::hbm, core_.price(Tier::hbm, kList))) return nullptr;
+  std::shared_ptr<HbmSpace> space = room_for_all(id);
+  return space != nullptr ? space : room_for_first(id, source);
+}
+
+std::shared_ptr<HbmSpace> HbmTier::room_for_first(uint32_t id, const ArenaSpace& source) {
+  const IndexEntry& entry = core_.index[id];
+  const StatusOr<ObjectHeader> header = read_arena_header(source, entry);
+  if (!header.ok()) return nullptr;
+  const ObjectLayout layout(uint64_t{entry.header_blocks} * kSectorBytes, header->sections);
+  for (size_t sections = header->sections.size() / 2; sections > 0; sections /= 2) {
+    const uint64_t bytes = layout.section_offset(static_cast<uint32_t>(sections));
+    if (bytes < kFirstBytesMin) return nullptr;
+    StatusOr<std::vector<Extent>> extents = map_->allocate(bytes);
+    if (extents.ok()) return std::make_shared<HbmSpace>(map_, std::move(*extents), bytes);
   }
+  return nullptr;
+}
+
+std::shared_ptr<HbmSpace> HbmTier::room_for_all(uint32_t id) {
+  const uint64_t bytes = core_.index[id].stored_bytes();
+  if (bytes > capacity_bytes()) return nullptr;
   // Space is in size classes, so what was freed may not fit yet: then more.
   for (uint64_t goal = bytes; goal <= 2 * capacity_bytes(); goal *= 2) {
     StatusOr<std::vector<Extent>> extents = map_->allocate(bytes);
@@ -177,9 +195,18 @@ void HbmTier::drop_all() {
 
 // Copies of both directions.
 
-bool HbmTier::serves(uint32_t id) const {
+uint64_t HbmTier::bytes_of(uint32_t id) const {
+  const auto found = copies_.find(id);
+  return found == copies_.end() ? 0 : found->second->bytes();
+}
+
+bool HbmTier::has_all(uint32_t id) const {
+  return has(id) && bytes_of(id) == core_.index[id].stored_bytes();
+}
+
+bool HbmTier::serves(uint32_t id, uint64_t end) const {
   const size_t buffers = core_.staging == nullptr ? 0 : core_.staging->buffers();
-  return reading_ < std::max<size_t>(1, buffers / 4) && has(id);
+  return reading_ < std::max<size_t>(1, buffers / 4) && end <= bytes_of(id);
 }
 
 void HbmTier::read(uint32_t id, uint64_t offset, std::span<const iovec> into,

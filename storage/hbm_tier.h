@@ -20,8 +20,10 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/loop.h"
 #include "kernels/accelerator.h"
+#include "storage/arena.h"
 #include "storage/chunk_store.h"
 #include "storage/device_view.h"
 #include "storage/extent_map.h"
@@ -56,18 +58,23 @@ class HbmTier {
   bool works() const { return !failed_ && hanging_ == 0; }
 
   bool has(uint32_t id) const { return copies_.contains(id); }
-  /// A read may be started: it has a copy, and not so many run that a device which hangs could keep
-  /// more than a quarter of the staging buffers.
-  bool serves(uint32_t id) const;
-  /// `id` was used: gets a copy here when it is worth it and its bytes are in dram.
+  /// How much of the stored object lies here, from its start; 0: nothing.
+  uint64_t bytes_of(uint32_t id) const;
+  bool has_all(uint32_t id) const;
+  /// A read that ends at byte `end` of the stored object may be started: that lies here, and not so
+  /// many run that a device which hangs could keep more than a quarter of the staging buffers.
+  bool serves(uint32_t id, uint64_t end) const;
+  /// `id` was used: gets a copy here when it is worth it and its bytes are in dram. When there is
+  /// no room for all of it, of its first sections: these are needed first, and while they are
+  /// fetched the rest comes from nvme.
   void used(uint32_t id);
   /// The object goes, or another copy of it was bad: nobody reads this one any more.
   void drop(uint32_t id);
   /// The bytes of this copy failed a check: drops it, and uses its space no more.
   void damaged(uint32_t id);
   /// [offset, offset + all of `into`) of the stored object, unverified; `hold` keeps `into` alive,
-  /// for longer than `then` when the device hangs. serves(id). `then`, on a later turn: OK, or
-  /// kUnavailable, kDeadlineExceeded: the copy was dropped, read another.
+  /// for longer than `then` when the device hangs. serves() all of it. `then`, on a later turn: OK,
+  /// or kUnavailable, kDeadlineExceeded: the copy was dropped, read another.
   void read(uint32_t id, uint64_t offset, std::span<const iovec> into, std::shared_ptr<void> hold,
             Then then);
   /// As ChunkStore::keep_hbm_for.
@@ -85,8 +92,9 @@ class HbmTier {
 
  private:
   static constexpr uint32_t kCopiesInMax = 4;
-  static constexpr size_t kVictimsMax = 1024;  // of one copy that comes
-  static constexpr uint32_t kErrorsMax = 3;    // in a row, then the device is given up
+  static constexpr size_t kVictimsMax = 1024;       // of one copy that comes
+  static constexpr uint64_t kFirstBytesMin = kMiB;  // of first sections: less is no help
+  static constexpr uint32_t kErrorsMax = 3;         // in a row, then the device is given up
   struct Inbox;
   struct Transfer {
     Nanos deadline{0};
@@ -101,8 +109,11 @@ class HbmTier {
   void look();
   void judge(const Status& result);
   void drop_all();
+  /// For all of `id` or, from what is free, its first sections. Null: there is none.
+  std::shared_ptr<HbmSpace> room_for(uint32_t id, const ArenaSpace& source);
   /// Evicts what is worth less than `id`. Null: there is not enough of that.
-  std::shared_ptr<HbmSpace> room_for(uint32_t id);
+  std::shared_ptr<HbmSpace> room_for_all(uint32_t id);
+  std::shared_ptr<HbmSpace> room_for_first(uint32_t id, const ArenaSpace& source);
   Status make_slab(uint64_t bytes);
   void resize_when_idle();
   void end_resize(const Status& result);

@@ -279,7 +279,7 @@ void Mover::start_promotion(uint32_t id) {
     if (!result.ok()) return end_promotion(promotion, result);
     check_promoted(promotion);
   };
-  if (core_.hbm != nullptr && core_.hbm->serves(id)) {
+  if (core_.hbm != nullptr && core_.hbm->serves(id, entry.stored_bytes())) {
     promotion->from = Tier::hbm;
     core_.hbm->read(id, 0, memory, promotion->space, done);
     return;

@@ -67,7 +67,8 @@ void submit(const std::shared_ptr<StagedRead>& read) {
   } else {
     read->memory.push_back({read->lease->buffer().data(), read->bytes});
   }
-  if (core.hbm != nullptr && core.hbm->serves(read->id)) return read_hbm(read);
+  if (core.hbm != nullptr && core.hbm->serves(read->id, read->offset + read->bytes))
+    return read_hbm(read);
   if (core.index.extents(read->id).empty()) {
     // Quarantined while it waited for a buffer.
     core.later([read] { finish(read, StatusCode::kDataLoss); });
