@@ -148,8 +148,8 @@ class ChunkStore::Core {
     uint32_t list = 0;
     auto operator<=>(const ListPrice&) const = default;
   };
-  /// Those whose objects make room for new ones when they leave, the least valuable first.
-  std::vector<ListPrice> nvme_lists() const;
+  /// Those whose objects make room for one of `bytes` when they leave, the least valuable first.
+  std::vector<ListPrice> nvme_lists(uint64_t bytes = 0) const;
   /// It was pinned or unpinned, or went to another device.
   void relist(uint32_t id);
   struct Room {

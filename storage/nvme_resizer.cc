@@ -72,7 +72,7 @@ void NvmeResizer::look() {
     return call_off(
         error(StatusCode::kUnavailable,
               "resize: " + std::to_string(pass_->to_leave) +
-                  " bytes at the end of the device stay: in use, withheld as damaged, or "
+                  " bytes at the end of the device stay: in use, pinned, withheld as damaged, or "
                   "no room for them in dram or on nvme; try again"));
   }
   core_.loop->arm(&timer_, core_.loop->now() + kLook);
@@ -93,7 +93,11 @@ bool NvmeResizer::emptied() {
         return entry.has(IndexEntry::on_nvme) && entry.first_extent.device == pass_->place &&
                core_.nvme->barred(core_.index.extents(id));
       },
-      [this](uint32_t id, ChunkStore::Core::Then then) { core_.relocate(id, std::move(then)); });
+      [this](uint32_t id, ChunkStore::Core::Then then) {
+        const uint64_t bytes = ExtentMap::allocated_bytes(core_.index[id].stored_bytes());
+        if (bytes <= core_.nvme->object_bytes_max()) return core_.relocate(id, std::move(then));
+        core_.evictor.evict_from_nvme(id, std::move(then));  // it fits nowhere: alone, not with all
+      });
   if (through) moving_.reset();  // and once more: what was in use, or came in between
   const uint64_t left = core_.nvme->barred_used_bytes(pass_->place);
   if (left < pass_->to_leave) progress_ = core_.loop->now();

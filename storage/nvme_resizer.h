@@ -3,7 +3,8 @@
 //
 // It grows first as a file or device, then as space that objects get. It shrinks the other way
 // round: nothing new goes to what will be cut off, what lies there is written elsewhere by way of
-// dram, as when a device is emptied, or evicted when there is no room for all; when nothing is
+// dram, as when a device is emptied, or evicted when there is no room for all, or at once when it
+// is larger than what is left of any device; when nothing is
 // left and nobody reads there, it is cut. So a power cut at any moment leaves every object where
 // its row says. A device that is not emptied in time stays as it is.
 #pragma once

@@ -191,12 +191,20 @@ uint64_t NvmeTier::used_bytes() const {
   return bytes;
 }
 
-NvmeTier::Places NvmeTier::places_that_make_room() const {
+NvmeTier::Places NvmeTier::places_that_make_room(uint64_t bytes) const {
   Places places;
   for (const auto& unit : units_) {
-    if (usable(*unit)) places.push_back(unit->given.place);
+    if (usable(*unit) && unit->map->capacity_bytes() >= bytes) places.push_back(unit->given.place);
   }
   return places;
+}
+
+uint64_t NvmeTier::object_bytes_max() const {
+  uint64_t most = 0;
+  for (const auto& unit : units_) {
+    if (usable(*unit)) most = std::max(most, unit->map->capacity_bytes());
+  }
+  return most;
 }
 
 void NvmeTier::transfer(TransferSpec spec) {

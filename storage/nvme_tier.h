@@ -52,8 +52,11 @@ class NvmeTier {
   /// Of all that are there.
   uint64_t total_bytes() const;
   uint64_t used_bytes() const;
-  /// Devices whose objects make room for new ones when they leave.
-  Places places_that_make_room() const;
+  /// Devices whose objects make room for one of `bytes` when they leave: it fits there, below the
+  /// bar, once there is nothing else.
+  Places places_that_make_room(uint64_t bytes) const;
+  /// The most bytes of them all that one object could have, were all others gone.
+  uint64_t object_bytes_max() const;
 
   // Reads and writes.
 
