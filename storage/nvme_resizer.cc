@@ -59,10 +59,19 @@ Status NvmeResizer::run(std::shared_ptr<ResizePass> pass) {
 void NvmeResizer::stop() {
   if (pass_ == nullptr) return;
   const Status why = error(StatusCode::kUnavailable, "resize: the store closes");
-  change_ == nullptr ? call_off(why) : end(why);
+  if (change_ == nullptr) return call_off(why);
+  core_.nvme->device_at(change_->place)->cancel_resize();
+  end(why);
+}
+
+/// Only a file that becomes longer takes long; it has its old size when it was called off.
+void NvmeResizer::look_at_change() {
+  if (pass_->cancelled) core_.nvme->device_at(change_->place)->cancel_resize();
+  core_.loop->arm(&timer_, core_.loop->now() + kLook);
 }
 
 void NvmeResizer::look() {
+  if (change_ != nullptr) return look_at_change();
   const bool empty = emptied();
   if (pass_->cancelled) return call_off(error(StatusCode::kCancelled, "resize: it was called off"));
   if (empty) return change_device();
@@ -111,6 +120,7 @@ void NvmeResizer::change_device() {
   change_->place = pass_->place;
   change_->bytes = pass_->target;
   core_.nvme->device_at(pass_->place)->resize(pass_->target, change_.get());
+  look_at_change();
 }
 
 void NvmeResizer::changed(const Status& result) {

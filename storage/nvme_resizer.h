@@ -26,7 +26,7 @@ class NvmeResizer {
   /// kUnavailable: pass->place is no device, or one that does not answer. Ends with
   /// kUnavailable when what lies at the end of the device stays in use, or with the device's error.
   Status run(std::shared_ptr<ResizePass> pass);
-  /// The pass is over; a change of the device that runs goes on.
+  /// The pass is over; a change of the device that runs is called off, and idle() when it ended.
   void stop();
   /// No device is being changed.
   bool idle() const { return change_ == nullptr; }
@@ -37,6 +37,7 @@ class NvmeResizer {
   static constexpr Nanos kPatience = seconds(30);  // without a byte that left
   struct Change;
   void look();
+  void look_at_change();
   bool emptied();
   void change_device();
   void changed(const Status& result);

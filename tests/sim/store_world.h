@@ -39,6 +39,7 @@ class PowerLine final : public Device {
   void resize(uint64_t bytes, Op* op) override {
     if (Relay* relay = enter(op)) device_->resize(bytes, relay);
   }
+  void cancel_resize() override { device_->cancel_resize(); }
   uint64_t size_bytes() const override { return device_->size_bytes(); }
   void expect_memory(std::span<std::byte> memory) override { device_->expect_memory(memory); }
   void forget_memory(std::span<std::byte> memory) override { device_->forget_memory(memory); }
