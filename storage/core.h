@@ -189,6 +189,7 @@ class ChunkStore::Core {
   uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
   std::function<void(const ChunkKey&)> on_quarantine;  // may be empty
+  std::function<void(const ResizePass&)> on_resized;   // the same
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;

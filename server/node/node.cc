@@ -15,6 +15,7 @@
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
 #include "server/node/warm_restart.h"
+#include "storage/tier_pass.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
@@ -225,6 +226,9 @@ StatusOr<std::string> Node::Core::open_shm(
   views = std::make_unique<ViewTable>(loop.get(), board.get(), viewing);
   context.views = views.get();
   store->on_quarantine([this](const ChunkKey& key) { views->condemn(key); });
+  store->on_resized([this](const ResizePass& pass) {
+    if (config.view_bytes_max == 0 && pass.tier == Tier::dram) views->limit(pass.bytes / 4);
+  });
   slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
@@ -289,7 +293,10 @@ void Node::Core::shut_down() {
   shm.reset();
   rdma.reset();
   slabs.reset();
-  if (store != nullptr) store->on_quarantine(nullptr);
+  if (store != nullptr) {
+    store->on_quarantine(nullptr);
+    store->on_resized(nullptr);
+  }
   if (views != nullptr) views->close();
   views.reset();
   router.reset();

@@ -57,6 +57,8 @@ class ViewTable {
   void peer_gone(PeerId peer);
   /// The object's bytes failed a checksum: no view of it is valid any more.
   void condemn(const ChunkKey& key);
+  /// As ViewOptions::bytes_max, from now on; what is in view stays.
+  void limit(uint64_t bytes_max) { options_.bytes_max = bytes_max; }
   /// Lets go of everything.
   void close();
   const ViewMetrics& metrics() const { return metrics_; }
@@ -78,7 +80,7 @@ class ViewTable {
 
   Loop* const loop_;
   ViewBoard* const board_;
-  const ViewOptions options_;
+  ViewOptions options_;
   ViewMetrics metrics_;
   Views views_;
   struct Share {
