@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "base/limits.h"
@@ -34,6 +35,29 @@ class FlippingFiles final : public FileCalls {
  private:
   const uint64_t at_;
   uint64_t reads_ = 0;
+};
+
+/// What the kernel remembers of every copy is damaged, until it is told to forget that.
+class RememberedBadly final : public FileCalls {
+ public:
+  int open(const std::string& path, int flags, mode_t mode) override {
+    const int fd = FileCalls::open(path, flags, mode);
+    if (fd >= 0) paths_[fd] = path.find("/objects/") == std::string::npos ? "" : path;
+    return fd;
+  }
+  ssize_t read(int fd, std::span<std::byte> into, uint64_t offset) override {
+    const ssize_t got = FileCalls::read(fd, into, offset);
+    const std::string& copy = paths_[fd];
+    if (got > 0 && !copy.empty() && !forgotten_.contains(copy)) {
+      into[static_cast<size_t>(got) / 2] ^= std::byte{1};
+    }
+    return got;
+  }
+  void forget(int fd) override { forgotten_.insert(paths_[fd]); }
+
+ private:
+  std::map<int, std::string> paths_;
+  std::set<std::string> forgotten_;
 };
 
 class SharedVerifyTest : public ::testing::Test {
@@ -184,6 +208,22 @@ TEST_F(SharedVerifyTest, damage_that_a_second_reading_has_not_got_is_none) {
     reads += done.bytes > 3 * kMiB + 2 * kSectorBytes ? 1 : 0;
   }
   EXPECT_GE(reads, 7u) << "the flip met nothing";
+}
+
+TEST_F(SharedVerifyTest, damage_in_what_this_machine_remembers_is_none_of_the_copy) {
+  std::set<std::string> rotten;
+  for (uint64_t n = 0; n < 4; ++n) {
+    const SharedName copy = publish(n, {2 * kMiB, 500});
+    if (n % 2 == 1) continue;
+    flip(copy, 100'000);
+    rotten.insert(shared_path(copy));
+  }
+  const std::shared_ptr<SharedMedium> medium =
+      SharedDirectory::make(path_, std::make_unique<RememberedBadly>(), &clock_);
+  const Result done = run(medium, kMiB / 2);
+  EXPECT_TRUE(done.status.ok() && done.incomplete.ok()) << done.incomplete.to_string();
+  EXPECT_EQ(done.objects, 4u);
+  EXPECT_EQ(done.damaged, rotten);
 }
 
 TEST_F(SharedVerifyTest, what_is_not_ours_is_skipped_and_counted) {
