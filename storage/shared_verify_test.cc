@@ -7,12 +7,15 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 
+#include "base/crc32c.h"
 #include "base/limits.h"
 #include "storage/shared_directory.h"
 #include "tests/sim/faulty_files.h"
@@ -90,6 +93,18 @@ class SharedVerifyTest : public ::testing::Test {
     const int byte = open.get();
     open.seekp(at);
     open.put(static_cast<char>(byte ^ 0x10));
+  }
+  /// As a later build would have written it.
+  void make_later(const SharedName& copy) const {
+    std::fstream open(file(copy), std::ios::in | std::ios::out | std::ios::binary);
+    std::string head(4096, '\0');
+    open.read(head.data(), static_cast<std::streamsize>(head.size()));
+    head[4] = '\x02';
+    std::fill_n(head.begin() + 88, 4, '\0');
+    const uint32_t crc = crc32c(std::as_bytes(std::span(head)));
+    std::memcpy(head.data() + 88, &crc, sizeof crc);
+    open.seekp(0);
+    open.write(head.data(), static_cast<std::streamsize>(head.size()));
   }
   static void write(const std::string& path) {
     fs::create_directories(fs::path(path).parent_path());
@@ -235,14 +250,16 @@ TEST_F(SharedVerifyTest, what_is_not_ours_is_skipped_and_counted) {
   fs::copy_file(file(copy),
                 folder + "/" + testing::copy_name(2, 270'000).key.hex() + ".0000000000000001");
   const SharedName later = publish(4);
-  std::fstream(file(later), std::ios::in | std::ios::out | std::ios::binary).seekp(4).put('\x02');
+  make_later(later);
+  const SharedName like_later = publish(5);
+  flip(like_later, 4);                            // says so, and its checksum does not
   write(path_ + "/objects/" + ChunkKey{}.hex());  // a file where a namespace would be
   const Result done = run();
   EXPECT_TRUE(done.status.ok());
   EXPECT_EQ(done.incomplete.code(), StatusCode::kUnavailable) << "of the last one";
-  EXPECT_EQ(done.objects, 1u);
+  EXPECT_EQ(done.objects, 2u);
   EXPECT_EQ(done.skipped, 6u);
-  EXPECT_TRUE(done.damaged.empty());
+  EXPECT_EQ(done.damaged, std::set<std::string>{shared_path(like_later)});
 }
 
 TEST_F(SharedVerifyTest, what_goes_before_its_turn_is_no_damage) {
