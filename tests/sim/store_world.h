@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "storage/chunk_store.h"
+#include "tests/sim/refusing_metadata.h"
 #include "tests/sim/sim_accelerator.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_env.h"
@@ -137,7 +138,9 @@ class StoreWorld {
     StatusOr<std::unique_ptr<MetadataStore>> opened =
         MetadataStore::open(metadata_options, loop.get());
     if (!opened.ok()) return opened.status();
-    metadata = std::move(*opened);
+    metadata = refusal == nullptr
+                   ? std::move(*opened)
+                   : std::make_unique<RefusingMetadata>(std::move(**opened), refusal);
     SlabKeeping keeping;
     keeping.owner = owner;
     keeping.namespaces = namespaces;
@@ -194,6 +197,7 @@ class StoreWorld {
   StoreConfig config;
   MetadataStore::Options metadata_options;
   std::shared_ptr<SimAccelerator> accelerator;  // with config.hbm_bytes; null: no hbm tier
+  std::shared_ptr<RowRefusal> refusal;          // of the next starts; null: no row is refused
   std::unique_ptr<SimKeeper> keeper;            // null: the dram tier ends with each life
   std::array<std::byte, 16> owner{std::byte{1}};
   std::vector<std::pair<NamespaceId, DomainId>> namespaces;  // those that a start knows
