@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/loop.h"
@@ -130,6 +131,10 @@ class NvmeTier {
   std::vector<Unit*> choose(uint64_t bytes, const Places& avoid);
   Unit* unit_of(uint16_t place) const;
   Unit* unit_of(std::span<const Extent> extents) const;
+  /// kNotFound: there is none.
+  StatusOr<Unit*> asked_for(uint16_t place) const;
+  /// kUnavailable, of a unit that was asked for.
+  static Status refused(const Unit& unit, const std::string& why);
   bool there(const Unit& unit) const;
   bool readable(const Unit& unit) const;
   bool accepts(const Unit& unit) const;
