@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <set>
-#include <span>
 
 #include "base/crc32c.h"
 #include "base/limits.h"
@@ -101,7 +100,7 @@ class SharedVerifyTest : public ::testing::Test {
     open.read(head.data(), static_cast<std::streamsize>(head.size()));
     head[4] = '\x02';
     std::fill_n(head.begin() + 88, 4, '\0');
-    const uint32_t crc = crc32c(std::as_bytes(std::span(head)));
+    const uint32_t crc = crc32c(head);
     std::memcpy(head.data() + 88, &crc, sizeof crc);
     open.seekp(0);
     open.write(head.data(), static_cast<std::streamsize>(head.size()));
