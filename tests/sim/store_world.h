@@ -92,7 +92,8 @@ class StoreWorld {
         env(&disk) {
     EXPECT_TRUE(env.files().make_directory("/world").ok());
     config.data_directory = "/world";
-    config.uses_period = seconds(0);  // its file would be a real one
+    config.uses_period = seconds(0);            // its file would be a real one
+    config.uses_patience = seconds(1'000'000);  // this clock outruns a real disk
     config.dram_bytes = 4 * kMiB;
     config.slab_bytes = 64 * kMiB;
     config.populate_memory = false;
