@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "base/chunk_key.h"
 
@@ -12,6 +13,9 @@ namespace terrace {
 
 /// CRC32C of `bytes`, continuing from `crc` (0 to start): crc32c(b, crc32c(a)) == crc32c(a + b).
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
+inline uint32_t crc32c(std::string_view text, uint32_t crc = 0) {
+  return crc32c(std::as_bytes(std::span(text.data(), text.size())), crc);
+}
 /// The same by table, one byte at a time: the oracle, and what runs without CPU support.
 uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc = 0);
 /// CRC32C of a + b, from those of a and of b, and how many bytes b has. Multiplies crc_a by

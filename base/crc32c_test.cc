@@ -26,7 +26,14 @@ TEST(Crc32c, GoldenVectors) {
   EXPECT_EQ(crc32c(ones), 0x62A8AB43u);
   EXPECT_EQ(crc32c(ascending), 0x46DD794Eu);
   EXPECT_EQ(crc32c(bytes_of("123456789")), 0xE3069283u);
-  EXPECT_EQ(crc32c({}), 0u);
+  EXPECT_EQ(crc32c(std::span<const std::byte>()), 0u);
+}
+
+TEST(Crc32c, OfATextIsThatOfItsBytes) {
+  const std::string_view text = "123456789";
+  EXPECT_EQ(crc32c(text), 0xE3069283u);
+  EXPECT_EQ(crc32c(text.substr(4), crc32c(text.substr(0, 4))), 0xE3069283u);
+  EXPECT_EQ(crc32c(std::string_view()), 0u);
 }
 
 TEST(Crc32c, EqualsTheTableAndContinues) {

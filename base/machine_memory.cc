@@ -11,7 +11,7 @@
 namespace terrace {
 namespace {
 
-std::string text_of(const char* path) {
+std::string text_of(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;
   text << file.rdbuf();
@@ -25,6 +25,31 @@ std::optional<uint64_t> number_in(std::string_view text) {
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), out);
   if (failed != std::errc()) return std::nullopt;
   return out;
+}
+std::optional<uint64_t> least(std::optional<uint64_t> a, std::optional<uint64_t> b) {
+  if (a && b) return std::min(*a, *b);
+  return a ? a : b;
+}
+
+/// Where a kind of groups is mounted, and what its files are called.
+struct GroupFiles {
+  const char* root;
+  const char* max;
+  const char* current;
+};
+constexpr GroupFiles kVersion2 = {"/sys/fs/cgroup", "/memory.max", "/memory.current"};
+constexpr GroupFiles kVersion1 = {"/sys/fs/cgroup/memory", "/memory.limit_in_bytes",
+                                  "/memory.usage_in_bytes"};
+
+/// Of a line `number:controllers:path`. Null: its groups do not limit memory.
+const GroupFiles* files_of(std::string_view controllers) {
+  if (controllers.empty()) return &kVersion2;
+  while (!controllers.empty()) {
+    const size_t comma = std::min(controllers.find(','), controllers.size());
+    if (controllers.substr(0, comma) == "memory") return &kVersion1;
+    controllers.remove_prefix(std::min(comma + 1, controllers.size()));
+  }
+  return nullptr;
 }
 }  // namespace
 
@@ -50,12 +75,36 @@ std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view
   return *limit - std::min(*limit, *used);
 }
 
+std::optional<uint64_t> groups_memory_left(
+    std::string_view groups, const std::function<std::string(const std::string& path)>& read) {
+  constexpr int kDepthMax = 64;
+  std::optional<uint64_t> left;
+  while (!groups.empty()) {
+    const size_t end = std::min(groups.find('\n'), groups.size());
+    const std::string_view line = groups.substr(0, end);
+    groups.remove_prefix(std::min(end + 1, groups.size()));
+    const size_t first = line.find(':');
+    const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+    if (second == std::string_view::npos) continue;
+    const GroupFiles* const files = files_of(line.substr(first + 1, second - first - 1));
+    if (files == nullptr) continue;
+    // A container may see its own group as the root of all, and the path as that of its host: then
+    // nothing is where the path says, and the root is its group.
+    std::string path(line.substr(second + 1));
+    while (!path.empty() && path.back() == '/') path.pop_back();
+    for (int depth = 0; depth < kDepthMax; ++depth) {
+      const std::string group = files->root + path;
+      left = least(left, group_memory_left(read(group + files->max), read(group + files->current)));
+      if (path.empty()) break;
+      const size_t slash = path.rfind('/');
+      path.resize(slash == std::string::npos ? 0 : slash);
+    }
+  }
+  return left;
+}
+
 std::optional<uint64_t> available_memory_bytes() {
-  const std::optional<uint64_t> machine = meminfo_available(text_of("/proc/meminfo"));
-  // Of a container; a process outside of one sees the files of the root group, which has none.
-  const std::optional<uint64_t> group = group_memory_left(text_of("/sys/fs/cgroup/memory.max"),
-                                                          text_of("/sys/fs/cgroup/memory.current"));
-  if (machine && group) return std::min(*machine, *group);
-  return machine ? machine : group;
+  return least(meminfo_available(text_of("/proc/meminfo")),
+               groups_memory_left(text_of("/proc/self/cgroup"), text_of));
 }
 }  // namespace terrace

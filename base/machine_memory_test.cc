@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 namespace terrace {
 namespace {
 
@@ -14,6 +17,56 @@ TEST(MachineMemory, IsWhatTheTextsSay) {
   EXPECT_EQ(group_memory_left("1000\n", "3000\n"), 0u);
   EXPECT_EQ(group_memory_left("max\n", "300\n"), std::nullopt);
   EXPECT_EQ(group_memory_left("", ""), std::nullopt);
+}
+
+/// Files, by path.
+using Tree = std::map<std::string, std::string>;
+
+std::optional<uint64_t> left_in(const Tree& tree, const std::string& groups) {
+  return groups_memory_left(groups, [&](const std::string& path) {
+    const auto found = tree.find(path);
+    return found == tree.end() ? std::string() : found->second;
+  });
+}
+
+TEST(MachineMemory, OfAUnitIsWhatTheTightestOfItsGroupsHas) {
+  const std::string groups = "0::/system.slice/terraced.service\n";
+  const std::string root = "/sys/fs/cgroup";
+  Tree tree = {{root + "/system.slice/terraced.service/memory.max", "5000\n"},
+               {root + "/system.slice/terraced.service/memory.current", "1000\n"},
+               {root + "/system.slice/memory.max", "max\n"},
+               {root + "/system.slice/memory.current", "7000\n"}};
+  EXPECT_EQ(left_in(tree, groups), 4000u);
+  tree[root + "/system.slice/memory.max"] = "9000\n";
+  EXPECT_EQ(left_in(tree, groups), 2000u) << "with all others of the slice";
+  tree[root + "/system.slice/terraced.service/memory.max"] = "max\n";
+  EXPECT_EQ(left_in(tree, groups), 2000u);
+  EXPECT_EQ(left_in(tree, "0::/system.slice/other.service"), 2000u);
+  EXPECT_EQ(left_in(tree, "0::/\n"), std::nullopt);
+  EXPECT_EQ(left_in(tree, ""), std::nullopt);
+  EXPECT_EQ(left_in(tree, "nonsense\n0:\n::\n"), std::nullopt);
+  // A container's own group, whatever its path is called.
+  tree = {{root + "/memory.max", "300\n"}, {root + "/memory.current", "100\n"}};
+  for (const char* path : {"0::/\n", "0::/kubepods/pod7/abc\n", "0::/../../abc\n"}) {
+    EXPECT_EQ(left_in(tree, path), 200u) << path;
+  }
+}
+
+TEST(MachineMemory, OfVersionOneIsTheMemoryControllers) {
+  const std::string root = "/sys/fs/cgroup/memory";
+  Tree tree = {{root + "/a/b/memory.limit_in_bytes", "800\n"},
+               {root + "/a/b/memory.usage_in_bytes", "300\n"},
+               {root + "/memory.limit_in_bytes", "9223372036854771712\n"},
+               {root + "/memory.usage_in_bytes", "900\n"},
+               {root + "/c/memory.limit_in_bytes", "1\n"},
+               {root + "/c/memory.usage_in_bytes", "1\n"}};
+  const std::string others = "12:cpu,cpuacct:/c\n11:memory_like:/c\n1:name=systemd:/c\n0::/c\n";
+  EXPECT_EQ(left_in(tree, others + "9:memory:/a/b\n"), 500u);
+  EXPECT_EQ(left_in(tree, others + "9:hugetlb,memory:/a/b\n"), 500u);
+  EXPECT_EQ(left_in(tree, others), std::nullopt);
+  tree[root + "/a/memory.limit_in_bytes"] = "700\n";
+  tree[root + "/a/memory.usage_in_bytes"] = "650\n";
+  EXPECT_EQ(left_in(tree, others + "9:memory:/a/b\n"), 50u);
 }
 
 TEST(MachineMemory, OfThisMachineIsMoreThanWhatIsAvailable) {

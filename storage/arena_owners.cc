@@ -170,13 +170,28 @@ std::optional<uint32_t> Arena::retire_unowned() {
 void Arena::work(bool lock) {
   give_refused_back();  // first: the machine may not have the memory twice
   for (uint32_t i = 0; i < order_.size(); ++i) {
-    slabs_[order_[i]]->memory.populate(lock, stop_, &locked_);
+    populate_surely(order_[i], lock);
     if (stop_.load(std::memory_order_relaxed)) return;
     ready_.store(std::max(i + 1, ready_.load(std::memory_order_relaxed)),
                  std::memory_order_release);
     populated_.store(i + 1, std::memory_order_release);
   }
   work_on_replacements(lock, true);
+}
+
+/// A slab without memory is not used: others may give some back.
+void Arena::populate_surely(uint32_t index, bool lock) {
+  for (bool told = false;; told = true) {
+    const Status there = slabs_[index]->memory.populate(lock, stop_, &locked_);
+    if (there.ok()) return;
+    failures_.fetch_add(1, std::memory_order_relaxed);
+    if (!told) {
+      spdlog::error("event=slab_not_populated slab={} error=\"{}\": tried again each second", index,
+                    there.to_string());
+    }
+    std::unique_lock guard(mutex_);
+    wake_.wait_for(guard, kReplaceAgain, [this] { return stop_.load(); });
+  }
 }
 
 /// All there are; with `wait`, until the arena goes.
@@ -211,13 +226,17 @@ bool Arena::replace_now(uint32_t index, bool populate, bool lock) {
     memory.drop(&locked_);
     return true;
   }
-  if (const Status mapped = memory.map(owner_, slabs_[index]->epoch); !mapped.ok()) {
+  Status there = memory.map(owner_, slabs_[index]->epoch);
+  if (there.ok() && populate) {
+    there = memory.populate(lock, stop_, &locked_);
+    if (!there.ok()) memory.drop(&locked_);
+  }
+  if (!there.ok()) {
     failures_.fetch_add(1, std::memory_order_relaxed);
-    spdlog::warn("event=slab_not_replaced slab={} error=\"{}\"", index, mapped.to_string());
+    spdlog::warn("event=slab_not_replaced slab={} error=\"{}\"", index, there.to_string());
     return work == Slab::Work::add;
   }
   offer(index);
-  if (populate) memory.populate(lock, stop_, &locked_);
   return true;
 }
 

@@ -325,6 +325,8 @@ class ChunkStore {
   /// As DramResizer::run or NvmeResizer::run. shared: what all nodes together may keep, from the
   /// next sweep on until this node ends; kInvalidArgument: below 1 MiB. kUnavailable: no such tier.
   Status resize(std::shared_ptr<ResizePass> pass);
+  /// Called when a resize is over, also one that came to nothing. One listener; nullptr unsets.
+  void on_resized(std::function<void(const ResizePass&)> listener);
 
   // Single flight.
 

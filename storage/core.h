@@ -148,8 +148,8 @@ class ChunkStore::Core {
     uint32_t list = 0;
     auto operator<=>(const ListPrice&) const = default;
   };
-  /// Those whose objects make room for new ones when they leave, the least valuable first.
-  std::vector<ListPrice> nvme_lists() const;
+  /// Those whose objects make room for one of `bytes` when they leave, the least valuable first.
+  std::vector<ListPrice> nvme_lists(uint64_t bytes = 0) const;
   /// It was pinned or unpinned, or went to another device.
   void relist(uint32_t id);
   struct Room {
@@ -188,8 +188,9 @@ class ChunkStore::Core {
   std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
   uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
   uint32_t highest_namespace = 0;                  // of the rows that recovery saw
-  std::function<void(const ChunkKey&)> on_quarantine;  // may be empty, as the next
+  std::function<void(const ChunkKey&)> on_quarantine;  // may be empty, as the next two
   std::function<void(uint64_t loan)> on_device_recall;
+  std::function<void(const ResizePass&)> on_resized;
   Gate gate;
   Calls calls;
   std::unique_ptr<Arena> arena;

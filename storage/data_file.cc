@@ -1,8 +1,6 @@
 #include "storage/data_file.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +15,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/prng.h"
+#include "storage/data_file_io.h"
 #include "storage/extent_map.h"
 
 namespace terrace {
@@ -45,37 +44,6 @@ StatusOr<std::pair<Fd, bool>> open_direct(const std::string& path, int flags) {
   return std::pair{std::move(fd), false};
 }
 
-Status write_all(int fd, std::span<const std::byte> bytes, uint64_t offset,
-                 const std::string& what) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return errno_status(put < 0 ? errno : ENOSPC, "write " + what);
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    offset += static_cast<uint64_t>(put);
-  }
-  return ok_status();
-}
-
-Status write_zeroes(int fd, uint64_t first, uint64_t end, const std::string& path,
-                    const DataFile::Progress& progress) {
-  TERRACE_ASSIGN_OR_RETURN(AlignedBuffer zeroes, AlignedBuffer::allocate(kMiB));
-  for (uint64_t at = first; at < end; at += kMiB) {
-    const size_t step = static_cast<size_t>(std::min<uint64_t>(kMiB, end - at));
-    TERRACE_RETURN_IF_ERROR(write_all(fd, zeroes.span().first(step), at, path));
-    if (progress) progress(at + step, end);
-  }
-  return ok_status();
-}
-
-Status write_identity(int fd, const DataFileIdentity& identity, const std::string& path) {
-  TERRACE_ASSIGN_OR_RETURN(AlignedBuffer block, AlignedBuffer::allocate(DataFileIdentity::kBytes));
-  encode(identity, block.span());
-  TERRACE_RETURN_IF_ERROR(write_all(fd, block.span(), 0, path));
-  if (::fsync(fd) != 0) return errno_status(errno, "fsync " + path);
-  return ok_status();
-}
-
 DataFileIdentity new_identity(const DataFile::Options& options, const Uuid& directory) {
   DataFileIdentity out;
   secure_random(out.device);
@@ -92,20 +60,6 @@ Status sync_parent(const std::string& path) {
   const Fd fd(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd || ::fsync(fd.get()) != 0) return errno_status(errno, "fsync " + parent);
   return ok_status();
-}
-
-/// Bytes of a regular file or block device.
-StatusOr<uint64_t> size_of(int fd, const std::string& path, bool* block_device) {
-  struct stat info {};
-  if (::fstat(fd, &info) != 0) return errno_status(errno, "stat " + path);
-  *block_device = S_ISBLK(info.st_mode);
-  if (!*block_device && !S_ISREG(info.st_mode)) {
-    return error(StatusCode::kFailedPrecondition, path + " is neither a file nor a block device");
-  }
-  if (!*block_device) return static_cast<uint64_t>(info.st_size);
-  uint64_t bytes = 0;
-  if (::ioctl(fd, BLKGETSIZE64, &bytes) != 0) return errno_status(errno, "size of " + path);
-  return bytes;
 }
 }  // namespace
 
@@ -228,7 +182,10 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::create(const Options& options,
     }
     // The filler leaves the identity's MiB alone.
     const uint64_t now = write ? options.bytes : std::min(kMiB, options.bytes);
-    TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), 0, now, options.path, options.progress));
+    TERRACE_RETURN_IF_ERROR(write_zeroes(file->fd(), 0, now, options.path, [&](uint64_t done) {
+      if (options.progress) options.progress(done, now);
+      return true;
+    }));
     file->zeroed_ = now;
     file->identity_ = new_identity(options, directory);
     TERRACE_RETURN_IF_ERROR(write_identity(file->fd(), file->identity_, beside));
@@ -303,56 +260,6 @@ StatusOr<std::unique_ptr<DataFile>> DataFile::adopt(const Options& options, cons
   file->block_device_ = block_device;
   file->zeroed_ = block_device ? identity->bytes : 0;
   return file;
-}
-
-Status DataFile::resize(uint64_t bytes) {
-  TERRACE_CHECK(bytes > 0 && bytes % DataFileIdentity::kBytes == 0);
-  stop_ = true;
-  if (filler_.joinable()) filler_.join();
-  if (bytes > size_bytes()) {
-    const Status longer = lengthen(bytes);
-    const auto end = static_cast<off_t>(std::max(size_bytes(), said_bytes_));
-    if (!longer.ok() && !block_device_) (void)::ftruncate(fd(), end);
-    TERRACE_RETURN_IF_ERROR(longer);
-  }
-  DataFileIdentity now = identity_;
-  now.bytes = bytes;
-  if (const Status said = write_identity(fd(), now, path_); !said.ok()) {
-    said_bytes_ = std::max(said_bytes_, bytes);
-    const Status back = write_identity(fd(), identity_, path_);
-    return back.ok() ? said : error(StatusCode::kDataLoss, said.message());
-  }
-  said_bytes_ = 0;
-  const bool shorter = bytes < size_bytes();
-  identity_ = now;
-  zeroed_ = bytes;
-  if (shorter && !block_device_ && ::ftruncate(fd(), static_cast<off_t>(bytes)) != 0) {
-    spdlog::warn("event=nvme_file_not_cut path={} error=\"{}\": the next start does it", path_,
-                 errno_status(errno, "truncate").to_string());
-  }
-  return ok_status();
-}
-
-/// Space for so many bytes, durably reserved.
-Status DataFile::lengthen(uint64_t bytes) {
-  constexpr uint64_t kZeroesMax = kGiB;
-  const uint64_t before = size_bytes();
-  if (block_device_) {
-    TERRACE_ASSIGN_OR_RETURN(const uint64_t there, size_of(fd(), path_, &block_device_));
-    if (bytes <= there) return ok_status();
-    return error(StatusCode::kResourceExhausted,
-                 path_ + " has " + std::to_string(there) + " bytes, not " + std::to_string(bytes));
-  }
-  bool write = bytes - before <= kZeroesMax;
-  if (::fallocate(fd(), 0, static_cast<off_t>(before), static_cast<off_t>(bytes - before)) != 0) {
-    if (errno != EOPNOTSUPP) {
-      return errno_status(errno, "reserve " + std::to_string(bytes) + " bytes for " + path_);
-    }
-    write = true;  // the only way left to be sure of the space
-  }
-  if (write) TERRACE_RETURN_IF_ERROR(write_zeroes(fd(), before, bytes, path_, {}));
-  if (::fsync(fd()) != 0) return errno_status(errno, "fsync " + path_);
-  return ok_status();
 }
 
 DataFile::~DataFile() {

@@ -87,6 +87,7 @@ class DataFile {
  public:
   /// Called with bytes written and bytes to write, on the thread that runs open().
   using Progress = std::function<void(uint64_t done, uint64_t total)>;
+  using GoOn = std::function<bool()>;
   struct Options {
     std::string path;                      // a file, created when missing, or a block device
     uint64_t bytes = 0;                    // of one that is made, a multiple of 4 KiB
@@ -111,10 +112,12 @@ class DataFile {
   /// first, then the identity block, or the other way round when it becomes smaller; so whoever
   /// dies meanwhile leaves a file of the old or the new size, and what is too long of it is cut
   /// off by open(). A block device is used to that size. The filler stops, until the next open();
-  /// up to 1 GiB that is new is written with zeroes. kResourceExhausted: there is no such space;
-  /// then nothing has changed. kDataLoss: the device may have either size: nothing may lie behind
-  /// the smaller one.
-  Status resize(uint64_t bytes);
+  /// up to 1 GiB that is new is written with zeroes; all of it where the file system cannot reserve
+  /// space. `go_on` is asked after each MiB of them, on this thread; empty: always. Errors after
+  /// which nothing has changed: kResourceExhausted (there is no such space), kCancelled (`go_on`
+  /// said false). kDataLoss: the device may have either size: nothing may lie behind the smaller
+  /// one.
+  Status resize(uint64_t bytes, const GoOn& go_on = nullptr);
 
   int fd() const { return fd_.get(); }
   const DataFileIdentity& identity() const { return identity_; }
@@ -134,7 +137,7 @@ class DataFile {
   static StatusOr<std::unique_ptr<DataFile>> adopt(const Options& options, const Uuid& directory);
   void start_filler();
   void fill();
-  Status lengthen(uint64_t bytes);
+  Status lengthen(uint64_t bytes, const GoOn& go_on);
 
   std::string path_;
   Fd fd_;

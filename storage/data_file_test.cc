@@ -149,6 +149,69 @@ TEST_F(DataFileTest, ResizedBeyondWhatThereIsStaysAsItWas) {
   ASSERT_TRUE((*file)->resize(8 * kMiB).ok()) << "it still can";
 }
 
+TEST_F(DataFileTest, GrowthThatIsCalledOffLeavesTheOldSize) {
+  for (const uint64_t last : {1u, 100u}) {  // in the first piece that is flushed, and later
+    {
+      auto file = DataFile::open(options_, ours_);
+      ASSERT_TRUE(file.ok());
+      uint64_t asked = 0;
+      const Status said = (*file)->resize(256 * kMiB, [&] { return ++asked < last; });
+      EXPECT_EQ(said.code(), StatusCode::kCancelled) << said.to_string();
+      EXPECT_EQ(asked, last) << "once for each MiB";
+      EXPECT_EQ((*file)->size_bytes(), 4 * kMiB);
+      EXPECT_EQ(std::filesystem::file_size(options_.path), 4 * kMiB);
+    }
+    const auto again = DataFile::open(options_, ours_);
+    ASSERT_TRUE(again.ok()) << again.status().to_string();
+    EXPECT_EQ((*again)->size_bytes(), 4 * kMiB);
+    ASSERT_TRUE((*again)->resize(8 * kMiB, [] { return true; }).ok()) << "it still can";
+    ASSERT_TRUE((*again)->resize(4 * kMiB, [] { return false; }).ok()) << "nothing to write";
+  }
+}
+
+/// A thread writes, and may be through before anybody calls it off: then once more.
+TEST_F(DataFileTest, ADeviceThatGrowsIsCalledOff) {
+  SystemClock clock;
+  auto file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok());
+  std::unique_ptr<Loop> loop = std::move(*Loop::create({.ring_entries = 64}, &clock));
+  UringDevice device(file->get(), loop.get(), DeviceOptions{});
+  device.cancel_resize();  // of none
+  const auto resize = [&](uint64_t bytes, bool cancel) {
+    Waiting op;
+    device.resize(bytes, &op);
+    if (cancel) device.cancel_resize();
+    while (!op.over) loop->turn(milliseconds(10));
+    return op.status;
+  };
+  Status said;
+  for (int i = 0; i < 20 && said.code() != StatusCode::kCancelled; ++i) {
+    said = resize(4 * kMiB, false);
+    ASSERT_TRUE(said.ok()) << said.to_string();
+    said = resize(516 * kMiB, true);
+  }
+  EXPECT_EQ(said.code(), StatusCode::kCancelled) << said.to_string();
+  EXPECT_EQ(device.size_bytes(), 4 * kMiB);
+  EXPECT_TRUE(resize(8 * kMiB, false).ok());
+}
+
+TEST_F(DataFileTest, ADeviceThatGoesWhileItGrowsIsWaitedFor) {
+  SystemClock clock;
+  auto file = DataFile::open(options_, ours_);
+  ASSERT_TRUE(file.ok());
+  std::unique_ptr<Loop> loop = std::move(*Loop::create({.ring_entries = 64}, &clock));
+  Waiting never;
+  {
+    UringDevice device(file->get(), loop.get(), DeviceOptions{});
+    device.resize(516 * kMiB, &never);
+  }
+  const uint64_t bytes = (*file)->size_bytes();
+  EXPECT_TRUE(bytes == 4 * kMiB || bytes == 516 * kMiB) << bytes;
+  EXPECT_EQ(std::filesystem::file_size(options_.path), bytes);
+  loop->turn(milliseconds(1));
+  EXPECT_FALSE(never.over);
+}
+
 /// A kill leaves a file that is longer than its identity says: before it said so, or after.
 TEST_F(DataFileTest, AResizeThatWasCutShortIsCutOff) {
   ASSERT_TRUE(DataFile::open(options_, ours_).ok());

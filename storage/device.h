@@ -43,6 +43,9 @@ class Device {
   /// time; there is no time limit. kResourceExhausted: there is not so much space;
   /// kFailedPrecondition: this device has the size that it has.
   virtual void resize(uint64_t bytes, Op* op) = 0;
+  /// The resize that runs, if one does, ends soon with kCancelled, its size as it was, unless it is
+  /// nearly over: then it ends as it would have.
+  virtual void cancel_resize() = 0;
   /// Memory that many requests will lie in, until forget_memory() or as long as the device lives: a
   /// hint that may make them cheaper. At any time. The pages behind the addresses must stay.
   virtual void expect_memory(std::span<std::byte> memory) = 0;

@@ -16,9 +16,6 @@ Status damaged(const std::string& what) {
   return error(StatusCode::kDataLoss, "DEVICES: " + what);
 }
 
-uint32_t crc_of(std::string_view bytes) {
-  return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())));
-}
 }  // namespace
 
 std::string encode_device_list(const DeviceList& list) {
@@ -33,14 +30,14 @@ std::string encode_device_list(const DeviceList& list) {
   }
   std::string bytes = out.take();
   ByteWriter crc;
-  crc.u32(crc_of(bytes));
+  crc.u32(crc32c(bytes));
   return bytes + crc.take();
 }
 
 StatusOr<DeviceList> decode_device_list(std::string_view bytes) {
   if (bytes.size() < kTag.size() + 8) return damaged("cut short");
   const std::string_view body = bytes.substr(0, bytes.size() - 4);
-  if (ByteReader(bytes.substr(body.size())).u32() != crc_of(body)) {
+  if (ByteReader(bytes.substr(body.size())).u32() != crc32c(body)) {
     return damaged("its checksum differs");
   }
   ByteReader in(body);

@@ -26,7 +26,7 @@ DeviceList example() {
 
 std::string sealed(std::string body) {
   ByteWriter crc;
-  crc.u32(crc32c(std::as_bytes(std::span(body.data(), body.size()))));
+  crc.u32(crc32c(body));
   return body + crc.take();
 }
 

@@ -174,10 +174,9 @@ void Evictor::evict_surplus_from_dram(uint64_t objects) {
   }
 }
 
-uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
-  constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+uint64_t Evictor::evict_nvme(uint64_t need, uint64_t whole, uint64_t victims_max) {
   EvictPlan victims;
-  for (const auto& [value, list] : core_.nvme_lists()) {
+  for (const auto& [value, list] : core_.nvme_lists(whole)) {
     victims = plan(Tier::nvme, list, need, victims_max, false);
     if (!victims.drop.empty()) break;
   }
@@ -185,21 +184,38 @@ uint64_t Evictor::evict_nvme(uint64_t need, uint64_t victims_max) {
   uint64_t won = 0;
   for (uint32_t id : victims.drop) {
     if (victims_max-- == 0) break;
-    core_.departs(id, Tier::nvme, DepartReason::evicted, true, price);
-    const uint64_t bytes = NvmeMap::bytes_of(core_.index.extents(id));
-    core_.leaves(id);
-    core_.metrics.evictions[kNvme].add();
-    core_.metrics.evicted_bytes[kNvme].add(bytes);
-    won += bytes;
-    nvme_pending_ += bytes;
-    ++rows_pending_;
-    core_.doom(id, false, [this, bytes](const Status&) {
-      nvme_pending_ -= bytes;
-      --rows_pending_;
-      kick();
-    });
+    won += drop_from_nvme(id, price, nullptr);
   }
   return won;
+}
+
+uint64_t Evictor::drop_from_nvme(uint32_t id, double price, std::function<void(Status)> gone) {
+  constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
+  core_.departs(id, Tier::nvme, DepartReason::evicted, true, price);
+  const uint64_t bytes = NvmeMap::bytes_of(core_.index.extents(id));
+  core_.leaves(id);
+  core_.metrics.evictions[kNvme].add();
+  core_.metrics.evicted_bytes[kNvme].add(bytes);
+  nvme_pending_ += bytes;
+  ++rows_pending_;
+  core_.doom(id, false, [this, bytes, gone = std::move(gone)](const Status& result) {
+    nvme_pending_ -= bytes;
+    --rows_pending_;
+    kick();
+    if (gone) gone(result);
+  });
+  return bytes;
+}
+
+void Evictor::evict_from_nvme(uint32_t id, std::function<void(Status)> then) {
+  const IndexEntry& entry = core_.index[id];
+  if (entry.pins == 0 && !entry.kept_here) {
+    drop_from_nvme(id, core_.policy->value(id, core_.loop->now()), std::move(then));
+    return;
+  }
+  core_.later([then = std::move(then), key = entry.key] {
+    then(error(StatusCode::kFailedPrecondition, "object " + key.hex() + " is in use or pinned"));
+  });
 }
 
 uint64_t Evictor::lacking(DomainId domain) const {
@@ -288,9 +304,10 @@ bool Evictor::step_nvme() {
     need = std::max(need, nvme_goal_);
   }
   if (rows_pending_ >= kRowsMax) return false;
-  uint64_t won = need > 0 ? evict_nvme(need, kRowsMax) : 0;
+  const uint64_t whole = wanted > 0 ? ExtentMap::allocated_bytes(wanted) : 0;
+  uint64_t won = need > 0 ? evict_nvme(need, whole, kRowsMax) : 0;
   if (const uint64_t surplus = surplus_objects(); surplus > 0) {
-    const uint64_t gone = evict_nvme(~uint64_t{0}, surplus);
+    const uint64_t gone = evict_nvme(~uint64_t{0}, 0, surplus);
     won += gone;
     // All of them only in dram: nobody has written them back, or nobody could.
     if (gone == 0 && rows_pending_ == 0) evict_surplus_from_dram(surplus);

@@ -3,6 +3,7 @@
 // storage/slab_balancer.h. Thread-confined.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -26,6 +27,9 @@ class Evictor {
   std::shared_ptr<ArenaSpace> dram_space(DomainId domain, uint64_t bytes, bool put);
   /// These leave dram, whatever their age: dropped, or written to nvme first; not those in use.
   void evict_from_dram(std::span<const uint32_t> ids);
+  /// The object leaves nvme, and this node with it, whatever its value. `then` when its space is
+  /// free or withheld, on a later turn; kFailedPrecondition: it is in use or pinned, and stays.
+  void evict_from_nvme(uint32_t id, std::function<void(Status)> then);
   /// Objects over objects_max less the watermark's share of it, at least one.
   uint64_t surplus_objects() const;
   /// What of a tier, or of a domain's part of it, is kept free.
@@ -62,7 +66,10 @@ class Evictor {
                       uint64_t victims_max = ~uint64_t{0});
   /// Objects, of the domains with the most of them first.
   void evict_surplus_from_dram(uint64_t objects);
-  uint64_t evict_nvme(uint64_t need, uint64_t victims_max);
+  /// `whole`: of them that one object needs, 0: none waits for room.
+  uint64_t evict_nvme(uint64_t need, uint64_t whole, uint64_t victims_max);
+  /// Returns the bytes that are free when `gone` runs.
+  uint64_t drop_from_nvme(uint32_t id, double price, std::function<void(Status)> gone);
   /// Free bytes that the domain lacks for its watermark. Slabs of nobody are free for everybody.
   uint64_t lacking(DomainId domain) const;
   /// Bytes that the domain could have without taking anything from another one.

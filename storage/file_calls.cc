@@ -37,6 +37,10 @@ ssize_t FileCalls::read(int fd, std::span<std::byte> into, uint64_t offset) {
   return got < 0 ? -errno : got;
 }
 
+void FileCalls::forget(int fd) {
+  (void)::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 int FileCalls::sync(int fd) {
   return result_of(::fsync(fd));
 }

@@ -25,6 +25,8 @@ class FileCalls {
   /// May be short, as the kernel's.
   virtual ssize_t write(int fd, std::span<const iovec> pieces);
   virtual ssize_t read(int fd, std::span<std::byte> into, uint64_t offset);
+  /// The pages that the kernel remembers of the file, as far as they are not dirty or in use.
+  virtual void forget(int fd);
   virtual int sync(int fd);
   virtual void close(int fd);
   virtual int rename(const std::string& from, const std::string& to);

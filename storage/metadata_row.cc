@@ -25,10 +25,7 @@ static_assert(kWorthRecordBytes + kRetentionRecordMax + 2 * kExtentBytes <= kVar
               "a header lies in the first extents");
 
 uint32_t crc_of(std::string_view key, std::string_view value) {
-  const auto bytes = [](std::string_view text) {
-    return std::span(reinterpret_cast<const std::byte*>(text.data()), text.size());
-  };
-  return crc32c(bytes(value), crc32c(bytes(key)));
+  return crc32c(value, crc32c(key));
 }
 
 bool at_first_device(const MetadataRow& row) {

@@ -225,6 +225,7 @@ StatusOr<std::unique_ptr<MetadataStore>> MetadataStore::open(const Options& opti
 }
 
 MetadataStore::MetadataStore(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+MetadataStore::MetadataStore(MetadataStore&& other) noexcept : core_(std::move(other.core_)) {}
 MetadataStore::~MetadataStore() = default;
 
 Status MetadataStore::recover(

@@ -76,7 +76,7 @@ class MetadataStore {
   static StatusOr<std::unique_ptr<MetadataStore>> open(const Options& options, Loop* loop);
   /// Drains what was accepted, then closes. On the loop's thread: answers that were not given yet
   /// come with its next turn.
-  ~MetadataStore();
+  virtual ~MetadataStore();
   MetadataStore(const MetadataStore&) = delete;
   MetadataStore& operator=(const MetadataStore&) = delete;
 
@@ -91,7 +91,7 @@ class MetadataStore {
 
   /// From the loop's thread. `op` is done on the loop when the row is in the store, and durable
   /// when `durable`. kResourceExhausted: the queue is full.
-  Status put(const MetadataRow& row, bool durable, Op* op);
+  virtual Status put(const MetadataRow& row, bool durable, Op* op);
   /// Done when the deletion is in the WAL and durable: only then may the extents be reused. Deletes
   /// the row only while it has this generation.
   Status erase(NamespaceId ns, const ChunkKey& key, uint64_t generation, Op* op);
@@ -99,6 +99,10 @@ class MetadataStore {
   Status put_namespace(const NamespaceRow& row);
   /// Resident bytes of the database: caches, write buffers, table readers. Any thread.
   uint64_t memory_bytes() const;
+
+ protected:
+  /// For one that refuses on request, made from one that works, which is not used any more.
+  explicit MetadataStore(MetadataStore&& other) noexcept;
 
  private:
   class Core;

@@ -28,7 +28,7 @@ std::string encode_namespaces(const std::vector<NamespaceRow>& rows) {
   }
   std::string bytes = out.take();
   ByteWriter crc;
-  crc.u32(crc32c(std::as_bytes(std::span(bytes.data(), bytes.size()))));
+  crc.u32(crc32c(bytes));
   return bytes + crc.take();
 }
 
@@ -36,7 +36,7 @@ StatusOr<std::vector<NamespaceRow>> decode_namespaces(std::string_view bytes) {
   if (bytes.size() < kTag.size() + 8) return damaged("cut short");
   const std::string_view body = bytes.substr(0, bytes.size() - 4);
   ByteReader crc(bytes.substr(body.size()));
-  if (crc.u32() != crc32c(std::as_bytes(std::span(body.data(), body.size())))) {
+  if (crc.u32() != crc32c(body)) {
     return damaged("its checksum differs");
   }
   ByteReader in(body);

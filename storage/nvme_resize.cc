@@ -24,12 +24,10 @@ void NvmeMap::resize(uint64_t device_bytes) {
 }
 
 Status NvmeTier::may_resize(uint16_t place) const {
-  const Unit* const unit = unit_of(place);
-  const std::string name = "device " + std::to_string(place) + " of the nvme tier";
-  if (unit == nullptr) return error(StatusCode::kNotFound, name + ": there is none");
+  TERRACE_ASSIGN_OR_RETURN(const Unit* const unit, asked_for(place));
   if (there(*unit) && readable(*unit)) return ok_status();
-  return error(StatusCode::kUnavailable,
-               name + " is " + name_of(health_of(*unit)) + ": it can be resized when it answers");
+  return refused(*unit, std::string("is ") + name_of(health_of(*unit)) +
+                            ": it can be resized when it answers");
 }
 
 uint64_t NvmeTier::device_bytes(uint16_t place) const {

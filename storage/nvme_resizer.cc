@@ -59,10 +59,19 @@ Status NvmeResizer::run(std::shared_ptr<ResizePass> pass) {
 void NvmeResizer::stop() {
   if (pass_ == nullptr) return;
   const Status why = error(StatusCode::kUnavailable, "resize: the store closes");
-  change_ == nullptr ? call_off(why) : end(why);
+  if (change_ == nullptr) return call_off(why);
+  core_.nvme->device_at(change_->place)->cancel_resize();
+  end(why);
+}
+
+/// Only a file that becomes longer takes long; it has its old size when it was called off.
+void NvmeResizer::look_at_change() {
+  if (pass_->cancelled) core_.nvme->device_at(change_->place)->cancel_resize();
+  core_.loop->arm(&timer_, core_.loop->now() + kLook);
 }
 
 void NvmeResizer::look() {
+  if (change_ != nullptr) return look_at_change();
   const bool empty = emptied();
   if (pass_->cancelled) return call_off(error(StatusCode::kCancelled, "resize: it was called off"));
   if (empty) return change_device();
@@ -72,7 +81,7 @@ void NvmeResizer::look() {
     return call_off(
         error(StatusCode::kUnavailable,
               "resize: " + std::to_string(pass_->to_leave) +
-                  " bytes at the end of the device stay: in use, withheld as damaged, or "
+                  " bytes at the end of the device stay: in use, pinned, withheld as damaged, or "
                   "no room for them in dram or on nvme; try again"));
   }
   core_.loop->arm(&timer_, core_.loop->now() + kLook);
@@ -93,7 +102,11 @@ bool NvmeResizer::emptied() {
         return entry.has(IndexEntry::on_nvme) && entry.first_extent.device == pass_->place &&
                core_.nvme->barred(core_.index.extents(id));
       },
-      [this](uint32_t id, ChunkStore::Core::Then then) { core_.relocate(id, std::move(then)); });
+      [this](uint32_t id, ChunkStore::Core::Then then) {
+        const uint64_t bytes = ExtentMap::allocated_bytes(core_.index[id].stored_bytes());
+        if (bytes <= core_.nvme->object_bytes_max()) return core_.relocate(id, std::move(then));
+        core_.evictor.evict_from_nvme(id, std::move(then));  // it fits nowhere: alone, not with all
+      });
   if (through) moving_.reset();  // and once more: what was in use, or came in between
   const uint64_t left = core_.nvme->barred_used_bytes(pass_->place);
   if (left < pass_->to_leave) progress_ = core_.loop->now();
@@ -107,6 +120,7 @@ void NvmeResizer::change_device() {
   change_->place = pass_->place;
   change_->bytes = pass_->target;
   core_.nvme->device_at(pass_->place)->resize(pass_->target, change_.get());
+  look_at_change();
 }
 
 void NvmeResizer::changed(const Status& result) {

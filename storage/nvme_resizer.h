@@ -3,7 +3,8 @@
 //
 // It grows first as a file or device, then as space that objects get. It shrinks the other way
 // round: nothing new goes to what will be cut off, what lies there is written elsewhere by way of
-// dram, as when a device is emptied, or evicted when there is no room for all; when nothing is
+// dram, as when a device is emptied, or evicted when there is no room for all, or at once when it
+// is larger than what is left of any device; when nothing is
 // left and nobody reads there, it is cut. So a power cut at any moment leaves every object where
 // its row says. A device that is not emptied in time stays as it is.
 #pragma once
@@ -25,7 +26,7 @@ class NvmeResizer {
   /// kUnavailable: pass->place is no device, or one that does not answer. Ends with
   /// kUnavailable when what lies at the end of the device stays in use, or with the device's error.
   Status run(std::shared_ptr<ResizePass> pass);
-  /// The pass is over; a change of the device that runs goes on.
+  /// The pass is over; a change of the device that runs is called off, and idle() when it ended.
   void stop();
   /// No device is being changed.
   bool idle() const { return change_ == nullptr; }
@@ -36,6 +37,7 @@ class NvmeResizer {
   static constexpr Nanos kPatience = seconds(30);  // without a byte that left
   struct Change;
   void look();
+  void look_at_change();
   bool emptied();
   void change_device();
   void changed(const Status& result);

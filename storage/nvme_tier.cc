@@ -56,6 +56,17 @@ NvmeTier::Unit* NvmeTier::unit_of(std::span<const Extent> extents) const {
   return extents.empty() ? nullptr : unit_of(extents[0].device);
 }
 
+StatusOr<NvmeTier::Unit*> NvmeTier::asked_for(uint16_t place) const {
+  if (Unit* const unit = unit_of(place)) return unit;
+  return error(StatusCode::kNotFound,
+               "device " + std::to_string(place) + " of the nvme tier: there is none");
+}
+
+Status NvmeTier::refused(const Unit& unit, const std::string& why) {
+  return error(StatusCode::kUnavailable,
+               "device " + std::to_string(unit.given.place) + " of the nvme tier " + why);
+}
+
 bool NvmeTier::there(const Unit& unit) const {
   return unit.map != nullptr;
 }
@@ -191,12 +202,20 @@ uint64_t NvmeTier::used_bytes() const {
   return bytes;
 }
 
-NvmeTier::Places NvmeTier::places_that_make_room() const {
+NvmeTier::Places NvmeTier::places_that_make_room(uint64_t bytes) const {
   Places places;
   for (const auto& unit : units_) {
-    if (usable(*unit)) places.push_back(unit->given.place);
+    if (usable(*unit) && unit->map->capacity_bytes() >= bytes) places.push_back(unit->given.place);
   }
   return places;
+}
+
+uint64_t NvmeTier::object_bytes_max() const {
+  uint64_t most = 0;
+  for (const auto& unit : units_) {
+    if (usable(*unit)) most = std::max(most, unit->map->capacity_bytes());
+  }
+  return most;
 }
 
 void NvmeTier::transfer(TransferSpec spec) {
@@ -340,10 +359,8 @@ Device* NvmeTier::device_at(uint16_t place) const {
 }
 
 Status NvmeTier::set_draining(uint16_t place, bool draining) {
-  Unit* const unit = unit_of(place);
-  const std::string name = "device " + std::to_string(place) + " of the nvme tier";
-  if (unit == nullptr) return error(StatusCode::kNotFound, name + ": there is none");
-  if (!there(*unit)) return error(StatusCode::kUnavailable, name + " is missing");
+  TERRACE_ASSIGN_OR_RETURN(Unit* const unit, asked_for(place));
+  if (!there(*unit)) return refused(*unit, "is missing");
   unit->draining = draining;
   return ok_status();
 }

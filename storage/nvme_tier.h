@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/loop.h"
@@ -52,8 +53,11 @@ class NvmeTier {
   /// Of all that are there.
   uint64_t total_bytes() const;
   uint64_t used_bytes() const;
-  /// Devices whose objects make room for new ones when they leave.
-  Places places_that_make_room() const;
+  /// Devices whose objects make room for one of `bytes` when they leave: it fits there, below the
+  /// bar, once there is nothing else.
+  Places places_that_make_room(uint64_t bytes) const;
+  /// The most bytes of them all that one object could have, were all others gone.
+  uint64_t object_bytes_max() const;
 
   // Reads and writes.
 
@@ -127,6 +131,10 @@ class NvmeTier {
   std::vector<Unit*> choose(uint64_t bytes, const Places& avoid);
   Unit* unit_of(uint16_t place) const;
   Unit* unit_of(std::span<const Extent> extents) const;
+  /// kNotFound: there is none.
+  StatusOr<Unit*> asked_for(uint16_t place) const;
+  /// kUnavailable, of a unit that was asked for.
+  static Status refused(const Unit& unit, const std::string& why);
   bool there(const Unit& unit) const;
   bool readable(const Unit& unit) const;
   bool accepts(const Unit& unit) const;

@@ -50,16 +50,11 @@ void NvmeMap::end_trim(const Extent& extent, bool trimmed) {
 }
 
 Status NvmeTier::may_trim(uint16_t place) const {
-  const Unit* const unit = unit_of(place);
-  const std::string name = "device " + std::to_string(place) + " of the nvme tier";
-  if (unit == nullptr) return error(StatusCode::kNotFound, name + ": there is none");
-  if (unit->resizing) {
-    return error(StatusCode::kUnavailable, name + " is being resized: it is trimmed afterwards");
-  }
+  TERRACE_ASSIGN_OR_RETURN(const Unit* const unit, asked_for(place));
+  if (unit->resizing) return refused(*unit, "is being resized: it is trimmed afterwards");
   const DeviceHealth health = health_of(*unit);
   if (health == DeviceHealth::ok) return ok_status();
-  return error(StatusCode::kUnavailable,
-               name + " is " + name_of(health) + ": it is trimmed when it is ok");
+  return refused(*unit, std::string("is ") + name_of(health) + ": it is trimmed when it is ok");
 }
 
 bool NvmeTier::take_untrimmed(uint16_t place, uint64_t* next, Extent* out) {

@@ -54,22 +54,37 @@ std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// The fixed part, up to and without the key; the reader is left behind it.
-StatusOr<Counts> read_counts(ByteReader* in) {
+/// What every version begins with, and the place of its CRC.
+struct Beginning {
+  uint16_t version = 0;
+  uint16_t fixed_bytes = 0;
+  uint32_t header_bytes = 0;
+};
+
+StatusOr<Beginning> read_beginning(ByteReader* in) {
   if (in->left() < kFixedBytes) {
     return error(StatusCode::kOutOfRange, "object header: less than its fixed part");
   }
   if (const uint32_t magic = in->u32(); magic != ObjectHeader::kMagic) {
     return damaged("bad magic", magic);
   }
-  if (const uint16_t version = in->u16(); version != ObjectHeader::kVersion) {
-    if (version == 0) return damaged("version", version);
-    return error(StatusCode::kFailedPrecondition,
-                 "object header: version " + std::to_string(version) + "; this build reads 1");
+  Beginning out;
+  out.version = in->u16();
+  out.fixed_bytes = in->u16();
+  out.header_bytes = in->u32();
+  if (out.version == 0) return damaged("version", out.version);
+  if (out.header_bytes == 0 || out.header_bytes % kSectorBytes != 0 ||
+      out.header_bytes > kHeaderBytesMax) {
+    return damaged("size", out.header_bytes);
   }
-  if (const uint16_t fixed = in->u16(); fixed != kFixedBytes) return damaged("fixed size", fixed);
+  return out;
+}
+
+/// The rest of version 1's fixed part, up to and without the key; the reader is left behind it.
+StatusOr<Counts> read_counts(const Beginning& beginning, ByteReader* in) {
+  if (beginning.fixed_bytes != kFixedBytes) return damaged("fixed size", beginning.fixed_bytes);
   Counts c;
-  c.header_bytes = in->u32();
+  c.header_bytes = beginning.header_bytes;
   c.required_features = in->u32();
   c.optional_features = in->u32();
   c.sections = in->u32();
@@ -86,10 +101,7 @@ StatusOr<Counts> read_counts(ByteReader* in) {
   if (c.optional_bytes > ObjectHeader::kOptionalBytesMax) {
     return damaged("optional bytes", c.optional_bytes);
   }
-  if (c.header_bytes % kSectorBytes != 0 || c.header_bytes > kHeaderBytesMax ||
-      c.header_bytes < c.used()) {
-    return damaged("size", c.header_bytes);
-  }
+  if (c.header_bytes < c.used()) return damaged("size", c.header_bytes);
   return c;
 }
 
@@ -206,20 +218,34 @@ void encode(const ObjectHeader& header, std::span<std::byte> into) {
 
 StatusOr<uint64_t> header_size_of(std::span<const std::byte> first_sector) {
   ByteReader in(text_of(first_sector));
-  TERRACE_ASSIGN_OR_RETURN(const Counts counts, read_counts(&in));
-  return uint64_t{counts.header_bytes};
+  TERRACE_ASSIGN_OR_RETURN(const Beginning beginning, read_beginning(&in));
+  if (beginning.version == ObjectHeader::kVersion) {
+    TERRACE_RETURN_IF_ERROR(read_counts(beginning, &in).status());
+  }
+  return uint64_t{beginning.header_bytes};
 }
 
 StatusOr<ObjectHeader> decode_object_header(std::span<const std::byte> bytes) {
   ByteReader in(text_of(bytes));
-  TERRACE_ASSIGN_OR_RETURN(const Counts counts, read_counts(&in));
-  if (bytes.size() < counts.header_bytes) {
-    return error(StatusCode::kOutOfRange, "object header: " + std::to_string(bytes.size()) +
-                                              " bytes of " + std::to_string(counts.header_bytes));
+  TERRACE_ASSIGN_OR_RETURN(const Beginning beginning, read_beginning(&in));
+  const bool ours = beginning.version == ObjectHeader::kVersion;
+  Counts counts;
+  if (ours) {
+    TERRACE_ASSIGN_OR_RETURN(counts, read_counts(beginning, &in));
   }
-  const std::span<const std::byte> whole = bytes.first(counts.header_bytes);
+  if (bytes.size() < beginning.header_bytes) {
+    return error(StatusCode::kOutOfRange, "object header: " + std::to_string(bytes.size()) +
+                                              " bytes of " +
+                                              std::to_string(beginning.header_bytes));
+  }
+  const std::span<const std::byte> whole = bytes.first(beginning.header_bytes);
   if (const uint32_t crc = crc_of(whole); crc != stored_crc(whole)) {
     return damaged("checksum differs, computed", crc);
+  }
+  if (!ours) {
+    return error(
+        StatusCode::kFailedPrecondition,
+        "object header: version " + std::to_string(beginning.version) + "; this build reads 1");
   }
   if ((counts.required_features & ~kKnownRequiredFeatures) != 0) {
     return error(StatusCode::kFailedPrecondition,

@@ -47,12 +47,12 @@ size_t extents_max_of(uint64_t stored_bytes);
 /// above hold, and there is one CRC per unit.
 void encode(const ObjectHeader& header, std::span<std::byte> into);
 /// kDataLoss: bad magic, checksum, or counts that do not add up (never reads past `bytes`).
-/// kFailedPrecondition: a version or a required feature this build does not know.
+/// kFailedPrecondition: a version or a required feature this build does not know, whole.
 /// kOutOfRange: `bytes` is a correct beginning but too short: read as many bytes as header_size_of
 /// says.
 StatusOr<ObjectHeader> decode_object_header(std::span<const std::byte> bytes);
 /// The header's full size, a multiple of 4 KiB and at most kHeaderBytesMax, from its first 4 KiB.
-/// Errors as above; the checksum is not looked at.
+/// Of any version. Errors as above; the checksum is not looked at.
 StatusOr<uint64_t> header_size_of(std::span<const std::byte> first_sector);
 
 /// Where the sections of an object lie behind its header.

@@ -105,7 +105,10 @@ TEST(ObjectFormat, EveryBitCounts) {
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     std::vector<std::byte> bad = bytes;
     bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
-    EXPECT_FALSE(decode_object_header(bad).ok()) << "bit " << bit;
+    const StatusCode code = decode_object_header(bad).status().code();
+    // One that says that it is longer goes on behind these bytes.
+    EXPECT_TRUE(code == StatusCode::kDataLoss || code == StatusCode::kOutOfRange) << "bit " << bit;
+    EXPECT_EQ(code == StatusCode::kOutOfRange, bit >= 64 + 13 && bit <= 64 + 17) << "bit " << bit;
   }
 }
 
@@ -137,9 +140,20 @@ TEST(ObjectFormat, HostileCountsBehindACorrectChecksum) {
 
 TEST(ObjectFormat, NewerThanThisBuild) {
   std::vector<std::byte> bytes = encoded(example());
+  bytes.resize(8192);
   bytes[4] = std::byte{2};
+  bytes[6] = std::byte{200};  // whatever stands behind its size
+  bytes[9] = std::byte{0x20};
+  bytes[20] = std::byte{0xFF};
+  bytes[23] = std::byte{0xFF};
+  EXPECT_EQ(decode_object_header(bytes).status().code(), StatusCode::kDataLoss);
+  seal(&bytes);
   EXPECT_EQ(decode_object_header(bytes).status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_EQ(header_size_of(bytes).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*header_size_of(std::span(bytes).first(4096)), 8192u);
+  EXPECT_EQ(decode_object_header(std::span(bytes).first(4096)).status().code(),
+            StatusCode::kOutOfRange);
+  bytes[5000] = std::byte{1};
+  EXPECT_EQ(decode_object_header(bytes).status().code(), StatusCode::kDataLoss);
   bytes = encoded(example());
   bytes[12] = std::byte{1};  // a required feature
   seal(&bytes);

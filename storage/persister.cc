@@ -61,6 +61,10 @@ void Persister::start(PersistSpec spec) {
   }
   if (waiting_.empty()) job->space = core_.nvme->allocate(job->spec.source->bytes());
   if (job->space != nullptr) return write(job);
+  if (too_large(*job)) {
+    core_.later([this, job] { refuse(job); });
+    return;
+  }
   if (waiting_.size() >= kWaitingMax) {
     core_.later([this, job] {
       end(job, error(StatusCode::kResourceExhausted, "4096 writes wait for nvme space"));
@@ -76,11 +80,28 @@ void Persister::retry() {
   while (!waiting_.empty()) {
     const std::shared_ptr<Job> job = waiting_.front();
     job->space = core_.nvme->allocate(job->spec.source->bytes());
-    if (job->space == nullptr) return;
+    if (job->space == nullptr && !too_large(*job)) return;
     waiting_.pop_front();
+    if (job->space == nullptr) {
+      refuse(job);
+      continue;
+    }
     core_.evictor.freed_after(Tier::nvme, job->since);
     write(job);
   }
+}
+
+bool Persister::too_large(const Job& job) const {
+  return ExtentMap::allocated_bytes(job.spec.source->bytes()) > core_.nvme->object_bytes_max();
+}
+
+void Persister::refuse(const std::shared_ptr<Job>& job) {
+  core_.metrics.nvme_too_large.add();
+  end(job, error(StatusCode::kResourceExhausted,
+                 "object " + job->spec.header.key.hex() + " of " +
+                     std::to_string(job->spec.source->bytes()) +
+                     " bytes: no device of nvme that takes objects has more than " +
+                     std::to_string(core_.nvme->object_bytes_max()) + " bytes"));
 }
 
 void Persister::give_up_first() {

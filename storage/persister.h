@@ -49,7 +49,8 @@ struct PersistSpec {
   /// in which they are queued, so one that was queued before the erase does no harm.
   std::function<bool()> wanted;
   IoPriority priority = IoPriority::background;
-  /// Runs once, on a later turn. Errors: kResourceExhausted (no space), kNotFound (not wanted any
+  /// Runs once, on a later turn. Errors: kResourceExhausted (no space now, or on no device however
+  /// much is evicted), kNotFound (not wanted any
   /// more), the device's, the metadata store's.
   std::function<void(StatusOr<NvmeCopy>)> done;
 };
@@ -65,7 +66,7 @@ class Persister {
   std::shared_ptr<EarlyWrite> begin_early(const std::shared_ptr<ArenaSpace>& source);
   /// [offset, offset + bytes) of the source is in place and will not change; multiples of 4 KiB.
   void write_early(const std::shared_ptr<EarlyWrite>& early, uint64_t offset, uint64_t bytes);
-  /// Space became free, or may have: those who wait for it try again.
+  /// Space became free, or may have, or there is less: those who wait for it try again.
   void retry();
   /// Eviction has nothing to give: the first in line ends with kResourceExhausted.
   void give_up_first();
@@ -75,6 +76,9 @@ class Persister {
 
  private:
   struct Job;
+  /// No device that takes objects could hold it, were it empty: nothing is to leave for it.
+  bool too_large(const Job& job) const;
+  void refuse(const std::shared_ptr<Job>& job);
   void write(const std::shared_ptr<Job>& job);
   void written(const std::shared_ptr<Job>& job, const Status& result);
   /// A device failed: another one gets the object, or the job ends with `why`.

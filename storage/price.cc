@@ -27,9 +27,9 @@ double ChunkStore::Core::least_value(Tier tier, uint32_t list) const {
   return least;
 }
 
-std::vector<ChunkStore::Core::ListPrice> ChunkStore::Core::nvme_lists() const {
+std::vector<ChunkStore::Core::ListPrice> ChunkStore::Core::nvme_lists(uint64_t bytes) const {
   std::vector<ListPrice> lists;
-  for (const uint16_t place : nvme->places_that_make_room()) {
+  for (const uint16_t place : nvme->places_that_make_room(bytes)) {
     if (policy->size(Tier::nvme, place) == 0) continue;
     lists.push_back({least_value(Tier::nvme, place), place});
   }

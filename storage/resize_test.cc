@@ -293,6 +293,27 @@ TEST_F(NvmeResizeTest, one_that_is_called_off_or_fails_changes_nothing) {
   expect_all(5);
 }
 
+TEST_F(NvmeResizeTest, a_device_that_is_being_made_longer_is_called_off_too) {
+  fill();
+  for (const bool closing : {false, true}) {
+    world_.device.hang();  // until somebody called it off
+    const auto pass = to(Tier::nvme, 4 * kRegion);
+    ASSERT_TRUE(world_.store->resize(pass).ok());
+    pass->cancelled = !closing;
+    Timer goes_on([&] { world_.device.let_go(); });
+    world_.loop->arm(&goes_on, world_.loop->now() + milliseconds(50));
+    if (closing) {
+      again();
+    } else {
+      ASSERT_TRUE(world_.driver->until([&] { return pass->over; }));
+      EXPECT_EQ(pass->result.code(), StatusCode::kCancelled) << pass->result.to_string();
+    }
+    EXPECT_EQ(world_.device.size_bytes(), 2 * kRegion);
+    EXPECT_EQ(world_.store->devices()[0].bytes, 2 * kRegion - kMiB);
+    expect_all(0);
+  }
+}
+
 TEST_F(NvmeResizeTest, what_is_pinned_or_verified_meanwhile_is_right_after_a_power_cut) {
   for (int round = 0; round < 6; ++round) {
     if (round == 0) fill();

@@ -71,6 +71,7 @@ class OpenFile final : public SharedBytes {
     }
     return ok_status();
   }
+  void forget() override { files_->forget(file_.fd()); }
 
  private:
   const std::shared_ptr<FileCalls> files_;

@@ -35,6 +35,9 @@ class SharedBytes {
   virtual Status read(uint64_t offset, std::span<std::byte> into) = 0;
   /// The same into memory that lies in pieces, for much at once.
   virtual Status read_pieces(uint64_t offset, std::span<const iovec> into);
+  /// What this machine remembers of the bytes is dropped, where it remembers any and can drop it:
+  /// the next read is of the medium itself.
+  virtual void forget() {}
 };
 
 /// Names are relative paths of letters, digits, '.', '-' and '_', at most four deep; folders come

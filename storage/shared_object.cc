@@ -36,8 +36,11 @@ Status read_whole(const SharedName& name, SharedBytes* from, uint64_t offset,
   return read.code() == StatusCode::kOutOfRange ? damaged(name, read.message()) : read;
 }
 
-StatusOr<std::unique_ptr<SharedBytes>> open_copy(SharedMedium* medium, const SharedName& name) {
+/// `again`: what this machine remembers of it may be what is damaged.
+StatusOr<std::unique_ptr<SharedBytes>> open_copy(SharedMedium* medium, const SharedName& name,
+                                                 bool again) {
   StatusOr<std::unique_ptr<SharedBytes>> file = medium->open(shared_path(name));
+  if (file.ok() && again) (*file)->forget();
   if (file.ok()) return file;
   return of_medium(file.status());
 }
@@ -67,10 +70,11 @@ class Gathered {
 };
 
 /// Damage that a second reading has not got came about on the way, and says nothing of the copy.
+/// `read(again)`: the second one opens the copy anew, from the medium.
 template <class Read>
 Status read_twice(const Read& read) {
-  Status first = read();
-  return first.code() == StatusCode::kDataLoss ? read() : first;
+  Status first = read(false);
+  return first.code() == StatusCode::kDataLoss ? read(true) : first;
 }
 
 Status verify(const ObjectHeader& header, std::span<const iovec> data) {
@@ -163,8 +167,8 @@ StatusOr<SharedHeader> read_header(SharedBytes* file, const SharedName& name) {
 }
 
 Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
-                 std::span<const iovec> data) {
-  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file, open_copy(medium, name));
+                 std::span<const iovec> data, bool again) {
+  TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file, open_copy(medium, name, again));
   Status read = file->read_pieces(header.bytes, data);
   if (read.code() == StatusCode::kOutOfRange) return damaged(name, read.message());
   TERRACE_RETURN_IF_ERROR(std::move(read));
@@ -175,8 +179,9 @@ Status read_data(SharedMedium* medium, const SharedName& name, const SharedHeade
 
 StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName& name) {
   SharedHeader out;
-  TERRACE_RETURN_IF_ERROR(read_twice([&]() -> Status {
-    TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file, open_copy(medium, name));
+  TERRACE_RETURN_IF_ERROR(read_twice([&](bool again) -> Status {
+    TERRACE_ASSIGN_OR_RETURN(const std::unique_ptr<SharedBytes> file,
+                             open_copy(medium, name, again));
     TERRACE_ASSIGN_OR_RETURN(out, read_header(file.get(), name));
     return ok_status();
   }));
@@ -185,23 +190,23 @@ StatusOr<SharedHeader> read_shared_header(SharedMedium* medium, const SharedName
 
 Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHeader& header,
                    std::span<const iovec> data) {
-  return read_twice([&] { return read_data(medium, name, header, data); });
+  return read_twice([&](bool again) { return read_data(medium, name, header, data, again); });
 }
 
 Status SharedCheck::step(uint64_t bytes_max, uint64_t* bytes) {
-  return read_twice([&] { return piece(bytes_max, bytes); });
+  return read_twice([&](bool again) { return piece(bytes_max, again, bytes); });
 }
 
 /// After damage the file is opened anew.
-Status SharedCheck::piece(uint64_t bytes_max, uint64_t* bytes) {
-  if (file_ == nullptr) TERRACE_RETURN_IF_ERROR(open(bytes));
+Status SharedCheck::piece(uint64_t bytes_max, bool again, uint64_t* bytes) {
+  if (file_ == nullptr) TERRACE_RETURN_IF_ERROR(open(again, bytes));
   Status read = over() ? ok_status() : read_units(bytes_max, bytes);
   if (!read.ok()) file_.reset();
   return read;
 }
 
-Status SharedCheck::open(uint64_t* bytes) {
-  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<SharedBytes> file, open_copy(medium_, name_));
+Status SharedCheck::open(bool again, uint64_t* bytes) {
+  TERRACE_ASSIGN_OR_RETURN(std::unique_ptr<SharedBytes> file, open_copy(medium_, name_, again));
   TERRACE_ASSIGN_OR_RETURN(SharedHeader found, read_header(file.get(), name_));
   *bytes += found.bytes;
   if (!layout_ || found.header != header_.header) {  // replaced meanwhile: from its beginning

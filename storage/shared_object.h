@@ -42,7 +42,8 @@ Status load_shared(SharedMedium* medium, const SharedName& name, const SharedHea
                    std::span<const iovec> data);
 
 /// Verifies a whole copy piece by piece, with memory for one piece, and keeps it open in between.
-/// What a piece finds damaged is read once more from a new open. `medium` outlives this, and all of
+/// What a piece finds damaged is read once more, from the medium and not from what this machine
+/// remembers of it. `medium` outlives this, and all of
 /// it, the end too, is for a thread that may block.
 class SharedCheck {
  public:
@@ -54,8 +55,8 @@ class SharedCheck {
   bool over() const { return file_ != nullptr && section_ == header_.header.sections.size(); }
 
  private:
-  Status piece(uint64_t bytes_max, uint64_t* bytes);
-  Status open(uint64_t* bytes);
+  Status piece(uint64_t bytes_max, bool again, uint64_t* bytes);
+  Status open(bool again, uint64_t* bytes);
   Status read_units(uint64_t bytes_max, uint64_t* bytes);
 
   SharedMedium* const medium_;

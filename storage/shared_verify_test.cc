@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <set>
 
+#include "base/crc32c.h"
 #include "base/limits.h"
 #include "storage/shared_directory.h"
 #include "tests/sim/faulty_files.h"
@@ -34,6 +37,29 @@ class FlippingFiles final : public FileCalls {
  private:
   const uint64_t at_;
   uint64_t reads_ = 0;
+};
+
+/// What the kernel remembers of every copy is damaged, until it is told to forget that.
+class RememberedBadly final : public FileCalls {
+ public:
+  int open(const std::string& path, int flags, mode_t mode) override {
+    const int fd = FileCalls::open(path, flags, mode);
+    if (fd >= 0) paths_[fd] = path.find("/objects/") == std::string::npos ? "" : path;
+    return fd;
+  }
+  ssize_t read(int fd, std::span<std::byte> into, uint64_t offset) override {
+    const ssize_t got = FileCalls::read(fd, into, offset);
+    const std::string& copy = paths_[fd];
+    if (got > 0 && !copy.empty() && !forgotten_.contains(copy)) {
+      into[static_cast<size_t>(got) / 2] ^= std::byte{1};
+    }
+    return got;
+  }
+  void forget(int fd) override { forgotten_.insert(paths_[fd]); }
+
+ private:
+  std::map<int, std::string> paths_;
+  std::set<std::string> forgotten_;
 };
 
 class SharedVerifyTest : public ::testing::Test {
@@ -66,6 +92,18 @@ class SharedVerifyTest : public ::testing::Test {
     const int byte = open.get();
     open.seekp(at);
     open.put(static_cast<char>(byte ^ 0x10));
+  }
+  /// As a later build would have written it.
+  void make_later(const SharedName& copy) const {
+    std::fstream open(file(copy), std::ios::in | std::ios::out | std::ios::binary);
+    std::string head(4096, '\0');
+    open.read(head.data(), static_cast<std::streamsize>(head.size()));
+    head[4] = '\x02';
+    std::fill_n(head.begin() + 88, 4, '\0');
+    const uint32_t crc = crc32c(head);
+    std::memcpy(head.data() + 88, &crc, sizeof crc);
+    open.seekp(0);
+    open.write(head.data(), static_cast<std::streamsize>(head.size()));
   }
   static void write(const std::string& path) {
     fs::create_directories(fs::path(path).parent_path());
@@ -186,6 +224,22 @@ TEST_F(SharedVerifyTest, damage_that_a_second_reading_has_not_got_is_none) {
   EXPECT_GE(reads, 7u) << "the flip met nothing";
 }
 
+TEST_F(SharedVerifyTest, damage_in_what_this_machine_remembers_is_none_of_the_copy) {
+  std::set<std::string> rotten;
+  for (uint64_t n = 0; n < 4; ++n) {
+    const SharedName copy = publish(n, {2 * kMiB, 500});
+    if (n % 2 == 1) continue;
+    flip(copy, 100'000);
+    rotten.insert(shared_path(copy));
+  }
+  const std::shared_ptr<SharedMedium> medium =
+      SharedDirectory::make(path_, std::make_unique<RememberedBadly>(), &clock_);
+  const Result done = run(medium, kMiB / 2);
+  EXPECT_TRUE(done.status.ok() && done.incomplete.ok()) << done.incomplete.to_string();
+  EXPECT_EQ(done.objects, 4u);
+  EXPECT_EQ(done.damaged, rotten);
+}
+
 TEST_F(SharedVerifyTest, what_is_not_ours_is_skipped_and_counted) {
   const SharedName copy = publish(1);
   const std::string folder = fs::path(file(copy)).parent_path();
@@ -195,14 +249,16 @@ TEST_F(SharedVerifyTest, what_is_not_ours_is_skipped_and_counted) {
   fs::copy_file(file(copy),
                 folder + "/" + testing::copy_name(2, 270'000).key.hex() + ".0000000000000001");
   const SharedName later = publish(4);
-  std::fstream(file(later), std::ios::in | std::ios::out | std::ios::binary).seekp(4).put('\x02');
+  make_later(later);
+  const SharedName like_later = publish(5);
+  flip(like_later, 4);                            // says so, and its checksum does not
   write(path_ + "/objects/" + ChunkKey{}.hex());  // a file where a namespace would be
   const Result done = run();
   EXPECT_TRUE(done.status.ok());
   EXPECT_EQ(done.incomplete.code(), StatusCode::kUnavailable) << "of the last one";
-  EXPECT_EQ(done.objects, 1u);
+  EXPECT_EQ(done.objects, 2u);
   EXPECT_EQ(done.skipped, 6u);
-  EXPECT_TRUE(done.damaged.empty());
+  EXPECT_EQ(done.damaged, std::set<std::string>{shared_path(like_later)});
 }
 
 TEST_F(SharedVerifyTest, what_goes_before_its_turn_is_no_damage) {

@@ -45,6 +45,13 @@ void reserve(std::byte* at, uint64_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
   TERRACE_CHECK(::mmap(at, bytes, PROT_NONE, flags, -1, 0) != MAP_FAILED);
 }
+/// Has every page written to, and leaves what is there.
+void touch(std::span<std::byte> memory) {
+  constexpr size_t kPageBytes = 4096;
+  for (size_t at = 0; at < memory.size(); at += kPageBytes) {
+    std::atomic_ref<uint8_t>(reinterpret_cast<uint8_t&>(memory[at])).fetch_or(0);
+  }
+}
 }  // namespace
 
 void give_memory_back(const Fd& file, uint64_t bytes) {
@@ -141,13 +148,23 @@ Fd SlabMemory::take_file() {
   return file;
 }
 
-void SlabMemory::populate(bool lock, const std::atomic<bool>& stop, std::atomic<uint64_t>* locked) {
+Status SlabMemory::populate(bool lock, const std::atomic<bool>& stop,
+                            std::atomic<uint64_t>* locked) {
   locked->fetch_sub(locked_, std::memory_order_relaxed);  // what map() let go of
   locked_ = 0;
   for (uint64_t at = 0; at < bytes_; at += kPopulateStep) {
-    if (stop.load(std::memory_order_relaxed)) return;
+    if (stop.load(std::memory_order_relaxed)) return ok_status();
     const uint64_t bytes = std::min(kPopulateStep, bytes_ - at);
-    ::madvise(place_ + at, bytes, MADV_POPULATE_WRITE);  // else pages come at first touch
+    if (::madvise(place_ + at, bytes, MADV_POPULATE_WRITE) != 0) {
+      const int why = errno;
+      if (why == ENOMEM || why == EFAULT || why == EHWPOISON) {
+        return error(StatusCode::kResourceExhausted,
+                     "no memory for " + std::to_string(bytes) + " bytes at " + std::to_string(at) +
+                         " of a slab of " + std::to_string(bytes_) + ": " +
+                         errno_status(why, "populate").message());
+      }
+      if (why == EINVAL) touch({place_ + at, bytes});  // a kernel before 5.14
+    }
     if (lock && ::mlock(place_ + at, bytes) == 0) {
       locked->fetch_add(bytes, std::memory_order_relaxed);
       locked_ += bytes;
@@ -155,6 +172,7 @@ void SlabMemory::populate(bool lock, const std::atomic<bool>& stop, std::atomic<
       lock = false;  // not allowed: go on unlocked
     }
   }
+  return ok_status();
 }
 
 StatusOr<Fd> SlabMemory::open_read_only() const {

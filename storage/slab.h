@@ -51,8 +51,9 @@ class SlabMemory {
   /// Unmaps the memfd and gives it away; nobody may use the memory any more.
   Fd take_file();
   /// Touches every page and locks it when `lock` and the machine allow, until `stop`. `locked`
-  /// counts the bytes of all slabs.
-  void populate(bool lock, const std::atomic<bool>& stop, std::atomic<uint64_t>* locked);
+  /// counts the bytes of all slabs. kResourceExhausted: the machine has no memory for some of it,
+  /// and who used that would be killed; it may be tried again.
+  Status populate(bool lock, const std::atomic<bool>& stop, std::atomic<uint64_t>* locked);
   /// A descriptor of the memfd that can neither write nor map it writable. kUnavailable: /proc is
   /// not there; kResourceExhausted: no descriptors.
   StatusOr<Fd> open_read_only() const;

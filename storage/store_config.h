@@ -52,6 +52,7 @@ struct StoreConfig {
   bool flush_before_acknowledge = true;             // false only in a canary test: loses data
   uint64_t objects_max = 20'000'000;                // index entries
   std::chrono::seconds uses_period{600};  // between writes of what was learned of uses; 0: never
+  Nanos uses_patience = seconds(2);       // at the end, with a write of it that does not
   uint64_t departures_bytes = uint64_t{4} << 20;  // to remember what left lately; 0: nothing
 
   /// kInvalidArgument names the option, its value and its limit.

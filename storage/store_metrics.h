@@ -63,6 +63,7 @@ struct StoreMetrics {
   Counter device_misses;           // lookups of objects whose device is missing or does not answer
   Counter device_missing_objects;  // found at start on devices that were missing
   Counter device_retries;          // objects that one device refused and another one got
+  Counter nvme_too_large;          // writes refused: the object fits on no device, however empty
   Counter budget_spent_bytes, budget_refused;    // of a limited write budget of nvme
   Counter budget_left_permille;                  // now, of the most that is saved up
   Counter write_batches, write_batched_objects;  // small objects written to nvme together

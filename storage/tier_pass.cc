@@ -85,6 +85,7 @@ void ChunkStore::Core::end_resize(const std::shared_ptr<ResizePass>& pass, uint6
   const bool device = pass->tier == Tier::nvme;
   spdlog::info("event=resized tier={}{} bytes={} result=\"{}\"", name_of(pass->tier),
                device ? " device=" + std::to_string(pass->place) : "", bytes, result.to_string());
+  if (on_resized) on_resized(*pass);
 }
 
 Status ChunkStore::Core::resize_shared(const std::shared_ptr<ResizePass>& pass) {
@@ -98,6 +99,10 @@ Status ChunkStore::Core::resize_shared(const std::shared_ptr<ResizePass>& pass) 
   shared_bytes_max = pass->target;
   end_resize(pass, pass->target, ok_status());
   return ok_status();
+}
+
+void ChunkStore::on_resized(std::function<void(const ResizePass&)> listener) {
+  core_->on_resized = std::move(listener);
 }
 
 Status ChunkStore::resize(std::shared_ptr<ResizePass> pass) {

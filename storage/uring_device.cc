@@ -1,7 +1,9 @@
 #include "storage/uring_device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <future>
 #include <string>
 #include <utility>
 
@@ -56,6 +58,13 @@ struct UringDevice::Io final : IoOp {
   }
 };
 
+/// Between the thread that changes the file and the loop.
+struct UringDevice::Resizing {
+  std::atomic<bool> cancelled{false};
+  Status result;               // of the thread until it is through
+  std::promise<void> through;  // the file is touched no more
+};
+
 UringDevice::UringDevice(DataFile* file, Loop* loop, const DeviceOptions& options)
     : UringDevice(file->fd(), file->size_bytes(), loop, options) {
   file_ = file;
@@ -81,6 +90,11 @@ UringDevice::~UringDevice() {
   loop_->disarm(&unblock_);
   TERRACE_CHECK(running_.empty());
   for (const Lane& lane : lanes_) TERRACE_CHECK(lane.waiting.empty());
+  if (resizing_ != nullptr) {
+    cancel_resize();
+    resizing_->through.get_future().wait();  // the file is about to go
+    resizer_->give_up();
+  }
   static auto* const kept = new IoList;  // reachable, so no leak is reported
   for (std::unique_ptr<Io>& io : late_) {
     io->device = nullptr;
@@ -146,13 +160,23 @@ void UringDevice::resize(uint64_t bytes, Op* op) {
                                   "only a data file or block device of a node can be resized"));
   }
   if (resizer_ == nullptr) resizer_ = std::make_unique<Workers>(loop_, 1);
-  const auto result = std::make_shared<Status>();
-  resizer_->add([file = file_, bytes, result] { *result = file->resize(bytes); },
-                [this, result, op] {
-                  guard_ = nullptr;  // the filler has stopped
-                  bytes_ = file_->size_bytes();
-                  op->done(std::move(*result));
-                });
+  const auto resizing = std::make_shared<Resizing>();
+  resizing_ = resizing;
+  resizer_->add(
+      [file = file_, bytes, resizing] {
+        resizing->result = file->resize(bytes, [&] { return !resizing->cancelled.load(); });
+        resizing->through.set_value();
+      },
+      [this, resizing, op] {
+        guard_ = nullptr;  // the filler has stopped
+        bytes_ = file_->size_bytes();
+        resizing_.reset();
+        op->done(std::move(resizing->result));
+      });
+}
+
+void UringDevice::cancel_resize() {
+  if (resizing_ != nullptr) resizing_->cancelled = true;
 }
 
 void UringDevice::start(Kind kind, uint64_t offset, std::span<std::byte> memory, Op* op) {

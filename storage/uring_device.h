@@ -48,7 +48,8 @@ class UringDevice final : public Device {
   /// Any descriptor, `bytes` long.
   UringDevice(int fd, uint64_t bytes, Loop* loop, const DeviceOptions& options);
   /// Nothing may wait or run, except requests that timed out: those are cancelled, and what they
-  /// need is kept until the process ends.
+  /// need is kept until the process ends. A resize that runs is called off and waited for, which is
+  /// soon unless the file system hangs; its op is never done.
   ~UringDevice() override;
 
   void read(uint64_t offset, std::span<std::byte> into, Op* op) override;
@@ -57,6 +58,7 @@ class UringDevice final : public Device {
   void discard(uint64_t offset, uint64_t bytes, Op* op) override;
   /// Of a data file: on a thread of its own.
   void resize(uint64_t bytes, Op* op) override;
+  void cancel_resize() override;
   uint64_t size_bytes() const override { return bytes_; }
   /// Registers it with the loop's ring, when the memlock limit allows. Other memory works too.
   void expect_memory(std::span<std::byte> memory) override;
@@ -77,6 +79,7 @@ class UringDevice final : public Device {
     uint32_t in_flight = 0;
     uint32_t in_flight_max = 0;
   };
+  struct Resizing;
   struct Registered {
     const std::byte* begin;
     const std::byte* end;
@@ -114,6 +117,7 @@ class UringDevice final : public Device {
   Released released_;
   std::unique_ptr<Discarder> discarder_;  // null: nothing is given back
   std::unique_ptr<Workers> resizer_;      // begins with the first
+  std::shared_ptr<Resizing> resizing_;    // null: none runs
   Timer deadline_;
   Timer unblock_;
   DeviceMetrics metrics_;

@@ -1,7 +1,6 @@
 #include "storage/use_file.h"
 
 #include <bit>
-#include <span>
 #include <utility>
 
 #include "base/bytes.h"
@@ -21,10 +20,6 @@ constexpr size_t kFileMax = kFixedBytes + 8 * UseMemory::kModelNumbersMax +
 
 Status damaged(const std::string& what) {
   return error(StatusCode::kDataLoss, std::string(kUseFile) + ": " + what);
-}
-
-uint32_t crc_of(std::string_view bytes) {
-  return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())));
 }
 
 Status decode_objects(ByteReader* in, uint32_t count, UseMemory* memory) {
@@ -62,7 +57,7 @@ std::string encode_uses(const UseFile& file) {
   }
   std::string bytes = out.take();
   ByteWriter crc;
-  crc.u32(crc_of(bytes));
+  crc.u32(crc32c(bytes));
   return bytes + crc.take();
 }
 
@@ -79,7 +74,7 @@ StatusOr<UseFile> decode_uses(std::string_view bytes) {
   if (version == 0) return damaged("version 0");
   if (bytes.size() < kFixedBytes + kCrcBytes) return damaged("cut short");
   const std::string_view body = bytes.substr(0, bytes.size() - kCrcBytes);
-  if (ByteReader(bytes.substr(body.size())).u32() != crc_of(body)) {
+  if (ByteReader(bytes.substr(body.size())).u32() != crc32c(body)) {
     return damaged("its checksum differs");
   }
   UseFile file;

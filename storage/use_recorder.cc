@@ -12,6 +12,7 @@
 namespace terrace {
 namespace {
 constexpr Nanos kStepEvery = milliseconds(1);
+constexpr Nanos kLookEvery = milliseconds(10);
 constexpr int64_t kLongestDownS = int64_t{10} * 365 * 24 * 3600;  // and no clock overflows
 }  // namespace
 
@@ -66,7 +67,25 @@ void UseRecorder::stop() {
   if (std::exchange(stopped_, true) || !wanted()) return;
   last_ = true;
   if (scan_) core_.loop->arm(&timer_, core_.loop->now());  // it has no time to rest any more
+  if (writing_) watch();
   if (!scan_ && !writing_) begin();
+}
+
+/// The store waits for this one.
+void UseRecorder::watch() {
+  until_ = core_.loop->now() + core_.config.uses_patience;
+  core_.loop->arm(&timer_, core_.loop->now() + kLookEvery);
+}
+
+void UseRecorder::give_up() {
+  workers_.give_up();
+  writing_ = false;
+  last_ = false;
+  core_.metrics.uses_write_failures.add();
+  spdlog::warn(
+      "event=uses_given_up patience_ms={}: a write of {}/{} does not end; it stays as it was",
+      std::chrono::duration_cast<milliseconds>(core_.config.uses_patience).count(),
+      core_.config.data_directory, kUseFile);
 }
 
 void UseRecorder::begin() {
@@ -77,6 +96,11 @@ void UseRecorder::begin() {
 }
 
 void UseRecorder::tick() {
+  if (writing_) {
+    if (core_.loop->now() >= until_) return give_up();
+    core_.loop->arm(&timer_, core_.loop->now() + kLookEvery);
+    return;
+  }
   if (!scan_) return begin();
   std::optional<UseMemory> memory = core_.policy->remember_step(&*scan_);
   if (!memory) {
@@ -96,10 +120,12 @@ void UseRecorder::write(UseMemory memory) {
         *result = write_uses(directory, *file);
       },
       [this, result] { written(*result); });
+  if (stopped_) watch();
 }
 
 void UseRecorder::written(const Status& result) {
   writing_ = false;
+  core_.loop->disarm(&timer_);
   (result.ok() ? core_.metrics.uses_writes : core_.metrics.uses_write_failures).add();
   if (!result.ok() && !failing_) {
     spdlog::warn("event=uses_not_written why=\"{}\": a restart would know older ones",

@@ -21,7 +21,8 @@ class UseRecorder {
   void recall();
   /// From now on it is written once per period of the configuration.
   void start();
-  /// It is written once more, and then never.
+  /// It is written once more, and then never. A write that takes longer than the configuration's
+  /// patience, as on a disk that hangs, is given up: then the file stays as it was, whole.
   void stop();
   /// Nothing is taken down or written, or is about to be.
   bool idle() const { return !scan_ && !writing_ && !last_; }
@@ -31,14 +32,17 @@ class UseRecorder {
   void arm();
   void begin();
   void tick();
+  void watch();
+  void give_up();
   void write(UseMemory memory);
   void written(const Status& result);
 
   ChunkStore::Core& core_;
-  Timer timer_;  // the next period, or the next step
+  Timer timer_;  // the next period, the next step, or the next look at the last writes
   Workers workers_;
   std::optional<UseScan> scan_;
   int64_t taken_s_ = 0;  // when the scan began
+  Nanos until_{0};       // a write that runs is given up then, once stopped
   bool writing_ = false;
   bool last_ = false;     // one more is to begin when this one is over
   bool stopped_ = true;   // none begins by itself

@@ -4,12 +4,17 @@
 // for the file; the clock is the test's.
 #include "storage/use_recorder.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
+#include "base/handle.h"
 #include "storage/explanation.h"
 #include "storage/use_file.h"
 #include "tests/sim/store_world.h"
@@ -114,6 +119,54 @@ TEST_F(UseRecorderTest, a_write_that_ended_half_way_leaves_the_one_before) {
   std::ofstream(file() + ".new") << "terrace uses ";
   start();
   expect_uses(6, 2, 1);
+}
+
+/// A pipe that nobody reads, where the file is written beside: opening it hangs as a disk may.
+class HangingFile {
+ public:
+  explicit HangingFile(std::string path) : path_(std::move(path)) {
+    EXPECT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+  }
+  /// The writer goes on, cannot sync a pipe, and takes it away.
+  ~HangingFile() {
+    const Fd reader(::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    for (int i = 0; i < 10'000'000 && std::filesystem::exists(path_); ++i) {
+      std::array<char, 4096> bytes;
+      if (::read(reader.get(), bytes.data(), bytes.size()) <= 0) std::this_thread::yield();
+    }
+    EXPECT_FALSE(std::filesystem::exists(path_)) << "nobody wrote";
+  }
+
+ private:
+  const std::string path_;
+};
+
+TEST_F(UseRecorderTest, a_disk_that_hangs_does_not_hold_up_the_end) {
+  constexpr seconds kPatience{30};  // of the test's clock, which is fast
+  start();
+  put_three();
+  world_.stop();
+  for (const bool periodic : {false, true}) {
+    const Nanos usual = std::exchange(world_.config.uses_patience, kPatience);
+    start();
+    use(2);
+    {
+      const HangingFile hangs(file() + ".new");
+      if (periodic) {
+        world_.clock.advance(world_.config.uses_period);
+        for (int i = 0; i < 50; ++i) world_.turn();
+      }
+      const Nanos before = world_.clock.now();
+      world_.stop();
+      EXPECT_GE(world_.clock.now() - before, kPatience);
+      EXPECT_LT(world_.clock.now() - before, 2 * kPatience);
+      EXPECT_TRUE(read_uses(path_).ok()) << "it stayed whole";
+    }
+    world_.config.uses_patience = usual;
+    start();
+    expect_uses(6, 2, 1);
+    world_.stop();
+  }
 }
 
 TEST_F(UseRecorderTest, a_bad_file_is_counted_and_nothing_else) {

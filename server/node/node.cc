@@ -16,6 +16,7 @@
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
 #include "server/node/warm_restart.h"
+#include "storage/tier_pass.h"
 #include "transport/rdma_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
@@ -235,6 +236,9 @@ StatusOr<std::string> Node::Core::open_shm(
     views->revoke_device();
     lender->call_back(loan);
   });
+  store->on_resized([this](const ResizePass& pass) {
+    if (config.view_bytes_max == 0 && pass.tier == Tier::dram) views->limit(pass.bytes / 4);
+  });
   slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
   transports->add(TransportKind::shm, shm.get());
@@ -302,6 +306,7 @@ void Node::Core::shut_down() {
   if (store != nullptr) {
     store->on_quarantine(nullptr);
     store->on_device_recall(nullptr);
+    store->on_resized(nullptr);
   }
   lender.reset();
   if (views != nullptr) views->close();

@@ -51,6 +51,9 @@ void add_nvme_devices(const StoreMetrics& m, MetricSink* out) {
                "Lookups of objects whose device is missing or does not answer.", m.device_misses);
   out->counter("terrace_storage_device_retries_total",
                "Objects that one device refused and another one got.", m.device_retries);
+  out->counter("terrace_storage_nvme_too_large_total",
+               "Writes refused because no device, however empty, could hold the object.",
+               m.nvme_too_large);
   out->counter("terrace_storage_nvme_budget_spent_bytes_total",
                "Written while there is a write budget.", m.budget_spent_bytes);
   out->counter("terrace_storage_nvme_budget_refused_total",

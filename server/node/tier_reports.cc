@@ -101,6 +101,19 @@ proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, co
   return out;
 }
 
+proto::VerifyProgress verify_progress(const VerifyPass& pass) {
+  proto::VerifyProgress out;
+  out.set_expected(pass.expected);
+  out.set_objects(pass.objects);
+  out.set_bytes(pass.bytes);
+  out.set_bad(pass.bad);
+  out.set_skipped(pass.skipped);
+  out.set_code(static_cast<int32_t>(pass.result.code()));
+  out.set_message(pass.result.message());
+  out.set_over(pass.over);
+  return out;
+}
+
 proto::ResizeProgress resize_progress(const ResizePass& pass) {
   proto::ResizeProgress out;
   out.set_target(pass.target);

@@ -8,6 +8,7 @@
 namespace terrace {
 
 proto::ExplainReply explain_reply(const NodeContext& context, NamespaceId ns, const ChunkKey& key);
+proto::VerifyProgress verify_progress(const VerifyPass& pass);
 proto::ResizeProgress resize_progress(const ResizePass& pass);
 proto::TrimDevicesProgress trim_progress(const TrimPass& pass);
 proto::TierStatusReply tier_status_reply(const NodeContext& context);

@@ -229,6 +229,21 @@ class TierService final : public proto::TierAdmin::Service {
     return ok_status();
   }
 
+  /// Has the loop begin a pass, and tells how far it is. When that ends for whatever reason, the
+  /// pass is called off, also one that the loop began too late.
+  template <class Progress, class Pass>
+  Status run(const grpc::ServerContext& call, grpc::ServerWriter<Progress>* writer,
+             const std::shared_ptr<Pass>& pass, Status (ChunkStore::*begin)(std::shared_ptr<Pass>),
+             Progress (*progress)(const Pass&)) const {
+    Status result =
+        loop_says([context = context_, pass, begin] { return (context->store->*begin)(pass); });
+    if (result.ok()) {
+      result = watch<Progress>(call, writer, [pass, progress] { return progress(*pass); });
+    }
+    (void)context_->loop->post([pass] { pass->cancelled = true; });
+    return result;
+  }
+
   Status verify(const grpc::ServerContext& call, const proto::VerifyRequest& request,
                 grpc::ServerWriter<proto::VerifyProgress>* writer) const {
     TERRACE_RETURN_IF_ERROR(authenticate_admin(*context_->config, call));
@@ -236,22 +251,7 @@ class TierService final : public proto::TierAdmin::Service {
     TERRACE_ASSIGN_OR_RETURN(pass->tier, tier_of(request.tier()));
     const uint32_t usual = std::max(1u, context_->config->store.scrub_mib_per_s);
     pass->mib_per_s = request.mib_per_s() == 0 ? usual : request.mib_per_s();
-    TERRACE_RETURN_IF_ERROR(
-        loop_says([context = context_, pass] { return context->store->verify(pass); }));
-    const Status watched = watch<proto::VerifyProgress>(call, writer, [pass] {
-      proto::VerifyProgress now;
-      now.set_expected(pass->expected);
-      now.set_objects(pass->objects);
-      now.set_bytes(pass->bytes);
-      now.set_bad(pass->bad);
-      now.set_skipped(pass->skipped);
-      now.set_code(static_cast<int32_t>(pass->result.code()));
-      now.set_message(pass->result.message());
-      now.set_over(pass->over);
-      return now;
-    });
-    (void)context_->loop->post([pass] { pass->cancelled = true; });
-    return watched;
+    return run(call, writer, pass, &ChunkStore::verify, &verify_progress);
   }
 
   Status drain_dram(const grpc::ServerContext& call,
@@ -308,12 +308,7 @@ class TierService final : public proto::TierAdmin::Service {
     if (request.has_place()) {
       TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
     }
-    TERRACE_RETURN_IF_ERROR(
-        loop_says([context = context_, pass] { return context->store->trim(pass); }));
-    const Status watched =
-        watch<proto::TrimDevicesProgress>(call, writer, [pass] { return trim_progress(*pass); });
-    (void)context_->loop->post([pass] { pass->cancelled = true; });
-    return watched;
+    return run(call, writer, pass, &ChunkStore::trim, &trim_progress);
   }
 
   Status resize(const grpc::ServerContext& call, const proto::ResizeRequest& request,
@@ -329,13 +324,7 @@ class TierService final : public proto::TierAdmin::Service {
     }
     TERRACE_ASSIGN_OR_RETURN(pass->place, place_of(request.place()));
     pass->target = request.bytes();
-    Status result = loop_says([context = context_, pass] { return context->store->resize(pass); });
-    if (result.ok()) {
-      result =
-          watch<proto::ResizeProgress>(call, writer, [pass] { return resize_progress(*pass); });
-    }
-    (void)context_->loop->post([pass] { pass->cancelled = true; });  // a late start, too
-    return result;
+    return run(call, writer, pass, &ChunkStore::resize, &resize_progress);
   }
 
   Status status(const grpc::ServerContext& call, proto::TierStatusReply* reply) const {

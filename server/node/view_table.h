@@ -67,6 +67,8 @@ class ViewTable {
   void condemn(const ChunkKey& key);
   /// No view of device memory is valid any more.
   void revoke_device();
+  /// As ViewOptions::bytes_max, from now on; what is in view stays.
+  void limit(uint64_t bytes_max) { options_.bytes_max = bytes_max; }
   /// Lets go of everything.
   void close();
   const ViewMetrics& metrics() const { return metrics_; }
@@ -88,7 +90,7 @@ class ViewTable {
 
   Loop* const loop_;
   ViewBoard* const board_;
-  const ViewOptions options_;
+  ViewOptions options_;
   ViewMetrics metrics_;
   Views views_;
   struct Share {

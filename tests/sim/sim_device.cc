@@ -64,6 +64,10 @@ void SimDevice::resize(uint64_t bytes, Op* op) {
   start(pending);
 }
 
+void SimDevice::cancel_resize() {
+  for (Pending& pending : pending_) pending.cancelled |= pending.kind == Kind::resize;
+}
+
 void SimDevice::start(Pending pending) {
   if (pending.kind == Kind::read || pending.kind == Kind::write) {
     const size_t bytes = std::max(pending.into.size(), pending.from.size());
@@ -110,6 +114,8 @@ void SimDevice::end(Pending* pending) {
   } else if (pending->kind == Kind::discard) {
     const uint64_t from = pending->at - std::min(pending->at, too_much_);
     forget(from, std::min(pending->at + bytes + too_much_, bytes_) - from);
+  } else if (pending->cancelled) {
+    result = error(StatusCode::kCancelled, "the resize was called off");
   } else if (pending->kind == Kind::resize) {
     become(pending->size);
   } else if (honest_) {

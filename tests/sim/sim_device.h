@@ -32,6 +32,7 @@ class SimDevice final : public Device {
   uint64_t size_bytes() const override { return bytes_; }
   /// A power cut before it ends leaves either size.
   void resize(uint64_t bytes, Op* op) override;
+  void cancel_resize() override;
   void expect_memory(std::span<std::byte>) override {}
   void forget_memory(std::span<std::byte>) override {}
   void on_released(Released released) override { released_ = std::move(released); }
@@ -79,6 +80,7 @@ class SimDevice final : public Device {
     std::span<const std::byte> from;
     uint64_t discarded = 0;  // bytes, of a discard
     uint64_t size = 0;       // of a resize: the new one
+    bool cancelled = false;  // a resize
     Op* op = nullptr;
     uint64_t writes_before = 0;  // of a sync: writes that were done when it was asked for
     Nanos since{0};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "storage/chunk_store.h"
+#include "tests/sim/refusing_metadata.h"
 #include "tests/sim/sim_accelerator.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_env.h"
@@ -39,6 +40,7 @@ class PowerLine final : public Device {
   void resize(uint64_t bytes, Op* op) override {
     if (Relay* relay = enter(op)) device_->resize(bytes, relay);
   }
+  void cancel_resize() override { device_->cancel_resize(); }
   uint64_t size_bytes() const override { return device_->size_bytes(); }
   void expect_memory(std::span<std::byte> memory) override { device_->expect_memory(memory); }
   void forget_memory(std::span<std::byte> memory) override { device_->forget_memory(memory); }
@@ -90,7 +92,8 @@ class StoreWorld {
         env(&disk) {
     EXPECT_TRUE(env.files().make_directory("/world").ok());
     config.data_directory = "/world";
-    config.uses_period = seconds(0);  // its file would be a real one
+    config.uses_period = seconds(0);            // its file would be a real one
+    config.uses_patience = seconds(1'000'000);  // this clock outruns a real disk
     config.dram_bytes = 4 * kMiB;
     config.slab_bytes = 64 * kMiB;
     config.populate_memory = false;
@@ -136,7 +139,9 @@ class StoreWorld {
     StatusOr<std::unique_ptr<MetadataStore>> opened =
         MetadataStore::open(metadata_options, loop.get());
     if (!opened.ok()) return opened.status();
-    metadata = std::move(*opened);
+    metadata = refusal == nullptr
+                   ? std::move(*opened)
+                   : std::make_unique<RefusingMetadata>(std::move(**opened), refusal);
     SlabKeeping keeping;
     keeping.owner = owner;
     keeping.namespaces = namespaces;
@@ -193,6 +198,7 @@ class StoreWorld {
   StoreConfig config;
   MetadataStore::Options metadata_options;
   std::shared_ptr<SimAccelerator> accelerator;  // with config.hbm_bytes; null: no hbm tier
+  std::shared_ptr<RowRefusal> refusal;          // of the next starts; null: no row is refused
   std::unique_ptr<SimKeeper> keeper;            // null: the dram tier ends with each life
   std::array<std::byte, 16> owner{std::byte{1}};
   std::vector<std::pair<NamespaceId, DomainId>> namespaces;  // those that a start knows
