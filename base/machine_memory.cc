@@ -26,6 +26,16 @@ std::optional<uint64_t> number_in(std::string_view text) {
   if (failed != std::errc()) return std::nullopt;
   return out;
 }
+
+/// Of the line that begins with `name`.
+std::optional<uint64_t> number_after(std::string_view text, std::string_view name) {
+  while (!text.empty()) {
+    if (text.starts_with(name)) return number_in(text.substr(name.size()));
+    text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  }
+  return std::nullopt;
+}
+
 std::optional<uint64_t> least(std::optional<uint64_t> a, std::optional<uint64_t> b) {
   if (a && b) return std::min(*a, *b);
   return a ? a : b;
@@ -68,11 +78,15 @@ std::optional<uint64_t> meminfo_available(std::string_view meminfo) {
   return *kib * 1024;
 }
 
-std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view current) {
+std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view current,
+                                          std::string_view stat) {
   const std::optional<uint64_t> limit = number_in(max);  // "max": none
   const std::optional<uint64_t> used = number_in(current);
   if (!limit || !used) return std::nullopt;
-  return *limit - std::min(*limit, *used);
+  // Version 1 says under this name what is its own alone, and the sum with an ending of its own.
+  uint64_t idle = number_after(stat, "total_inactive_file ").value_or(0);
+  if (idle == 0) idle = number_after(stat, "inactive_file ").value_or(0);
+  return *limit - std::min(*limit, *used - std::min(*used, idle));
 }
 
 std::optional<uint64_t> groups_memory_left(
@@ -94,7 +108,8 @@ std::optional<uint64_t> groups_memory_left(
     while (!path.empty() && path.back() == '/') path.pop_back();
     for (int depth = 0; depth < kDepthMax; ++depth) {
       const std::string group = files->root + path;
-      left = least(left, group_memory_left(read(group + files->max), read(group + files->current)));
+      left = least(left, group_memory_left(read(group + files->max), read(group + files->current),
+                                           read(group + "/memory.stat")));
       if (path.empty()) break;
       const size_t slash = path.rfind('/');
       path.resize(slash == std::string::npos ? 0 : slash);

@@ -17,8 +17,10 @@ std::optional<uint64_t> available_memory_bytes();
 
 /// Of the text of /proc/meminfo: MemAvailable. nullopt: it has no such line.
 std::optional<uint64_t> meminfo_available(std::string_view meminfo);
-/// Of the texts of a control group's memory.max and memory.current. nullopt: no limit.
-std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view current);
+/// Of the texts of a control group's memory.max, memory.current and memory.stat: page cache that
+/// nobody used lately (inactive_file) is given up before a limit is. nullopt: no limit.
+std::optional<uint64_t> group_memory_left(std::string_view max, std::string_view current,
+                                          std::string_view stat);
 /// What is left of the tightest of the control groups of a process: of the text of its
 /// /proc/PID/cgroup, of version 2 and of version 1's memory controller, each group and all above
 /// it. `read` gives the text of a file, empty when there is none. nullopt: no limit.

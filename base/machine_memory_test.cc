@@ -13,10 +13,20 @@ TEST(MachineMemory, IsWhatTheTextsSay) {
   EXPECT_EQ(meminfo_available("MemTotal: 100 kB\n"), std::nullopt);
   EXPECT_EQ(meminfo_available("MemAvailable: kB\n"), std::nullopt);
   EXPECT_EQ(meminfo_available("MemAvailable: 18446744073709551615 kB\n"), std::nullopt);
-  EXPECT_EQ(group_memory_left("1000\n", "300\n"), 700u);
-  EXPECT_EQ(group_memory_left("1000\n", "3000\n"), 0u);
-  EXPECT_EQ(group_memory_left("max\n", "300\n"), std::nullopt);
-  EXPECT_EQ(group_memory_left("", ""), std::nullopt);
+  EXPECT_EQ(group_memory_left("1000\n", "300\n", ""), 700u);
+  EXPECT_EQ(group_memory_left("1000\n", "3000\n", ""), 0u);
+  EXPECT_EQ(group_memory_left("max\n", "300\n", ""), std::nullopt);
+  EXPECT_EQ(group_memory_left("", "", ""), std::nullopt);
+}
+
+TEST(MachineMemory, PageCacheThatNobodyUsesIsNotInTheWay) {
+  const std::string stat = "anon 5\nfile 900\ninactive_anon 3\ninactive_file 800\nslab 1";
+  EXPECT_EQ(group_memory_left("1000\n", "950\n", stat), 850u);
+  EXPECT_EQ(group_memory_left("1000\n", "700\n", stat), 1000u) << "read at another time";
+  EXPECT_EQ(group_memory_left("1000\n", "1700\n", stat), 100u);
+  EXPECT_EQ(group_memory_left("1000\n", "950\n", "inactive_file 1\ntotal_inactive_file 500\n"),
+            550u);
+  EXPECT_EQ(group_memory_left("1000\n", "950\n", "inactive_file x\n\n"), 50u);
 }
 
 /// Files, by path.

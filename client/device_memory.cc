@@ -30,44 +30,50 @@ DeviceMemory::~DeviceMemory() {
 
 StatusOr<std::shared_ptr<const OpenDevice>> DeviceMemory::open(PeerId peer,
                                                                const proto::DeviceLoan& loan) {
-  Open& here = open_[{static_cast<uint64_t>(peer), loan.id()}];
-  if (here.device != nullptr) return here.device;
-  const auto failed = [&](StatusCode code, const std::string& why) {
-    open_.erase({static_cast<uint64_t>(peer), loan.id()});
-    return error(code, why);
-  };
+  const auto found = open_.find(static_cast<uint64_t>(peer));
+  if (found != open_.end() && found->second.device->loan() == loan.id()) {
+    return found->second.device;
+  }
   if (accelerator_ == nullptr) {
-    return failed(StatusCode::kFailedPrecondition, "ClientConfig::accelerator is not set");
+    return error(StatusCode::kFailedPrecondition, "ClientConfig::accelerator is not set");
+  }
+  if (found != open_.end()) {
+    return error(StatusCode::kInternal, "node's reply to a view: device memory of loan " +
+                                            std::to_string(loan.id()) + " beside loan " +
+                                            std::to_string(found->second.device->loan()));
   }
   DeviceSlabHandle handle;
   if (loan.handle().size() != handle.bytes.size() || loan.bytes() == 0) {
-    return failed(StatusCode::kInternal, "node's reply to a view: device memory of " +
-                                             std::to_string(loan.bytes()) + " bytes, a handle of " +
-                                             std::to_string(loan.handle().size()));
+    return error(StatusCode::kInternal, "node's reply to a view: device memory of " +
+                                            std::to_string(loan.bytes()) + " bytes, a handle of " +
+                                            std::to_string(loan.handle().size()));
   }
   std::memcpy(handle.bytes.data(), loan.handle().data(), handle.bytes.size());
   std::unique_ptr<OpenedSlab> slab;
   const DeviceResult opened = accelerator_->open_slab(handle, loan.bytes(), &slab);
   if (!opened.ok()) {
-    return failed(StatusCode::kUnavailable, "the node's device memory cannot be opened by " +
-                                                accelerator_->name() + ": " + opened.message);
+    return error(StatusCode::kUnavailable, "the node's device memory cannot be opened by " +
+                                               accelerator_->name() + ": " + opened.message);
   }
+  Open& here = open_[static_cast<uint64_t>(peer)];
   here.device =
       std::make_shared<const OpenDevice>(accelerator_, std::move(slab), loan.id(), loan.bytes());
   return here.device;
 }
 
 void DeviceMemory::called_back(PeerId peer, uint64_t loan) {
-  const auto found = open_.find({static_cast<uint64_t>(peer), loan});
-  if (found == open_.end()) return listener_->device_given_back(peer, loan);
+  const auto found = open_.find(static_cast<uint64_t>(peer));
+  if (found == open_.end() || found->second.device->loan() != loan) {
+    return listener_->device_given_back(peer, loan);
+  }
   found->second.called_back = true;
   close_unused();
 }
 
 void DeviceMemory::session_gone(PeerId peer) {
-  for (auto& [where, open] : open_) {
-    if (where.first == static_cast<uint64_t>(peer)) open.called_back = true;
-  }
+  const auto found = open_.find(static_cast<uint64_t>(peer));
+  if (found == open_.end()) return;
+  found->second.called_back = true;
   close_unused();
 }
 
@@ -79,9 +85,10 @@ void DeviceMemory::close_unused() {
       ++it;
       continue;
     }
-    const auto [peer, loan] = it->first;
+    const PeerId peer{it->first};
+    const uint64_t loan = it->second.device->loan();
     it = open_.erase(it);
-    listener_->device_given_back(PeerId{peer}, loan);
+    listener_->device_given_back(peer, loan);
   }
   // The engine lets go of views on threads of its own.
   if (in_use && !timer_.armed()) loop_->arm(&timer_, loop_->now() + kLook);

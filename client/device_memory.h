@@ -48,7 +48,8 @@ class DeviceMemory {
   /// `accelerator` may be null: then nothing can be opened.
   DeviceMemory(Loop* loop, std::shared_ptr<Accelerator> accelerator, Listener* listener);
   ~DeviceMemory();
-  /// kFailedPrecondition: no accelerator; kInternal: what the node says is no loan; kUnavailable:
+  /// kFailedPrecondition: no accelerator; kInternal: what the node says is no loan, or a
+  /// second one beside one that it has not had back; kUnavailable:
   /// the accelerator cannot open it; says why. The first time may take milliseconds.
   StatusOr<std::shared_ptr<const OpenDevice>> open(PeerId peer, const proto::DeviceLoan& loan);
   /// The node wants it back. One that is not open is given back at once.
@@ -65,7 +66,7 @@ class DeviceMemory {
   Loop* const loop_;
   const std::shared_ptr<Accelerator> accelerator_;
   Listener* const listener_;
-  std::map<std::pair<uint64_t, uint64_t>, Open> open_;  // by peer and loan
+  std::map<uint64_t, Open> open_;  // by peer: a node lends one at a time
   Timer timer_;
 };
 }  // namespace terrace

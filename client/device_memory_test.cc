@@ -11,6 +11,7 @@ namespace terrace {
 namespace {
 
 constexpr PeerId kNode{7};
+constexpr PeerId kOtherNode{8};
 constexpr uint64_t kBytes = 1 << 20;
 
 /// Opens ordinary memory of this process, whatever the handle.
@@ -57,7 +58,7 @@ proto::DeviceLoan loan(uint64_t id) {
 class DeviceMemoryTest : public testing::Test, public DeviceMemory::Listener {
  protected:
   void device_given_back(PeerId peer, uint64_t id) override {
-    EXPECT_EQ(peer, kNode);
+    EXPECT_TRUE(peer == kNode || peer == kOtherNode);
     given_back_.push_back(id);
   }
   void turn_until_given_back(size_t count) {
@@ -85,7 +86,7 @@ TEST_F(DeviceMemoryTest, is_opened_once_and_stays_open_for_the_next_view) {
 
 TEST_F(DeviceMemoryTest, is_given_back_when_the_last_view_of_it_is_released) {
   auto view = *memory_.open(kNode, loan(1));
-  auto other = *memory_.open(kNode, loan(2));
+  auto other = *memory_.open(kOtherNode, loan(1));
   memory_.called_back(kNode, 1);
   for (int i = 0; i < 5; ++i) loop_->turn(milliseconds(5));
   EXPECT_TRUE(given_back_.empty());
@@ -100,12 +101,27 @@ TEST_F(DeviceMemoryTest, is_given_back_when_the_last_view_of_it_is_released) {
 
 TEST_F(DeviceMemoryTest, closes_with_its_session) {
   auto view = *memory_.open(kNode, loan(1));
-  ASSERT_TRUE(memory_.open(kNode, loan(2)).ok());
+  ASSERT_TRUE(memory_.open(kOtherNode, loan(1)).ok());
+  memory_.session_gone(kOtherNode);
+  EXPECT_EQ(accelerator_->open, 1);
   memory_.session_gone(kNode);
   EXPECT_EQ(accelerator_->open, 1) << "a view of it may be read";
   view.reset();
   turn_until_given_back(2);
   EXPECT_EQ(accelerator_->open, 0);
+}
+
+TEST_F(DeviceMemoryTest, a_node_lends_one_at_a_time) {
+  auto view = *memory_.open(kNode, loan(1));
+  for (uint64_t id = 2; id < 100; ++id) {
+    EXPECT_EQ(memory_.open(kNode, loan(id)).status().code(), StatusCode::kInternal);
+  }
+  EXPECT_EQ(accelerator_->opened, 1);
+  memory_.called_back(kNode, 1);
+  EXPECT_FALSE(memory_.open(kNode, loan(2)).ok()) << "the first is in use";
+  view.reset();
+  turn_until_given_back(1);
+  EXPECT_TRUE(memory_.open(kNode, loan(2)).ok());
 }
 
 TEST_F(DeviceMemoryTest, what_is_no_loan_is_refused_and_leaves_nothing) {

@@ -13,8 +13,8 @@ Status malformed(const std::string& what) {
   return error(StatusCode::kInternal, "node's reply to a view: " + what);
 }
 
-Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uint32_t node,
-                  const Message& message, Completion* out) {
+Status read_views(const std::vector<ChunkKey>& keys, bool device_wanted, Operations* operations,
+                  uint32_t node, const Message& message, Completion* out) {
   proto::ViewReply reply;
   if (!reply.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()))) {
     return malformed("does not parse");
@@ -25,8 +25,12 @@ Status read_views(const std::vector<ChunkKey>& keys, Operations* operations, uin
     return malformed(std::to_string(reply.codes().size()) + " codes for " +
                      std::to_string(keys.size()) + " keys");
   }
+  // Device addresses are no memory that a CPU may read.
+  if (reply.has_device() != device_wanted && reply.views_size() > 0) {
+    return malformed(device_wanted ? "no device memory (an older node?)" : "device memory");
+  }
   std::shared_ptr<const OpenDevice> device;
-  if (reply.has_device()) {
+  if (device_wanted && reply.has_device()) {
     TERRACE_ASSIGN_OR_RETURN(device, operations->lent_device(node, reply.device()));
   }
   int next = 0;
@@ -72,9 +76,9 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device)
     return *request;
   };
   const std::vector<ChunkKey> copies(keys.begin(), keys.end());
-  parts.read = [copies](Operations* operations, uint32_t node, const Message& message,
-                        Completion* out) {
-    const Status read = read_views(copies, operations, node, message, out);
+  parts.read = [copies, device](Operations* operations, uint32_t node, const Message& message,
+                                Completion* out) {
+    const Status read = read_views(copies, device, operations, node, message, out);
     // A reply that is half right is not right: what was shown of it goes back.
     if (!read.ok()) {
       operations->release_views(out->views);

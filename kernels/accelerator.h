@@ -55,7 +55,7 @@ class OpenedSlab {
   /// A device pointer (the twin's: an ordinary one).
   virtual std::byte* address() const = 0;
   /// Fills `into` with the slab's bytes from `offset` on, which lie inside of it. Waits, and is
-  /// slow: for whoever checks. Thread-safe.
+  /// slow: for whoever checks, and captures no stream meanwhile. Thread-safe.
   virtual DeviceResult read(uint64_t offset, std::span<std::byte> into) const = 0;
 };
 
@@ -73,7 +73,8 @@ class Accelerator {
   /// Exactly what was expected; no copy of it runs.
   virtual DeviceResult forget_host(std::span<std::byte> memory) = 0;
   /// `bytes`: the slab's, as its owner says. cudaErrorInvalidValue (1): not the handle of a slab
-  /// that lives, or of this very process, or (only the twin can tell) of a slab of another size.
+  /// that lives, or of this very process, or of a slab of another size
+  /// (CUDA's runtime does not tell: who has a handle from somebody else trusts him with the size).
   virtual DeviceResult open_slab(const DeviceSlabHandle& handle, uint64_t bytes,
                                  std::unique_ptr<OpenedSlab>* out) = 0;
 };

@@ -19,6 +19,25 @@ DeviceResult choose(int ordinal) {
   return cuda_said(cudaSetDevice(ordinal), "choosing device " + std::to_string(ordinal));
 }
 
+/// The same for threads that are an engine's: they have their own choice back afterwards.
+class Choice {
+ public:
+  explicit Choice(int ordinal) {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
+    status_ = choose(ordinal);
+  }
+  Choice(const Choice&) = delete;
+  Choice& operator=(const Choice&) = delete;
+  ~Choice() {
+    if (before_ >= 0) (void)cudaSetDevice(before_);
+  }
+  const DeviceResult& status() const { return status_; }
+
+ private:
+  int before_ = -1;
+  DeviceResult status_;
+};
+
 /// A stream, and events on it that a thread waits for.
 class Direction {
  public:
@@ -123,13 +142,13 @@ class CudaOpened final : public OpenedSlab {
  public:
   CudaOpened(int ordinal, std::byte* at) : ordinal_(ordinal), at_(at) {}
   ~CudaOpened() override {
-    (void)choose(ordinal_);
+    const Choice choice(ordinal_);
     (void)cudaIpcCloseMemHandle(at_);
   }
   std::byte* address() const override { return at_; }
   DeviceResult read(uint64_t offset, std::span<std::byte> into) const override {
-    DeviceResult status = choose(ordinal_);
-    if (!status.ok()) return status;
+    const Choice choice(ordinal_);
+    if (!choice.status().ok()) return choice.status();
     return cuda_said(cudaMemcpy(into.data(), at_ + offset, into.size(), cudaMemcpyDeviceToHost),
                      "reading " + std::to_string(into.size()) + " bytes of another process's slab");
   }

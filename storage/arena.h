@@ -243,7 +243,6 @@ class Arena {
   }
   SlabDirectoryEntry& directory(uint32_t block);
   void work(bool lock);
-  void populate_surely(uint32_t slab, bool lock);
   void work_on_replacements(bool lock, bool wait);
   bool replace_now(uint32_t slab, bool populate, bool lock);
   bool reserve(uint64_t bytes);

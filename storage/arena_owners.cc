@@ -170,28 +170,20 @@ std::optional<uint32_t> Arena::retire_unowned() {
 void Arena::work(bool lock) {
   give_refused_back();  // first: the machine may not have the memory twice
   for (uint32_t i = 0; i < order_.size(); ++i) {
-    populate_surely(order_[i], lock);
+    // One that cannot be populated is used all the same, for the others of its tenant lie behind
+    // it: what the machine has then comes page by page.
+    const Status there = slabs_[order_[i]]->memory.populate(lock, stop_, &locked_);
+    if (!there.ok()) {
+      failures_.fetch_add(1, std::memory_order_relaxed);
+      spdlog::error("event=slab_not_populated slab={} error=\"{}\": lower dram_bytes", order_[i],
+                    there.to_string());
+    }
     if (stop_.load(std::memory_order_relaxed)) return;
     ready_.store(std::max(i + 1, ready_.load(std::memory_order_relaxed)),
                  std::memory_order_release);
     populated_.store(i + 1, std::memory_order_release);
   }
   work_on_replacements(lock, true);
-}
-
-/// A slab without memory is not used: others may give some back.
-void Arena::populate_surely(uint32_t index, bool lock) {
-  for (bool told = false;; told = true) {
-    const Status there = slabs_[index]->memory.populate(lock, stop_, &locked_);
-    if (there.ok()) return;
-    failures_.fetch_add(1, std::memory_order_relaxed);
-    if (!told) {
-      spdlog::error("event=slab_not_populated slab={} error=\"{}\": tried again each second", index,
-                    there.to_string());
-    }
-    std::unique_lock guard(mutex_);
-    wake_.wait_for(guard, kReplaceAgain, [this] { return stop_.load(); });
-  }
 }
 
 /// All there are; with `wait`, until the arena goes.

@@ -263,11 +263,14 @@ class ChunkStore {
 
   // Device memory, for processes of this host.
 
-  /// From now on hbm holds copies of this domain's objects only, and device_view() says where.
+  /// hbm holds copies of this domain's objects only, and device_view() says where. Once, before any
+  /// object is used.
   void keep_hbm_for(DomainId domain);
   /// Where the copy in hbm lies; not verified again. kFailedPrecondition: there is none, or hbm is
   /// not kept for one domain; kUnavailable: the device cannot share its memory.
   StatusOr<DeviceView> device_view(const ChunkReader& reader) const;
+  /// What is lent shall come back, as before a resize.
+  void call_device_back();
   /// `listener` hears that a loan ends: no view of it is to be believed any more, and the tier
   /// waits for those who hold the DeviceLoan. One listener; nullptr unsets.
   void on_device_recall(std::function<void(uint64_t loan)> listener);

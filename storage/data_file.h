@@ -113,7 +113,8 @@ class DataFile {
   /// dies meanwhile leaves a file of the old or the new size, and what is too long of it is cut
   /// off by open(). A block device is used to that size. The filler stops, until the next open();
   /// up to 1 GiB that is new is written with zeroes; all of it where the file system cannot reserve
-  /// space. `go_on` is asked after each MiB of them, on this thread; empty: always. Errors after
+  /// space. `go_on` is asked after each MiB of them and before the new size counts, on this thread;
+  /// empty: always. Errors after
   /// which nothing has changed: kResourceExhausted (there is no such space), kCancelled (`go_on`
   /// said false). kDataLoss: the device may have either size: nothing may lie behind the smaller
   /// one.

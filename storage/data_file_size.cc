@@ -66,6 +66,7 @@ Status DataFile::lengthen(uint64_t bytes, const GoOn& go_on) {
     if (!direct_ && ::fdatasync(fd()) != 0) return errno_status(errno, "fdatasync " + path_);
   }
   if (::fsync(fd()) != 0) return errno_status(errno, "fsync " + path_);
+  if (go_on && !go_on()) return error(StatusCode::kCancelled, path_ + ": called off");
   return ok_status();
 }
 }  // namespace terrace

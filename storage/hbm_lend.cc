@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "base/check.h"
 #include "storage/core.h"
 #include "storage/hbm_space.h"
 #include "storage/hbm_tier.h"
@@ -10,8 +11,8 @@
 namespace terrace {
 
 void HbmTier::keep_for(DomainId domain) {
+  TERRACE_CHECK(last_transfer_ == 0);  // who opens the memory sees all that was ever there
   only_for_ = domain;
-  drop_all();
 }
 
 /// Made when it is asked for: most nodes lend nothing.

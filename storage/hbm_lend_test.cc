@@ -30,6 +30,7 @@ class HbmLendTest : public ::testing::Test {
     world_.config.hbm_bytes = 4 * kMiB;
     world_.config.dram_bytes = 8 * kMiB;
     world_.config.slab_bytes = 4 * kMiB;  // one for each domain
+    world_.config.staging_bytes = 32 * kMiB;
     world_.config.promote_hits = 0;
     EXPECT_TRUE(world_.start().ok());
     world_.store->assign_domain(world_.driver->ns, kOurs);
@@ -60,10 +61,7 @@ class HbmLendTest : public ::testing::Test {
   }
   StatusOr<DeviceView> view(const TestObject& object) {
     ChunkReader reader;
-    Waiting opened;
-    TERRACE_RETURN_IF_ERROR(
-        world_.store->open_reader(world_.driver->ns, object.key, 1, &reader, &opened));
-    TERRACE_RETURN_IF_ERROR(world_.driver->wait(&opened));
+    TERRACE_RETURN_IF_ERROR(open(object, &reader));
     return world_.store->device_view(reader);
   }
   /// What a process that has the memory open sees there.
@@ -82,6 +80,20 @@ class HbmLendTest : public ::testing::Test {
       out.insert(out.end(), section.begin(), section.end());
     }
     return out;
+  }
+  void out_of_dram(const TestObject& object) {
+    const auto in_dram = [&] {
+      return (world_.store->find(world_.driver->ns, object.key)->tiers & mask_of(Tier::dram)) != 0;
+    };
+    for (uint64_t n = 1000; n < 1200 && in_dram(); ++n) {
+      ASSERT_TRUE(world_.driver->put(TestObject(n, {400'000}), Durability::nvme).ok());
+    }
+  }
+  Status open(const TestObject& object, ChunkReader* reader) {
+    Waiting opened;
+    TERRACE_RETURN_IF_ERROR(
+        world_.store->open_reader(world_.driver->ns, object.key, 1, reader, &opened));
+    return world_.driver->wait(&opened);
   }
   std::shared_ptr<ResizePass> resize(uint64_t bytes) {
     const auto pass = std::make_shared<ResizePass>();
@@ -105,14 +117,13 @@ TEST_F(HbmLendTest, memory_of_all_is_lent_to_nobody) {
   EXPECT_NE(shown.status().message().find("hbm-tenant"), std::string::npos);
 }
 
-TEST_F(HbmLendTest, what_is_kept_for_one_domain_holds_no_byte_of_another) {
-  const TestObject before(1);
-  put_in_hbm(before);
+TEST_F(HbmLendTest, what_is_kept_for_one_domain_never_holds_a_byte_of_another) {
   world_.store->keep_hbm_for(kOthers);
-  EXPECT_FALSE(in_hbm(world_.driver->ns, before)) << "it was there already";
-  use(world_.driver->ns, before);
-  EXPECT_FALSE(in_hbm(world_.driver->ns, before));
-  EXPECT_EQ(view(before).status().code(), StatusCode::kFailedPrecondition);
+  const TestObject ours(1, {30'000});
+  ASSERT_TRUE(world_.driver->put(ours, Durability::nvme).ok());
+  use(world_.driver->ns, ours);
+  EXPECT_FALSE(in_hbm(world_.driver->ns, ours));
+  EXPECT_EQ(view(ours).status().code(), StatusCode::kFailedPrecondition);
   const TestObject theirs(2);
   PutSpec spec = world_.driver->spec_of(theirs, Durability::nvme);
   spec.ns = kOtherNamespace;
@@ -120,6 +131,9 @@ TEST_F(HbmLendTest, what_is_kept_for_one_domain_holds_no_byte_of_another) {
   ASSERT_TRUE(put.ok()) << put.to_string();
   use(kOtherNamespace, theirs);
   EXPECT_TRUE(in_hbm(kOtherNamespace, theirs));
+  const std::vector<std::byte> bytes = content(ours);
+  const std::vector<std::byte>& all = sim_->memory();
+  EXPECT_EQ(std::search(all.begin(), all.end(), bytes.begin(), bytes.begin() + 64), all.end());
 }
 
 TEST_F(HbmLendTest, a_view_says_where_every_byte_is) {
@@ -215,12 +229,7 @@ TEST_F(HbmLendTest, a_rotten_copy_and_a_failing_device_end_views) {
   put_in_hbm(object);
   const DeviceView shown = *view(object);
   for (std::byte& each : sim_->memory()) each ^= std::byte{1};
-  const auto in_dram = [&] {
-    return (world_.store->find(world_.driver->ns, object.key)->tiers & mask_of(Tier::dram)) != 0;
-  };
-  for (uint64_t n = 1000; n < 1200 && in_dram(); ++n) {  // so that hbm is read
-    ASSERT_TRUE(world_.driver->put(TestObject(n, {400'000}), Durability::nvme).ok());
-  }
+  out_of_dram(object);
   EXPECT_TRUE(world_.driver->get(object).ok());
   EXPECT_EQ(condemned_, std::vector<ChunkKey>{object.key});
   EXPECT_TRUE(called_back_.empty());
@@ -233,6 +242,59 @@ TEST_F(HbmLendTest, a_rotten_copy_and_a_failing_device_end_views) {
   EXPECT_FALSE(world_.store->hbm_works());
   EXPECT_EQ(called_back_, std::vector<uint64_t>{shown.loan->id});
   EXPECT_EQ(view(object).status().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(HbmLendTest, rot_found_while_a_copy_is_on_its_way_does_not_arrive) {
+  world_.store->keep_hbm_for(kOurs);
+  const TestObject object(1, {30'000});
+  ASSERT_TRUE(world_.driver->put(object, Durability::nvme).ok());
+  turn(20);
+  std::byte* bytes = nullptr;
+  std::byte* header = nullptr;
+  {
+    ChunkReader reader;
+    ASSERT_TRUE(open(object, &reader).ok());
+    std::vector<iovec> memory;
+    ASSERT_TRUE(world_.store->resident(reader, 0, &memory));
+    bytes = static_cast<std::byte*>(memory.at(0).iov_base);
+    header = bytes - reader.layout().section_offset(0);
+  }
+  sim_->hang();
+  world_.store->touch(world_.driver->ns, {&object.key, 1});
+  ASSERT_EQ(sim_->waiting(), 1u);
+  bytes[100] ^= std::byte{1};
+  header[40] ^= std::byte{1};  // so that opening it finds out
+  {
+    ChunkReader reader;
+    EXPECT_TRUE(open(object, &reader).ok()) << "from nvme";
+  }
+  EXPECT_EQ(condemned_, std::vector<ChunkKey>{object.key});
+  header[40] ^= std::byte{1};
+  sim_->release();
+  turn(20);
+  EXPECT_FALSE(in_hbm(world_.driver->ns, object));
+}
+
+TEST_F(HbmLendTest, rot_that_is_seen_after_the_copy_was_dropped_ends_views_all_the_same) {
+  world_.store->keep_hbm_for(kOurs);
+  const TestObject object(1, {30'000, 30'000});
+  put_in_hbm(object);
+  const DeviceView shown = *view(object);
+  out_of_dram(object);
+  ASSERT_TRUE(in_hbm(world_.driver->ns, object));
+  ChunkReader reader;
+  ASSERT_TRUE(open(object, &reader).ok());
+  for (std::byte& each : sim_->memory()) each ^= std::byte{1};
+  sim_->fail(1);
+  ReadBuffer first, second;
+  Waiting first_read, second_read;
+  ASSERT_TRUE(world_.store->read(&reader, 0, 0, 1, &first, &first_read).ok());
+  ASSERT_TRUE(world_.store->read(&reader, 1, 0, 1, &second, &second_read).ok());
+  ASSERT_EQ(sim_->waiting(), 2u);
+  EXPECT_TRUE(world_.driver->wait(&first_read).ok());
+  EXPECT_TRUE(world_.driver->wait(&second_read).ok());
+  EXPECT_EQ(condemned_, std::vector<ChunkKey>{object.key});
+  EXPECT_EQ(world_.store->metrics().crc_failures_hbm.get(), 1u);
 }
 }  // namespace
 }  // namespace terrace

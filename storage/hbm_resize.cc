@@ -9,7 +9,8 @@
 
 namespace terrace {
 namespace {
-constexpr Nanos kLook = milliseconds(1);
+constexpr Nanos kLook = milliseconds(5);
+constexpr uint64_t kUnit = 2 * kMiB;  // below it CUDA shares allocations, and so their handles
 constexpr uint64_t kBytesMax = uint64_t{1} << 40;
 }  // namespace
 
@@ -20,11 +21,11 @@ Status HbmTier::resize(std::shared_ptr<ResizePass> pass) {
   if (!works()) {
     return error(StatusCode::kUnavailable, "resize: the device of the hbm tier does not answer");
   }
-  if (pass->target < kMiB || pass->target > kBytesMax) {
+  if (pass->target < kUnit || pass->target > kBytesMax) {
     return error(StatusCode::kInvalidArgument,
-                 "resize: hbm_bytes=" + std::to_string(pass->target) + ": 1 MiB to 1 TiB");
+                 "resize: hbm_bytes=" + std::to_string(pass->target) + ": 2 MiB to 1 TiB");
   }
-  pass->target -= pass->target % kMiB;
+  pass->target -= pass->target % kUnit;
   pass->bytes = capacity_bytes();
   resizing_ = std::move(pass);
   drop_all();
@@ -42,7 +43,8 @@ void HbmTier::resize_when_idle() {
     return end_resize(error(StatusCode::kUnavailable, "resize: a copy of the hbm tier hangs"));
   }
   if (!transfers_.empty() || map_.use_count() > 1 || lent_.use_count() > 1) {
-    resizing_->to_leave = map_->capacity_bytes() - map_->free_bytes();
+    const bool held = map_.use_count() > 1;  // else what is left of it is withheld as damaged
+    resizing_->to_leave = held ? map_->capacity_bytes() - map_->free_bytes() : 0;
     core_.loop->arm(&resize_timer_, core_.loop->now() + kLook);
     return;
   }

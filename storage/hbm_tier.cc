@@ -55,8 +55,8 @@ HbmTier::~HbmTier() {
     inbox_->tier = nullptr;
     inbox_->loop = nullptr;
   }
-  if (hanging_ == 0) return;
-  // The device may still be at it. Neither its memory nor ours may go.
+  if (hanging_ == 0 && lent_.use_count() == 1) return;
+  // The device may still be at it, or clients: neither its memory nor ours may go.
   struct Rest {
     std::unique_ptr<DeviceSlab> slab;
     std::shared_ptr<Accelerator> accelerator;
@@ -102,7 +102,7 @@ void HbmTier::used(uint32_t id) {
   if (space == nullptr) return core_.metrics.hbm_unworthy.add();
   std::vector<iovec> memory;
   source->memory(0, space->bytes(), &memory);
-  coming_.insert(id);
+  coming_.emplace(id, true);
   transfer(true, space, 0, memory, source,
            [this, id, generation = entry.generation, space](const Status& result) {
              came(id, generation, space, result);
@@ -111,8 +111,8 @@ void HbmTier::used(uint32_t id) {
 
 void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSpace>& space,
                    const Status& result) {
-  coming_.erase(id);
-  if (!result.ok() || stopped_ || resizing_ != nullptr || !works()) return;
+  const bool wanted = coming_.extract(id).mapped();
+  if (!wanted || !result.ok() || stopped_ || resizing_ != nullptr || !works()) return;
   if (core_.index.same(id, generation) == nullptr) return;  // gone meanwhile
   copies_[id] = space;
   core_.policy->entered(Tier::hbm, kList, id);
@@ -152,7 +152,7 @@ std::shared_ptr<HbmSpace> HbmTier::room_for_all(uint32_t id) {
     size_t seen = 0;
     const Nanos now = core_.loop->now();
     core_.policy->walk(Tier::hbm, kList, now, [&](uint32_t victim) {
-      const bool enough = won >= goal || seen++ == kVictimsMax;
+      const bool enough = won >= goal || seen++ == 4 * kVictimsMax || victims.size() == kVictimsMax;
       if (enough || !core_.worth(id, Tier::hbm, core_.policy->value(victim, now))) {
         return PlacementPolicy::Visit::stop;
       }
@@ -174,22 +174,25 @@ std::shared_ptr<HbmSpace> HbmTier::room_for_all(uint32_t id) {
 }
 
 void HbmTier::drop(uint32_t id) {
+  if (const auto it = coming_.find(id); it != coming_.end()) it->second = false;
   if (copies_.erase(id) > 0) core_.policy->left(Tier::hbm, id);
 }
 
 void HbmTier::damaged(uint32_t id) {
-  const auto it = copies_.find(id);
-  if (it == copies_.end()) return;
   const IndexEntry& entry = core_.index[id];
   spdlog::warn("quarantine key={} ns={} generation={} tier=hbm", entry.key.hex(),
                static_cast<uint32_t>(entry.ns), entry.generation);
   core_.metrics.crc_failures_hbm.add();
+  // Also when another read has dropped the copy already: views of it are left.
   if (core_.on_quarantine) core_.on_quarantine(entry.key);
-  it->second->withhold();
+  const auto it = copies_.find(id);
+  // Memory that is open elsewhere was more likely written to than broken.
+  if (it != copies_.end() && loan_ == nullptr) it->second->withhold();
   drop(id);
 }
 
 void HbmTier::drop_all() {
+  for (auto& [id, wanted] : coming_) wanted = false;
   while (!copies_.empty()) drop(copies_.begin()->first);
 }
 

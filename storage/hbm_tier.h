@@ -17,7 +17,6 @@
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "base/limits.h"
@@ -38,15 +37,16 @@ class HbmTier {
   using Then = std::function<void(Status)>;
 
   HbmTier(ChunkStore::Core& core, std::shared_ptr<Accelerator> accelerator);
-  /// Copies of a device that hangs are left to it: what they touch must then rest for ever.
+  /// Copies of a device that hangs are left to it: what they touch must then rest for ever. So is
+  /// memory that is lent.
   ~HbmTier();
   /// Takes config.hbm_bytes of the device. kResourceExhausted: it has not so much; says what to do.
   Status open();
-  /// Takes pass->target of the device instead, in whole MiB; ends with pass->over. All copies go,
-  /// as they may at any time, and come back as they are used; the loop waits while the device makes
-  /// the memory. What is lent of it is called back, and waited for. kInvalidArgument: not 1 MiB to
-  /// 1 TiB; kResourceExhausted: another one runs, or (in pass->result; the tier is as large as
-  /// before) the device has not so much; kUnavailable: the tier does not work.
+  /// Takes pass->target of the device instead, in units of 2 MiB; ends with pass->over. All copies
+  /// go, as they may at any time, and come back as they are used; the loop waits while the device
+  /// makes the memory. What is lent of it is called back, and waited for. kInvalidArgument: not 2
+  /// MiB to 1 TiB; kResourceExhausted: another one runs, or (in pass->result; the tier is as large
+  /// as before) the device has not so much; kUnavailable: the tier does not work.
   Status resize(std::shared_ptr<ResizePass> pass);
   /// Starts nothing any more.
   void stop();
@@ -81,6 +81,8 @@ class HbmTier {
   void keep_for(DomainId domain);
   /// As ChunkStore::device_view. `header`, `layout`: the object's.
   StatusOr<DeviceView> view(uint32_t id, const ObjectHeader& header, const ObjectLayout& layout);
+  /// What is lent is called back. Nothing new is lent of that loan.
+  void take_back();
   /// Host memory that copies will touch, when it comes and before it goes.
   void host_memory(std::span<std::byte> memory, bool present);
 
@@ -118,8 +120,6 @@ class HbmTier {
   void resize_when_idle();
   void end_resize(const Status& result);
   Status make_loan();
-  /// Nobody reads the memory by itself any more, as far as that can be had.
-  void take_back();
   void came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSpace>& space,
             const Status& result);
 
@@ -128,8 +128,8 @@ class HbmTier {
   std::unique_ptr<DeviceSlab> slab_;
   std::shared_ptr<ExtentMap> map_;  // spaces of hanging copies may outlive this
   std::unordered_map<uint32_t, std::shared_ptr<HbmSpace>> copies_;  // by object
-  std::unordered_set<uint32_t> coming_;
-  std::map<uint64_t, Transfer> transfers_;  // by number, so by deadline
+  std::unordered_map<uint32_t, bool> coming_;                       // false: dropped on its way
+  std::map<uint64_t, Transfer> transfers_;                          // by number, so by deadline
   uint64_t last_transfer_ = 0;
   size_t reading_ = 0;
   size_t hanging_ = 0;

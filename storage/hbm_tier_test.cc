@@ -280,7 +280,7 @@ Outcome random_run(uint64_t seed, bool damage) {
   StoreWorld world(seed);
   const auto sim = std::make_shared<SimAccelerator>(world.loop.get());
   world.accelerator = sim;
-  world.config.hbm_bytes = kMiB;
+  world.config.hbm_bytes = 2 * kMiB;
   world.config.dram_bytes = kMiB;
   world.config.promote_hits = static_cast<uint32_t>(prng.below(2));
   EXPECT_TRUE(world.start().ok());

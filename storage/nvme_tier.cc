@@ -213,7 +213,7 @@ NvmeTier::Places NvmeTier::places_that_make_room(uint64_t bytes) const {
 uint64_t NvmeTier::object_bytes_max() const {
   uint64_t most = 0;
   for (const auto& unit : units_) {
-    if (usable(*unit)) most = std::max(most, unit->map->capacity_bytes());
+    if (there(*unit)) most = std::max(most, unit->map->capacity_bytes());
   }
   return most;
 }

@@ -56,7 +56,8 @@ class NvmeTier {
   /// Devices whose objects make room for one of `bytes` when they leave: it fits there, below the
   /// bar, once there is nothing else.
   Places places_that_make_room(uint64_t bytes) const;
-  /// The most bytes of them all that one object could have, were all others gone.
+  /// The most that one object could have on a device that is there, also on one that takes none
+  /// just now, were all others gone.
   uint64_t object_bytes_max() const;
 
   // Reads and writes.

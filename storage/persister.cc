@@ -100,7 +100,7 @@ void Persister::refuse(const std::shared_ptr<Job>& job) {
   end(job, error(StatusCode::kResourceExhausted,
                  "object " + job->spec.header.key.hex() + " of " +
                      std::to_string(job->spec.source->bytes()) +
-                     " bytes: no device of nvme that takes objects has more than " +
+                     " bytes: no device of nvme has more than " +
                      std::to_string(core_.nvme->object_bytes_max()) + " bytes"));
 }
 

@@ -306,6 +306,10 @@ void ChunkStore::keep_hbm_for(DomainId domain) {
   if (core_->hbm != nullptr) core_->hbm->keep_for(domain);
 }
 
+void ChunkStore::call_device_back() {
+  if (core_->hbm != nullptr) core_->hbm->take_back();
+}
+
 void ChunkStore::on_device_recall(std::function<void(uint64_t loan)> listener) {
   core_->on_device_recall = std::move(listener);
 }

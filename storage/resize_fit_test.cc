@@ -136,5 +136,15 @@ TEST_F(ResizeFitTest, room_is_made_only_where_it_helps) {
   EXPECT_EQ(keys_at(1), at_second);
   EXPECT_EQ(world_.driver->get(large(1)).to_string(), "OK");
 }
+
+TEST_F(ResizeFitTest, what_fits_only_a_device_that_takes_nothing_now_stays) {
+  ASSERT_TRUE(world_.start().ok());
+  constexpr uint64_t kCount = 80;  // more than the first region holds
+  put_small(kCount);
+  ASSERT_TRUE(world_.store->drain_device(0).ok());
+  EXPECT_EQ(shrink_first().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(evictions(), 0u);
+  expect_small(kCount);
+}
 }  // namespace
 }  // namespace terrace

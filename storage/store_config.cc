@@ -102,8 +102,8 @@ std::vector<std::string> StoreConfig::data_paths() const {
 Status StoreConfig::validate() const {
   TERRACE_RETURN_IF_ERROR(validate_memory(*this));
   TERRACE_RETURN_IF_ERROR(validate_shared(*this));
-  if (hbm_bytes % kMiB != 0 || hbm_bytes > uint64_t{1} << 40) {
-    return bad("hbm_bytes", hbm_bytes, "a multiple of 1 MiB, at most 1 TiB; 0 for no hbm tier");
+  if (hbm_bytes % (2 * kMiB) != 0 || hbm_bytes > uint64_t{1} << 40) {
+    return bad("hbm_bytes", hbm_bytes, "a multiple of 2 MiB, at most 1 TiB; 0 for no hbm tier");
   }
   if (nvme_bytes > 0 && nvme_bytes < 2 * kMiB) {
     return bad("nvme_bytes", nvme_bytes, "at least 2 MiB, or 0 for no nvme tier");

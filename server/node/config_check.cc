@@ -63,6 +63,9 @@ Status NodeConfig::validate() const {
   if (!hbm_tenant.empty() && store.hbm_bytes == 0) {
     return bad("hbm-tenant=\"" + hbm_tenant + "\" without hbm-bytes: there is no hbm tier");
   }
+  if (!hbm_tenant.empty() && !shm) {
+    return bad("hbm-tenant=\"" + hbm_tenant + "\" without shm: nobody could read there");
+  }
   TERRACE_RETURN_IF_ERROR(validate_warm_restart(*this));
   return store.validate();
 }

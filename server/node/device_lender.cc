@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "proto/data.pb.h"
 #include "proto/message_kind.h"
@@ -11,11 +12,19 @@ namespace {
 constexpr Nanos kAskAgain = seconds(1);
 }
 
-DeviceLender::DeviceLender(Loop* loop, Transport* transport)
-    : loop_(loop), transport_(transport), ask_again_([this] { ask(); }) {}
+DeviceLender::DeviceLender(Loop* loop, Transport* transport, Nanos grace)
+    : loop_(loop),
+      transport_(transport),
+      grace_(grace),
+      ask_again_([this] { ask(); }),
+      rest_timer_([this] { rested(); }) {}
 
 DeviceLender::~DeviceLender() {
   loop_->disarm(&ask_again_);
+  loop_->disarm(&rest_timer_);
+  static auto* const for_ever = new std::vector<std::shared_ptr<const DeviceLoan>>;
+  for (const auto& [peer, borrower] : by_peer_) for_ever->push_back(borrower.loan);
+  for (const auto& [free_at, loan] : resting_) for_ever->push_back(loan);
 }
 
 Status DeviceLender::lend(PeerId peer, std::shared_ptr<const DeviceLoan> loan) {
@@ -56,16 +65,22 @@ void DeviceLender::ask() {
 
 void DeviceLender::given_back(PeerId peer, uint64_t loan) {
   const auto found = by_peer_.find(static_cast<uint64_t>(peer));
-  if (found != by_peer_.end() && found->second.loan->id == loan) drop(found);
+  if (found == by_peer_.end() || found->second.loan->id != loan) return;
+  by_peer_.erase(found);
+  borrowers_.sub();
 }
 
 void DeviceLender::peer_gone(PeerId peer) {
   const auto found = by_peer_.find(static_cast<uint64_t>(peer));
-  if (found != by_peer_.end()) drop(found);
+  if (found == by_peer_.end()) return;
+  resting_.emplace_back(loop_->now() + grace_, std::move(found->second.loan));
+  if (!rest_timer_.armed()) loop_->arm(&rest_timer_, resting_.front().first);
+  by_peer_.erase(found);
+  borrowers_.sub();
 }
 
-void DeviceLender::drop(std::unordered_map<uint64_t, Borrower>::iterator borrower) {
-  by_peer_.erase(borrower);
-  borrowers_.sub();
+void DeviceLender::rested() {
+  while (!resting_.empty() && resting_.front().first <= loop_->now()) resting_.pop_front();
+  if (!resting_.empty()) loop_->arm(&rest_timer_, resting_.front().first);
 }
 }  // namespace terrace

@@ -2,12 +2,15 @@
 // called back. Loop thread only.
 //
 // A client opens the memory with its first view in it, and keeps it open until it is called back
-// and it has no view there any more; then it says so. A client that goes is taken to have let go:
-// its views rest for a while, and they hold the memory, too (view_table.h).
+// and it has no view there any more; then it says so. A client whose session ends is taken to have
+// let go after a grace, like its views (view_table.h). What is lent when the node ends is left to
+// the clients: it goes with the process.
 #pragma once
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include "base/counter.h"
 #include "base/loop.h"
@@ -18,7 +21,7 @@ namespace terrace {
 
 class DeviceLender {
  public:
-  DeviceLender(Loop* loop, Transport* transport);
+  DeviceLender(Loop* loop, Transport* transport, Nanos grace);
   ~DeviceLender();
   /// The next reply tells `peer` of `loan`. kFailedPrecondition: it has not given back an earlier
   /// one that was called back, so one client has at most one.
@@ -37,12 +40,15 @@ class DeviceLender {
     bool called_back = false;
   };
   void ask();
-  void drop(std::unordered_map<uint64_t, Borrower>::iterator borrower);
+  void rested();
 
   Loop* const loop_;
   Transport* const transport_;
   std::unordered_map<uint64_t, Borrower> by_peer_;
+  const Nanos grace_;
+  std::deque<std::pair<Nanos, std::shared_ptr<const DeviceLoan>>> resting_;  // free at
   Counter borrowers_;
   Timer ask_again_;
+  Timer rest_timer_;
 };
 }  // namespace terrace

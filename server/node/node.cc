@@ -225,11 +225,12 @@ StatusOr<std::string> Node::Core::open_shm(
   ViewOptions viewing;
   viewing.bytes_max =
       config.view_bytes_max != 0 ? config.view_bytes_max : config.store.dram_bytes / 4;
+  viewing.device_bytes_max = config.store.hbm_bytes / 4;
   viewing.hold_max = config.view_hold_max;
   viewing.grace = config.view_grace;
   views = std::make_unique<ViewTable>(loop.get(), board.get(), viewing);
   context.views = views.get();
-  lender = std::make_unique<DeviceLender>(loop.get(), transports.get());
+  lender = std::make_unique<DeviceLender>(loop.get(), transports.get(), config.view_grace);
   context.lender = lender.get();
   store->on_quarantine([this](const ChunkKey& key) { views->condemn(key); });
   store->on_device_recall([this](uint64_t loan) {
@@ -238,6 +239,7 @@ StatusOr<std::string> Node::Core::open_shm(
   });
   store->on_resized([this](const ResizePass& pass) {
     if (config.view_bytes_max == 0 && pass.tier == Tier::dram) views->limit(pass.bytes / 4);
+    if (pass.tier == Tier::hbm) views->limit_device(pass.bytes / 4);
   });
   slabs = std::make_unique<SlabExporter>(store.get(), router.get(), board.get());
   shm = std::make_unique<ShmTransport>(loop.get(), router.get(), options, slabs.get());
@@ -260,6 +262,12 @@ void Node::Core::drain() {
   context.draining = true;
   const Nanos until = loop->now() + config.drain_timeout;
   while (counters.operations_in_flight.get() > 0 && loop->now() < until) loop->turn(kTurn);
+  // Engines that read device memory have as long as those whose views are revoked.
+  store->call_device_back();
+  const Nanos grace = loop->now() + config.view_grace;
+  while (lender != nullptr && lender->borrowers().get() > 0 && loop->now() < grace) {
+    loop->turn(kTurn);
+  }
 }
 
 /// Its calls wait for the loop, so the loop turns while it ends.

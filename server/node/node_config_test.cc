@@ -62,6 +62,10 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message("uses_period_s = 86401").find("uses_period_s"), std::string::npos);
   EXPECT_NE(message("nvme_trim_interval_hours = 8761").find("nvme_trim_interval_hours"),
             std::string::npos);
+  EXPECT_NE(message("hbm_tenant = \"t\"").find("hbm-bytes"), std::string::npos);
+  EXPECT_NE(message("hbm_tenant = \"t\"\nhbm_bytes = 2097152\nshm = false").find("without shm"),
+            std::string::npos);
+  EXPECT_NE(message("hbm_bytes = 1048576").find("2 MiB"), std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
   EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
 }

@@ -22,7 +22,8 @@
 namespace terrace {
 
 struct ViewOptions {
-  uint64_t bytes_max = 0;  // of all views; one client has at most half of it
+  uint64_t bytes_max = 0;         // of all views of dram; one client has at most half of it
+  uint64_t device_bytes_max = 0;  // the same of device memory
   Nanos hold_max{0};
   Nanos grace{0};
 };
@@ -67,8 +68,9 @@ class ViewTable {
   void condemn(const ChunkKey& key);
   /// No view of device memory is valid any more.
   void revoke_device();
-  /// As ViewOptions::bytes_max, from now on; what is in view stays.
-  void limit(uint64_t bytes_max) { options_.bytes_max = bytes_max; }
+  /// As in ViewOptions, from now on; what is in view stays.
+  void limit(uint64_t bytes_max) { dram_.bytes_max = bytes_max; }
+  void limit_device(uint64_t bytes_max) { device_.bytes_max = bytes_max; }
   /// Lets go of everything.
   void close();
   const ViewMetrics& metrics() const { return metrics_; }
@@ -84,21 +86,28 @@ class ViewTable {
   using Views = std::map<uint64_t, View>;  // ids rise: the first is the oldest
   void invalidate(View* view);
   void rest(Views::iterator view);
-  void revoke_old(uint64_t bytes_wanted);
+  /// What all views of one kind of memory may have, and have.
+  struct Quota {
+    uint64_t bytes_max = 0;
+    uint64_t bytes = 0;
+    std::unordered_map<uint64_t, uint64_t> by_peer;
+    /// kResourceExhausted: not so much more for this peer, `fits`: though for another.
+    Status check(uint64_t peer, uint64_t more, const char* limit, bool* fits) const;
+    void take(uint64_t peer, uint64_t more);
+    void give_back(uint64_t peer, uint64_t less);
+  };
+  Quota& quota(bool on_device) { return on_device ? device_ : dram_; }
+  void revoke_old(uint64_t bytes_wanted, bool on_device);
   Views::iterator drop(Views::iterator view);
   void rested();
 
   Loop* const loop_;
   ViewBoard* const board_;
-  ViewOptions options_;
+  const ViewOptions options_;
   ViewMetrics metrics_;
   Views views_;
-  struct Share {
-    uint64_t bytes = 0;
-    uint32_t views = 0;
-  };
-  std::unordered_map<uint64_t, Share> by_peer_;
-  uint64_t bytes_ = 0;
+  Quota dram_, device_;
+  std::unordered_map<uint64_t, uint32_t> views_of_;  // by peer
   uint64_t next_id_ = 1;
   std::deque<std::pair<Nanos, uint64_t>> resting_;  // free at, id
   Timer rest_timer_;

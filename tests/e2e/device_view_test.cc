@@ -165,6 +165,21 @@ TEST(DeviceViewTest, who_writes_there_damages_what_a_checksum_sees) {
   EXPECT_FALSE(client.sdk().view_valid(held.views[0].id)) << "what was bad is shown no more";
 }
 
+TEST(DeviceViewTest, a_node_that_ends_asks_for_its_memory_and_does_not_wait_long) {
+  for (const bool lets_go : {true, false}) {
+    NodeProcess node(with_hbm());
+    TestClient client(with_device(node));
+    store_surely(&client, "a");
+    const Completion held = view_surely(&client, {"a"});
+    if (lets_go) client.sdk().release_view(held.views[0].id);
+    node.signal(SIGTERM);
+    EXPECT_EQ(node.wait(), 0);
+    EXPECT_FALSE(client.sdk().view_valid(held.views[0].id));
+    if (lets_go) continue;
+    EXPECT_EQ(bytes_of(held.views[0]), TestClient::content("a", kBytes));
+  }
+}
+
 TEST(DeviceViewTest, ends_with_its_node) {
   auto node = std::make_unique<NodeProcess>(with_hbm());
   TestClient client(with_device(*node));
