@@ -67,6 +67,7 @@ void HbmTier::end_resize(const Status& result) {
 
 void HbmTier::stop() {
   stopped_ = true;
+  take_back();
   if (resizing_ != nullptr) {
     end_resize(error(StatusCode::kUnavailable, "resize: the store closes"));
   }
