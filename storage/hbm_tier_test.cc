@@ -285,7 +285,7 @@ Outcome random_run(uint64_t seed, bool damage) {
   world.config.promote_hits = static_cast<uint32_t>(prng.below(2));
   EXPECT_TRUE(world.start().ok());
   Outcome run;
-  for (int step = 0; step < 250; ++step) {
+  for (int step = 0; step < 600; ++step) {
     const TestObject object(prng.below(60));
     const uint64_t what = prng.below(10);
     if (what < 4) {
