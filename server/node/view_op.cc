@@ -88,8 +88,8 @@ StatusOr<ViewOp::Hold> ViewOp::show_device(Item* item, std::string* pieces,
 }
 
 Status ViewOp::show(Item* item, proto::ViewReply* reply) {
-  // What the reply says is of the object, not of where it lies.
-  const ObjectHeader header = item->reader->header();
+  // Of the item's reader, or, once that is what holds the bytes, of the table's.
+  const ObjectHeader& header = item->reader->header();
   const uint64_t bytes = item->reader->layout().logical_bytes();
   if (reply_bytes_ > kReplyBytesMax) {
     return error(StatusCode::kResourceExhausted, "the reply is full: view fewer keys at once");
