@@ -139,13 +139,6 @@ void Operations::release_view(const Views::Held& view) {
   if (const auto node = node_of(view.peer)) send_release(*node, {&view.node_id, 1});
 }
 
-void Operations::release_views(std::span<const ObjectView> views) {
-  for (const ObjectView& view : views) {
-    const std::shared_ptr<const Views::Held> held = parts_.views->release(view.id);
-    if (held != nullptr) release_view(*held);
-  }
-}
-
 void Operations::device_given_back(PeerId peer, uint64_t loan) {
   const std::optional<uint32_t> node = node_of(peer);
   if (!node) return;

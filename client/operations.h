@@ -74,8 +74,6 @@ class Operations final : public TransportHandler,
   }
   /// A reply to an operation that has ended, which is nothing strange: what it granted goes back.
   void nobody_waits_for(uint32_t node, const Message& message);
-  /// Those that have one.
-  void release_views(std::span<const ObjectView> views);
   uint64_t open_tag(ClientOp* op, uint32_t sub);
   void close_tag(uint64_t tag) { tags_.erase(tag); }
   /// kUnavailable, kInvalidArgument (over kBodyBytesMax), kResourceExhausted.

@@ -1,5 +1,7 @@
 // Views: one request, and a reply whose every place is checked (client/view_reply.h).
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "client/operations.h"
 #include "client/request_op.h"
@@ -33,12 +35,13 @@ Status read_views(const std::vector<ChunkKey>& keys, bool device_wanted, Operati
   if (device_wanted && reply.has_device()) {
     TERRACE_ASSIGN_OR_RETURN(device, operations->lent_device(node, reply.device()));
   }
-  int next = 0;
+  std::vector<std::pair<size_t, Views::Held>> shown;  // by key
   for (size_t i = 0; i < keys.size(); ++i) {
     const StatusCode code = status_code_of(static_cast<unsigned char>(reply.codes()[i]));
     out->key_codes.push_back(code);
     out->views.emplace_back();
     if (code == StatusCode::kOk) {
+      const auto next = static_cast<int>(shown.size());
       if (next == reply.views_size()) return malformed("fewer views than it says");
       Views::Held held;
       held.key = keys[i];
@@ -47,11 +50,11 @@ Status read_views(const std::vector<ChunkKey>& keys, bool device_wanted, Operati
       const auto lent = [operations, node](uint64_t file) {
         return operations->lent_file(node, file);
       };
-      TERRACE_RETURN_IF_ERROR(read_view(reply.views(next++), lent, &held));
+      TERRACE_RETURN_IF_ERROR(read_view(reply.views(next), lent, &held));
       out->views.back().on_device = device != nullptr;
       out->views.back().sections = held.sections;
       for (const ViewedSection& section : held.sections) out->bytes += section.spec.bytes;
-      out->views.back().id = operations->views()->add(std::move(held));
+      shown.emplace_back(i, std::move(held));
     } else {
       if (code == StatusCode::kNotFound) operations->counters()->misses.add();
       const std::string said = reply.outcome().message();
@@ -60,6 +63,8 @@ Status read_views(const std::vector<ChunkKey>& keys, bool device_wanted, Operati
                                          (said.empty() ? "" : ": " + said)));
     }
   }
+  // A reply that is half right is not right: before all of it is read, nothing counts as shown.
+  for (auto& [i, held] : shown) out->views[i].id = operations->views()->add(std::move(held));
   return ok_status();
 }
 }  // namespace
@@ -79,9 +84,7 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device)
   parts.read = [copies, device](Operations* operations, uint32_t node, const Message& message,
                                 Completion* out) {
     const Status read = read_views(copies, device, operations, node, message, out);
-    // A reply that is half right is not right: what was shown of it goes back.
     if (!read.ok()) {
-      operations->release_views(out->views);
       operations->nobody_waits_for(node, message);
       *out = Completion();
     }
