@@ -57,10 +57,16 @@ TEST(StoreRaceTest, a_medium_error_is_a_miss_once_and_the_object_can_be_stored_a
   ASSERT_TRUE(world.driver->put(object, Durability::nvme).ok());
   world.stop();
   ASSERT_TRUE(world.start().ok());
-  world.device.fail(1, error(StatusCode::kDataLoss, "a medium error"));
+  for (const uint64_t skip : {uint64_t{0}, uint64_t{1}}) {  // of its header, of its data
+    world.device.fail(skip, error(StatusCode::kDataLoss, "the controller was reset"));
+    EXPECT_TRUE(world.driver->get(object).ok()) << "read again; " << skip;
+  }
+  EXPECT_EQ(world.store->metrics().device_errors.get(), 2u);
+  world.device.fail(1, error(StatusCode::kDataLoss, "a medium error"), true);
   EXPECT_EQ(world.driver->get(object).code(), StatusCode::kDataLoss);
   EXPECT_FALSE(world.store->find(world.driver->ns, object.key));
   EXPECT_EQ(world.store->metrics().quarantined_objects.get(), 1u);
+  world.device.heal();
   EXPECT_TRUE(world.driver->put(object, Durability::nvme).ok());
   EXPECT_TRUE(world.driver->get(object).ok());
 }

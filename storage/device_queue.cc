@@ -14,6 +14,7 @@ struct DeviceQueue::Request final : Op {
   Transfer* transfer = nullptr;
   IoPiece piece;
   Nanos since{0};
+  bool again = false;  // a read that failed once
   void done(Status result) override { queue->finished(this, std::move(result)); }
 };
 
@@ -170,7 +171,16 @@ void DeviceQueue::finished(Request* request, Status result) {
     if (!result.ok()) counts_->errors.add();
     --lanes_[static_cast<size_t>(kind)].in_flight;
   }
-  complete(transfer, request, result);
+  // Who asks takes a medium error for the loss of what lies there. A controller that is reset, or
+  // a path that is changed, fails what was on its way the same way.
+  const bool once = kind == IoKind::read && result.code() == StatusCode::kDataLoss &&
+                    !std::exchange(request->again, true);
+  if (once) {
+    lanes_[static_cast<size_t>(kind)].waiting[static_cast<size_t>(transfer->priority)].push_back(
+        request);
+  } else {
+    complete(transfer, request, result);
+  }
   pump(kind);
 }
 

@@ -35,7 +35,8 @@ struct TransferSpec {
   /// Owns the memory and, for a write, the space on the device. Kept until the device let go of
   /// all of it, which after a timeout is later than `done`.
   std::vector<std::shared_ptr<void>> holds;
-  /// Called once, on a later turn, with the first error or OK.
+  /// Called once, on a later turn, with the first error or OK. A read's medium error (kDataLoss)
+  /// was seen twice.
   std::function<void(Status)> done;
 };
 

@@ -50,9 +50,21 @@ void ListOp::next() {
       return;
   }
   reader_.reset();
+  if (cancelled_ == StatusCode::kOk && body_.more() && body_.entries().empty()) {
+    return scan_behind();
+  }
   body_.mutable_outcome()->set_code(static_cast<int32_t>(cancelled_));
   reply(MessageKind::list_reply, body_);
   finished(cancelled_);
+}
+
+/// Without an entry the client would not know where to go on.
+void ListOp::scan_behind() {
+  scan_.after = scan_.found.back().key;
+  scan_.found.clear();
+  scan_.next = 0;
+  at_ = 0;
+  context_->loop->defer(&scanning_, ok_status());
 }
 
 void ListOp::opened(bool ok) {

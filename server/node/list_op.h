@@ -35,6 +35,7 @@ class ListOp final : public Operation {
   /// Looks for the objects, a step per turn; then opens them one by one.
   void scan();
   void next();
+  void scan_behind();
   void opened(bool ok);
 
   NamespaceId ns_{};

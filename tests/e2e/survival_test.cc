@@ -148,6 +148,25 @@ TEST_P(Survival, AFrozenNodeCostsDeadlinesNotHangs) {
   EXPECT_EQ(client.fetch("a", 8u << 20), StatusCode::kOk);
 }
 
+/// One bit of these `bytes`, which lie in one sector of the data file.
+void flip(const ScratchDirectory& scratch, std::string_view bytes) {
+  for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) {
+    if (!entry.is_regular_file() || entry.file_size() < (8u << 20)) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    std::string sector(4096, '\0');
+    for (uint64_t at = 0; at < entry.file_size(); at += sector.size()) {
+      file.seekg(static_cast<std::streamoff>(at));
+      file.read(sector.data(), static_cast<std::streamsize>(sector.size()));
+      const size_t found = sector.find(bytes);
+      if (found == std::string::npos) continue;
+      file.seekp(static_cast<std::streamoff>(at + found));
+      file.put(static_cast<char>(bytes[0] ^ 1));
+      return;
+    }
+  }
+  FAIL() << "these bytes are nowhere in the data directory";
+}
+
 TEST_P(Survival, AFlippedByteOnDiskIsACountedMiss) {
   ScratchDirectory scratch;
   const std::string name = "precious";
@@ -158,30 +177,48 @@ TEST_P(Survival, AFlippedByteOnDiskIsACountedMiss) {
     ASSERT_EQ(client.put(name, kBytes, Durability::nvme), StatusCode::kOk);
     node.kill();
   }
-  // Find the bytes in the data file, and flip one in the middle.
   const auto content = TestClient::content(name, kBytes);
-  bool flipped = false;
-  for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) {
-    if (!entry.is_regular_file() || entry.file_size() < kBytes) continue;
-    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-    std::vector<char> sector(4096);
-    for (uint64_t at = 0; at < entry.file_size() && !flipped; at += sector.size()) {
-      file.seekg(static_cast<std::streamoff>(at));
-      file.read(sector.data(), static_cast<std::streamsize>(sector.size()));
-      if (std::memcmp(sector.data(), content.data() + (1u << 20), sector.size()) != 0) continue;
-      sector[100] = static_cast<char>(sector[100] ^ 1);
-      file.seekp(static_cast<std::streamoff>(at));
-      file.write(sector.data(), static_cast<std::streamsize>(sector.size()));
-      flipped = true;
-    }
-  }
-  ASSERT_TRUE(flipped) << "the object's bytes are nowhere in the data directory";
+  flip(scratch, {reinterpret_cast<const char*>(content.data()) + (1u << 20), 4096});
   NodeProcess node(flags_for(scratch));
   TestClient client(node.endpoint());
   EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kDataLoss);
   EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kNotFound);  // quarantined
   ASSERT_EQ(client.put(name, kBytes, Durability::nvme), StatusCode::kOk);
   EXPECT_EQ(client.fetch(name, kBytes), StatusCode::kOk);
+}
+
+std::vector<std::string> list(TestClient& client, uint32_t limit) {
+  std::vector<std::string> names;
+  std::string cursor;
+  do {
+    const auto op = client.sdk().list(client.ns(), cursor, limit, {});
+    EXPECT_TRUE(op.ok());
+    const auto done = client.sdk().wait(*op, seconds(5));
+    EXPECT_TRUE(done.ok() && done->status.ok());
+    if (!done.ok()) break;
+    for (const ObjectEntry& entry : done->entries) names.push_back(entry.raw_key);
+    cursor = done->cursor;
+  } while (!cursor.empty());
+  return names;
+}
+
+TEST_P(Survival, AListGoesOnBehindObjectsThatCannotBeRead) {
+  ScratchDirectory scratch;
+  std::vector<std::string> names;
+  {
+    NodeProcess node(flags_for(scratch));
+    TestClient client(node.endpoint());
+    for (int i = 0; i < 7; ++i) {
+      ASSERT_EQ(client.put("listed-" + std::to_string(i), 5000, Durability::nvme), StatusCode::kOk);
+    }
+    names = list(client, 2);
+    ASSERT_EQ(names.size(), 7u);
+    node.kill();
+  }
+  for (int i = 0; i < 4; ++i) flip(scratch, names[static_cast<size_t>(i)]);  // in their headers
+  NodeProcess node(flags_for(scratch));
+  TestClient client(node.endpoint());
+  EXPECT_EQ(list(client, 2), std::vector<std::string>(names.begin() + 4, names.end()));
 }
 
 TEST_P(Survival, TwoNodesNeverShareADirectory) {
