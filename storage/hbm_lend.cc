@@ -11,7 +11,7 @@
 namespace terrace {
 
 void HbmTier::keep_for(DomainId domain) {
-  TERRACE_CHECK(last_transfer_ == 0);  // who opens the memory sees all that was ever there
+  TERRACE_CHECK(transfers_.started() == 0);  // who opens the memory sees all that was ever there
   only_for_ = domain;
 }
 

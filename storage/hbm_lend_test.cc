@@ -9,12 +9,10 @@
 
 #include "storage/chunk_store.h"
 #include "storage/tier_pass.h"
-#include "tests/sim/store_world.h"
+#include "tests/sim/hbm_fixture.h"
 
 namespace terrace {
 namespace {
-using testing::SimAccelerator;
-using testing::StoreWorld;
 using testing::TestObject;
 using testing::Waiting;
 
@@ -22,47 +20,32 @@ constexpr DomainId kOurs{1};
 constexpr DomainId kOthers{2};
 constexpr NamespaceId kOtherNamespace{2};
 
-class HbmLendTest : public ::testing::Test {
+class HbmLendTest : public testing::HbmFixture {
  protected:
-  HbmLendTest() : world_(1) {
-    sim_ = std::make_shared<SimAccelerator>(world_.loop.get());
-    world_.accelerator = sim_;
-    world_.config.hbm_bytes = 4 * kMiB;
-    world_.config.dram_bytes = 8 * kMiB;
-    world_.config.slab_bytes = 4 * kMiB;  // one for each domain
-    world_.config.staging_bytes = 32 * kMiB;
-    world_.config.promote_hits = 0;
-    EXPECT_TRUE(world_.start().ok());
-    world_.store->assign_domain(world_.driver->ns, kOurs);
-    world_.store->assign_domain(kOtherNamespace, kOthers);
-    world_.store->on_device_recall([this](uint64_t loan) { called_back_.push_back(loan); });
-    world_.store->on_quarantine([this](const ChunkKey& key) { condemned_.push_back(key); });
+  HbmLendTest() {
+    world_->config.dram_bytes = 8 * kMiB;
+    world_->config.slab_bytes = 4 * kMiB;  // one for each domain
+    world_->config.staging_bytes = 32 * kMiB;
+    EXPECT_TRUE(world_->start().ok());
+    world_->store->assign_domain(ns(), kOurs);
+    world_->store->assign_domain(kOtherNamespace, kOthers);
+    world_->store->on_device_recall([this](uint64_t loan) { called_back_.push_back(loan); });
+    world_->store->on_quarantine([this](const ChunkKey& key) { condemned_.push_back(key); });
   }
   ~HbmLendTest() override {
-    world_.store->on_device_recall(nullptr);
-    world_.store->on_quarantine(nullptr);
-    world_.stop();
+    world_->store->on_device_recall(nullptr);
+    world_->store->on_quarantine(nullptr);
+    world_->stop();
   }
-  bool in_hbm(NamespaceId ns, const TestObject& object) {
-    const auto info = world_.store->find(ns, object.key);
-    return info && (info->tiers & mask_of(Tier::hbm)) != 0;
-  }
-  void use(NamespaceId ns, const TestObject& object) {
-    world_.store->touch(ns, {&object.key, 1});
-    turn(20);
-  }
-  void turn(int turns) {
-    while (turns-- > 0) world_.turn();
-  }
+  bool in_hbm(const TestObject& object) const { return is_in(Tier::hbm, object); }
   void put_in_hbm(const TestObject& object) {
-    ASSERT_TRUE(world_.driver->put(object, Durability::nvme).ok());
-    use(world_.driver->ns, object);
-    ASSERT_TRUE(in_hbm(world_.driver->ns, object));
+    put_and_use(object);
+    ASSERT_TRUE(in_hbm(object));
   }
   StatusOr<DeviceView> view(const TestObject& object) {
     ChunkReader reader;
     TERRACE_RETURN_IF_ERROR(open(object, &reader));
-    return world_.store->device_view(reader);
+    return world_->store->device_view(reader);
   }
   /// What a process that has the memory open sees there.
   std::vector<std::byte> seen(const DeviceView& view) {
@@ -81,30 +64,14 @@ class HbmLendTest : public ::testing::Test {
     }
     return out;
   }
-  void out_of_dram(const TestObject& object) {
-    const auto in_dram = [&] {
-      return (world_.store->find(world_.driver->ns, object.key)->tiers & mask_of(Tier::dram)) != 0;
-    };
-    for (uint64_t n = 1000; n < 1200 && in_dram(); ++n) {
-      ASSERT_TRUE(world_.driver->put(TestObject(n, {400'000}), Durability::nvme).ok());
-    }
-  }
-  Status open(const TestObject& object, ChunkReader* reader) {
-    Waiting opened;
-    TERRACE_RETURN_IF_ERROR(
-        world_.store->open_reader(world_.driver->ns, object.key, 1, reader, &opened));
-    return world_.driver->wait(&opened);
-  }
   std::shared_ptr<ResizePass> resize(uint64_t bytes) {
     const auto pass = std::make_shared<ResizePass>();
     pass->tier = Tier::hbm;
     pass->target = bytes;
-    EXPECT_TRUE(world_.store->resize(pass).ok());
+    EXPECT_TRUE(world_->store->resize(pass).ok());
     return pass;
   }
 
-  StoreWorld world_;
-  std::shared_ptr<SimAccelerator> sim_;
   std::vector<uint64_t> called_back_;
   std::vector<ChunkKey> condemned_;
 };
@@ -118,26 +85,29 @@ TEST_F(HbmLendTest, memory_of_all_is_lent_to_nobody) {
 }
 
 TEST_F(HbmLendTest, what_is_kept_for_one_domain_never_holds_a_byte_of_another) {
-  world_.store->keep_hbm_for(kOthers);
+  world_->store->keep_hbm_for(kOthers);
   const TestObject ours(1, {30'000});
-  ASSERT_TRUE(world_.driver->put(ours, Durability::nvme).ok());
-  use(world_.driver->ns, ours);
-  EXPECT_FALSE(in_hbm(world_.driver->ns, ours));
+  ASSERT_TRUE(world_->driver->put(ours, Durability::nvme).ok());
+  use(ours);
+  EXPECT_FALSE(in_hbm(ours));
   EXPECT_EQ(view(ours).status().code(), StatusCode::kFailedPrecondition);
   const TestObject theirs(2);
-  PutSpec spec = world_.driver->spec_of(theirs, Durability::nvme);
+  PutSpec spec = world_->driver->spec_of(theirs, Durability::nvme);
   spec.ns = kOtherNamespace;
-  const Status put = world_.driver->put(theirs, std::move(spec));
+  const Status put = world_->driver->put(theirs, std::move(spec));
   ASSERT_TRUE(put.ok()) << put.to_string();
-  use(kOtherNamespace, theirs);
-  EXPECT_TRUE(in_hbm(kOtherNamespace, theirs));
+  world_->store->touch(kOtherNamespace, {&theirs.key, 1});
+  turn(20);
+  const auto found = world_->store->find(kOtherNamespace, theirs.key);
+  ASSERT_TRUE(found);
+  EXPECT_NE(found->tiers & mask_of(Tier::hbm), 0);
   const std::vector<std::byte> bytes = content(ours);
   const std::vector<std::byte>& all = sim_->memory();
   EXPECT_EQ(std::search(all.begin(), all.end(), bytes.begin(), bytes.begin() + 64), all.end());
 }
 
 TEST_F(HbmLendTest, a_view_says_where_every_byte_is) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   for (uint64_t n = 1; n < 12; ++n) {
     const TestObject object(n);
     put_in_hbm(object);
@@ -157,20 +127,20 @@ TEST_F(HbmLendTest, a_view_says_where_every_byte_is) {
 }
 
 TEST_F(HbmLendTest, bytes_in_view_stay_whatever_comes_and_goes) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1, {700'000});
   put_in_hbm(object);
   std::optional<DeviceView> shown = *view(object);
-  ASSERT_TRUE(world_.driver->erase(object).ok());
-  const auto used = [this] { return world_.store->tier_use(Tier::hbm).used; };
+  ASSERT_TRUE(world_->driver->erase(object).ok());
+  const auto used = [this] { return world_->store->tier_use(Tier::hbm).used; };
   EXPECT_GT(used(), 0u);
   for (uint64_t n = 100; n < 160; ++n) {
     const TestObject other(n, {300'000});
-    ASSERT_TRUE(world_.driver->put(other, Durability::nvme).ok());
-    use(world_.driver->ns, other);
-    use(world_.driver->ns, other);
+    ASSERT_TRUE(world_->driver->put(other, Durability::nvme).ok());
+    use(other);
+    use(other);
   }
-  EXPECT_GT(world_.store->metrics().writes[static_cast<size_t>(Tier::hbm)].get(), 10u);
+  EXPECT_GT(world_->store->metrics().writes[static_cast<size_t>(Tier::hbm)].get(), 10u);
   EXPECT_EQ(seen(*shown), content(object));
   const uint64_t before = used();
   shown.reset();
@@ -178,7 +148,7 @@ TEST_F(HbmLendTest, bytes_in_view_stay_whatever_comes_and_goes) {
 }
 
 TEST_F(HbmLendTest, a_resize_calls_back_what_is_lent_and_waits_for_it) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1);
   put_in_hbm(object);
   std::optional<DeviceView> shown = *view(object);
@@ -195,9 +165,9 @@ TEST_F(HbmLendTest, a_resize_calls_back_what_is_lent_and_waits_for_it) {
   EXPECT_FALSE(pass->over) << "the client has not closed it";
   const uint64_t first = open->id;
   open.reset();
-  ASSERT_TRUE(world_.driver->until([&] { return pass->over; }));
+  ASSERT_TRUE(world_->driver->until([&] { return pass->over; }));
   EXPECT_TRUE(pass->result.ok()) << pass->result.to_string();
-  use(world_.driver->ns, object);
+  use(object);
   const auto again = view(object);
   ASSERT_TRUE(again.ok()) << again.status().to_string();
   EXPECT_NE(again->loan->id, first);
@@ -206,17 +176,17 @@ TEST_F(HbmLendTest, a_resize_calls_back_what_is_lent_and_waits_for_it) {
 }
 
 TEST_F(HbmLendTest, a_resize_that_is_called_off_while_it_waits_changes_nothing) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1);
   put_in_hbm(object);
   const DeviceView shown = *view(object);
   const auto pass = resize(8 * kMiB);
   turn(5);
   pass->cancelled = true;
-  ASSERT_TRUE(world_.driver->until([&] { return pass->over; }));
+  ASSERT_TRUE(world_->driver->until([&] { return pass->over; }));
   EXPECT_EQ(pass->result.code(), StatusCode::kCancelled);
-  EXPECT_EQ(world_.store->tier_use(Tier::hbm).capacity, 4 * kMiB);
-  use(world_.driver->ns, object);
+  EXPECT_EQ(world_->store->tier_use(Tier::hbm).capacity, 4 * kMiB);
+  use(object);
   const auto again = view(object);
   ASSERT_TRUE(again.ok()) << again.status().to_string();
   EXPECT_NE(again->loan->id, shown.loan->id) << "the first is on its way back";
@@ -224,30 +194,30 @@ TEST_F(HbmLendTest, a_resize_that_is_called_off_while_it_waits_changes_nothing) 
 }
 
 TEST_F(HbmLendTest, a_rotten_copy_and_a_failing_device_end_views) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1, {30'000});
   put_in_hbm(object);
   const DeviceView shown = *view(object);
   for (std::byte& each : sim_->memory()) each ^= std::byte{1};
-  out_of_dram(object);
-  EXPECT_TRUE(world_.driver->get(object).ok());
+  sink(object);
+  EXPECT_TRUE(world_->driver->get(object).ok());
   EXPECT_EQ(condemned_, std::vector<ChunkKey>{object.key});
   EXPECT_TRUE(called_back_.empty());
   sim_->fail(100);
   for (uint64_t n = 2000; n < 2005; ++n) {
     const TestObject other(n);
-    ASSERT_TRUE(world_.driver->put(other, Durability::memory).ok());
-    use(world_.driver->ns, other);
+    ASSERT_TRUE(world_->driver->put(other, Durability::memory).ok());
+    use(other);
   }
-  EXPECT_FALSE(world_.store->hbm_works());
+  EXPECT_FALSE(world_->store->hbm_works());
   EXPECT_EQ(called_back_, std::vector<uint64_t>{shown.loan->id});
   EXPECT_EQ(view(object).status().code(), StatusCode::kFailedPrecondition);
 }
 
 TEST_F(HbmLendTest, rot_found_while_a_copy_is_on_its_way_does_not_arrive) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1, {30'000});
-  ASSERT_TRUE(world_.driver->put(object, Durability::nvme).ok());
+  ASSERT_TRUE(world_->driver->put(object, Durability::nvme).ok());
   turn(20);
   std::byte* bytes = nullptr;
   std::byte* header = nullptr;
@@ -255,12 +225,12 @@ TEST_F(HbmLendTest, rot_found_while_a_copy_is_on_its_way_does_not_arrive) {
     ChunkReader reader;
     ASSERT_TRUE(open(object, &reader).ok());
     std::vector<iovec> memory;
-    ASSERT_TRUE(world_.store->resident(reader, 0, &memory));
+    ASSERT_TRUE(world_->store->resident(reader, 0, &memory));
     bytes = static_cast<std::byte*>(memory.at(0).iov_base);
     header = bytes - reader.layout().section_offset(0);
   }
   sim_->hang();
-  world_.store->touch(world_.driver->ns, {&object.key, 1});
+  world_->store->touch(ns(), {&object.key, 1});
   ASSERT_EQ(sim_->waiting(), 1u);
   bytes[100] ^= std::byte{1};
   header[40] ^= std::byte{1};  // so that opening it finds out
@@ -272,29 +242,29 @@ TEST_F(HbmLendTest, rot_found_while_a_copy_is_on_its_way_does_not_arrive) {
   header[40] ^= std::byte{1};
   sim_->release();
   turn(20);
-  EXPECT_FALSE(in_hbm(world_.driver->ns, object));
+  EXPECT_FALSE(in_hbm(object));
 }
 
 TEST_F(HbmLendTest, rot_that_is_seen_after_the_copy_was_dropped_ends_views_all_the_same) {
-  world_.store->keep_hbm_for(kOurs);
+  world_->store->keep_hbm_for(kOurs);
   const TestObject object(1, {30'000, 30'000});
   put_in_hbm(object);
   const DeviceView shown = *view(object);
-  out_of_dram(object);
-  ASSERT_TRUE(in_hbm(world_.driver->ns, object));
+  sink(object);
+  ASSERT_TRUE(in_hbm(object));
   ChunkReader reader;
   ASSERT_TRUE(open(object, &reader).ok());
   for (std::byte& each : sim_->memory()) each ^= std::byte{1};
   sim_->fail(1);
   ReadBuffer first, second;
   Waiting first_read, second_read;
-  ASSERT_TRUE(world_.store->read(&reader, 0, 0, 1, &first, &first_read).ok());
-  ASSERT_TRUE(world_.store->read(&reader, 1, 0, 1, &second, &second_read).ok());
+  ASSERT_TRUE(world_->store->read(&reader, 0, 0, 1, &first, &first_read).ok());
+  ASSERT_TRUE(world_->store->read(&reader, 1, 0, 1, &second, &second_read).ok());
   ASSERT_EQ(sim_->waiting(), 2u);
-  EXPECT_TRUE(world_.driver->wait(&first_read).ok());
-  EXPECT_TRUE(world_.driver->wait(&second_read).ok());
+  EXPECT_TRUE(world_->driver->wait(&first_read).ok());
+  EXPECT_TRUE(world_->driver->wait(&second_read).ok());
   EXPECT_EQ(condemned_, std::vector<ChunkKey>{object.key});
-  EXPECT_EQ(world_.store->metrics().crc_failures_hbm.get(), 1u);
+  EXPECT_EQ(world_->store->metrics().crc_failures_hbm.get(), 1u);
 }
 }  // namespace
 }  // namespace terrace

@@ -5,55 +5,28 @@
 
 #include "storage/chunk_store.h"
 #include "storage/explanation.h"
-#include "tests/sim/store_world.h"
+#include "tests/sim/hbm_fixture.h"
 
 namespace terrace {
 namespace {
-using testing::SimAccelerator;
-using testing::StoreWorld;
 using testing::TestObject;
-using testing::Waiting;
 constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
 
-class HbmPartTest : public ::testing::Test {
+class HbmPartTest : public testing::HbmFixture {
  protected:
-  HbmPartTest() : world_(1, 256 * kMiB) {
-    sim_ = std::make_shared<SimAccelerator>(world_.loop.get());
-    world_.accelerator = sim_;
-    world_.config.hbm_bytes = 4 * kMiB;
-    world_.config.dram_bytes = 32 * kMiB;
-    world_.config.slab_bytes = 32 * kMiB;
-    world_.config.promote_hits = 0;
+  HbmPartTest() : HbmFixture(256 * kMiB) {
+    world_->config.dram_bytes = 32 * kMiB;
+    world_->config.slab_bytes = 32 * kMiB;
   }
   static TestObject large() { return TestObject(1, std::vector<uint64_t>(6, kMiB)); }
-  void start() { ASSERT_TRUE(world_.start().ok()); }
-  const StoreMetrics& metrics() const { return world_.store->metrics(); }
-  TierMask tiers_of(const TestObject& object) const {
-    const auto info = world_.store->find(world_.driver->ns, object.key);
-    return info ? info->tiers : TierMask(0);
-  }
+  void start() { ASSERT_TRUE(world_->start().ok()); }
   uint64_t hbm_bytes_of(const TestObject& object) const {
-    for (const Explanation::Copy& copy :
-         world_.store->explain(world_.driver->ns, object.key).copies) {
+    for (const Explanation::Copy& copy : world_->store->explain(ns(), object.key).copies) {
       if (copy.tier == Tier::hbm) return copy.bytes;
     }
     return 0;
   }
-  void put_and_use(const TestObject& object) {
-    ASSERT_TRUE(world_.driver->put(object, Durability::nvme).ok());
-    world_.store->touch(world_.driver->ns, {&object.key, 1});
-    for (int i = 0; i < 50; ++i) world_.turn();
-  }
-  /// Out of dram.
-  void sink(const TestObject& object) {
-    for (uint64_t n = 1000; n < 1200 && (tiers_of(object) & mask_of(Tier::dram)) != 0; ++n) {
-      ASSERT_TRUE(world_.driver->put(TestObject(n, {400'000}), Durability::nvme).ok());
-    }
-    ASSERT_EQ(tiers_of(object), mask_of(Tier::hbm) | mask_of(Tier::nvme));
-  }
-  StoreWorld world_;
-  std::shared_ptr<SimAccelerator> sim_;
 };
 
 TEST_F(HbmPartTest, the_first_sections_come_from_device_memory_and_the_rest_from_nvme) {
@@ -64,7 +37,7 @@ TEST_F(HbmPartTest, the_first_sections_come_from_device_memory_and_the_rest_from
   sink(large());
   const uint64_t from_hbm = metrics().read_bytes[kHbm].get();
   const uint64_t from_nvme = metrics().read_bytes[kNvme].get();
-  EXPECT_TRUE(world_.driver->get(large()).ok());
+  EXPECT_TRUE(world_->driver->get(large()).ok());
   EXPECT_GE(metrics().read_bytes[kHbm].get() - from_hbm, 3 * kMiB);
   EXPECT_GE(metrics().read_bytes[kNvme].get() - from_nvme, 3 * kMiB);
   EXPECT_LT(metrics().read_bytes[kNvme].get() - from_nvme, 4 * kMiB);
@@ -75,31 +48,28 @@ TEST_F(HbmPartTest, a_flipped_bit_costs_the_part_and_never_a_byte) {
   put_and_use(large());
   sink(large());
   for (size_t at = 2 * kMiB; at < sim_->memory().size(); ++at) sim_->memory()[at] ^= std::byte{8};
-  EXPECT_EQ(world_.driver->get(large()).code(), StatusCode::kOk);
+  EXPECT_EQ(world_->driver->get(large()).code(), StatusCode::kOk);
   EXPECT_EQ(metrics().crc_failures_hbm.get(), 1u);
   EXPECT_EQ(tiers_of(large()), mask_of(Tier::nvme));
 }
 
 TEST_F(HbmPartTest, what_needs_the_whole_does_not_take_the_part_for_it) {
-  world_.config.promote_hits = 1;
+  world_->config.promote_hits = 1;
   start();
-  world_.store->keep_hbm_for(own_domain_of(world_.driver->ns));
+  world_->store->keep_hbm_for(own_domain_of(ns()));
   put_and_use(large());
   sink(large());
   {
     ChunkReader reader;
-    Waiting opened;
-    ASSERT_TRUE(
-        world_.store->open_reader(world_.driver->ns, large().key, 1, &reader, &opened).ok());
-    ASSERT_TRUE(world_.driver->wait(&opened).ok());
-    const Status shown = world_.store->device_view(reader).status();
+    ASSERT_TRUE(open(large(), &reader).ok());
+    const Status shown = world_->store->device_view(reader).status();
     EXPECT_EQ(shown.code(), StatusCode::kFailedPrecondition);
     EXPECT_NE(shown.message().find("first sections"), std::string::npos);
   }
-  EXPECT_TRUE(world_.driver->get(large()).ok());  // read whole, so it comes back into dram
-  EXPECT_TRUE(world_.driver->until([&] { return (tiers_of(large()) & mask_of(Tier::dram)) != 0; }));
+  EXPECT_TRUE(world_->driver->get(large()).ok());  // read whole, so it comes back into dram
+  EXPECT_TRUE(world_->driver->until([&] { return is_in(Tier::dram, large()); }));
   Tier tier = Tier::shared;
-  EXPECT_TRUE(world_.driver->get(large(), &tier).ok());
+  EXPECT_TRUE(world_->driver->get(large(), &tier).ok());
   EXPECT_EQ(tier, Tier::dram);
 }
 
@@ -109,7 +79,7 @@ TEST_F(HbmPartTest, a_small_part_is_no_help_and_is_not_made) {
   put_and_use(object);
   EXPECT_EQ(hbm_bytes_of(object), 0u);
   EXPECT_EQ(metrics().hbm_unworthy.get(), 1u);
-  EXPECT_EQ(world_.store->tier_use(Tier::hbm).used, 0u);
+  EXPECT_EQ(world_->store->tier_use(Tier::hbm).used, 0u);
 }
 }  // namespace
 }  // namespace terrace

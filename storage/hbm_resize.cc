@@ -42,7 +42,7 @@ void HbmTier::resize_when_idle() {
   if (!works()) {
     return end_resize(error(StatusCode::kUnavailable, "resize: a copy of the hbm tier hangs"));
   }
-  if (!transfers_.empty() || map_.use_count() > 1 || lent_.use_count() > 1) {
+  if (transfers_.running() > 0 || map_.use_count() > 1 || lent_.use_count() > 1) {
     const bool held = map_.use_count() > 1;  // else what is left of it is withheld as damaged
     resizing_->to_leave = held ? map_->capacity_bytes() - map_->free_bytes() : 0;
     core_.loop->arm(&resize_timer_, core_.loop->now() + kLook);
@@ -53,7 +53,7 @@ void HbmTier::resize_when_idle() {
   const Status made = make_slab(resizing_->target);
   if (!made.ok() && !make_slab(before).ok()) {
     map_.reset();
-    failed_ = true;
+    transfers_.give_up();
     spdlog::error("event=hbm_given_up device=\"{}\": it does not give back what it had",
                   accelerator_->name());
   }

@@ -1,10 +1,8 @@
 #include "storage/hbm_tier.h"
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "storage/core.h"
 #include "storage/hbm_space.h"
@@ -13,57 +11,29 @@
 namespace terrace {
 namespace {
 constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
-constexpr Nanos kLookPeriod = milliseconds(5);
 }  // namespace
-
-/// Where the accelerator's threads say what ended.
-struct HbmTier::Inbox {
-  std::mutex mutex;
-  std::vector<std::pair<uint64_t, DeviceResult>> ended;  // guarded by mutex, as all here
-  HbmTier* tier = nullptr;                               // null: it is gone; used on the loop only
-  Loop* loop = nullptr;
-  bool told = false;
-
-  static void put(const std::shared_ptr<Inbox>& inbox, uint64_t number, const DeviceResult& how) {
-    const std::lock_guard lock(inbox->mutex);
-    if (inbox->loop == nullptr) return;
-    inbox->ended.emplace_back(number, how);
-    // When the mailbox is full the timer looks.
-    if (!inbox->told) inbox->told = inbox->loop->post([inbox] { open(inbox); }).ok();
-  }
-  static void open(const std::shared_ptr<Inbox>& inbox) {
-    HbmTier* const tier = inbox->tier;
-    if (tier != nullptr) tier->collect();
-  }
-};
 
 HbmTier::HbmTier(ChunkStore::Core& core, std::shared_ptr<Accelerator> accelerator)
     : core_(core),
       accelerator_(std::move(accelerator)),
-      inbox_(std::make_shared<Inbox>()),
-      timer_([this] { look(); }),
-      resize_timer_([this] { resize_when_idle(); }) {
-  inbox_->tier = this;
-  inbox_->loop = core.loop;
-}
+      transfers_(core, accelerator_->name(),
+                 [this] {
+                   drop_all();
+                   take_back();
+                 }),
+      resize_timer_([this] { resize_when_idle(); }) {}
 
 HbmTier::~HbmTier() {
-  core_.loop->disarm(&timer_);
   core_.loop->disarm(&resize_timer_);
-  {
-    const std::lock_guard lock(inbox_->mutex);
-    inbox_->tier = nullptr;
-    inbox_->loop = nullptr;
-  }
-  if (hanging_ == 0 && lent_.use_count() == 1) return;
+  if (hanging() == 0 && lent_.use_count() == 1) return;
   // The device may still be at it, or clients: neither its memory nor ours may go.
   struct Rest {
     std::unique_ptr<DeviceSlab> slab;
     std::shared_ptr<Accelerator> accelerator;
-    std::map<uint64_t, Transfer> transfers;
+    std::shared_ptr<void> touched;
   };
   static auto* const for_ever = new std::vector<Rest>;
-  for_ever->push_back({std::move(slab_), accelerator_, std::move(transfers_)});
+  for_ever->push_back({std::move(slab_), accelerator_, transfers_.leave()});
 }
 
 Status HbmTier::open() {
@@ -103,10 +73,10 @@ void HbmTier::used(uint32_t id) {
   std::vector<iovec> memory;
   source->memory(0, space->bytes(), &memory);
   coming_.emplace(id, true);
-  transfer(true, space, 0, memory, source,
-           [this, id, generation = entry.generation, space](const Status& result) {
-             came(id, generation, space, result);
-           });
+  transfers_.start(HbmTransfers::Direction::in, slab_.get(), space, 0, memory, source,
+                   [this, id, generation = entry.generation, space](const Status& result) {
+                     came(id, generation, space, result);
+                   });
 }
 
 void HbmTier::came(uint32_t id, uint64_t generation, const std::shared_ptr<HbmSpace>& space,
@@ -196,7 +166,7 @@ void HbmTier::drop_all() {
   while (!copies_.empty()) drop(copies_.begin()->first);
 }
 
-// Copies of both directions.
+// Copies out.
 
 uint64_t HbmTier::bytes_of(uint32_t id) const {
   const auto found = copies_.find(id);
@@ -217,84 +187,10 @@ void HbmTier::read(uint32_t id, uint64_t offset, std::span<const iovec> into,
   core_.metrics.reads[kHbm].add();
   for (const iovec& run : into) core_.metrics.read_bytes[kHbm].add(run.iov_len);
   ++reading_;
-  transfer(false, copies_.at(id), offset, into, std::move(hold),
-           [this, then = std::move(then)](const Status& result) {
-             --reading_;
-             then(result);
-           });
-}
-
-void HbmTier::transfer(bool in, const std::shared_ptr<HbmSpace>& space, uint64_t offset,
-                       std::span<const iovec> host, std::shared_ptr<void> hold, Then then) {
-  std::vector<IoPiece> parts;
-  add_pieces(space->extents(), offset, host, &parts);
-  std::vector<DeviceSlab::Piece> pieces;
-  for (const IoPiece& part : parts) {
-    pieces.push_back({part.offset, part.memory.data(), part.memory.size()});
-  }
-  const uint64_t number = ++last_transfer_;
-  transfers_[number] = {core_.loop->now() + core_.config.device_timeout, space, std::move(hold),
-                        std::move(then)};
-  const auto ended = [inbox = inbox_, number](const DeviceResult& how) {
-    Inbox::put(inbox, number, how);
-  };
-  const DeviceResult started = in ? slab_->copy_in(pieces, ended) : slab_->copy_out(pieces, ended);
-  if (!started.ok()) ended(started);
-  if (!timer_.armed()) core_.loop->arm(&timer_, core_.loop->now() + kLookPeriod);
-}
-
-void HbmTier::collect() {
-  std::vector<std::pair<uint64_t, DeviceResult>> ended;
-  {
-    const std::lock_guard lock(inbox_->mutex);
-    ended.swap(inbox_->ended);
-    inbox_->told = false;
-  }
-  for (const auto& [number, how] : ended) {
-    auto node = transfers_.extract(number);
-    TERRACE_CHECK(!node.empty());
-    if (node.mapped().then == nullptr) {
-      if (--hanging_ == 0) spdlog::info("event=hbm_answers_again");
-      continue;
-    }
-    const Status result =
-        how.ok() ? ok_status()
-                 : error(StatusCode::kUnavailable, accelerator_->name() + ": " + how.message);
-    judge(result);
-    node.mapped().then(result);
-  }
-}
-
-void HbmTier::judge(const Status& result) {
-  errors_ = result.ok() ? 0 : errors_ + 1;
-  if (result.ok()) return;
-  core_.metrics.hbm_errors.add();
-  spdlog::warn("event=hbm_copy error=\"{}\"", result.to_string());
-  if (errors_ < kErrorsMax || failed_) return;
-  failed_ = true;
-  drop_all();
-  take_back();
-  spdlog::error("event=hbm_given_up device=\"{}\" errors={}: restart the node to use it again",
-                accelerator_->name(), errors_);
-}
-
-void HbmTier::look() {
-  collect();
-  const Nanos now = core_.loop->now();
-  std::vector<Then> late;
-  for (auto& [number, transfer] : transfers_) {
-    if (transfer.deadline > now) break;
-    if (transfer.then == nullptr) continue;
-    late.push_back(std::exchange(transfer.then, nullptr));
-    ++hanging_;
-  }
-  if (!late.empty()) {
-    core_.metrics.hbm_errors.add(late.size());
-    spdlog::warn("event=hbm_hangs device=\"{}\" copies={}", accelerator_->name(), hanging_);
-    drop_all();
-    take_back();
-  }
-  for (const Then& then : late) then(error(StatusCode::kDeadlineExceeded, "hbm hangs"));
-  if (!transfers_.empty()) core_.loop->arm(&timer_, now + kLookPeriod);
+  transfers_.start(HbmTransfers::Direction::out, slab_.get(), copies_.at(id), offset, into,
+                   std::move(hold), [this, then = std::move(then)](const Status& result) {
+                     --reading_;
+                     then(result);
+                   });
 }
 }  // namespace terrace

@@ -6,16 +6,14 @@
 // device - costs the copy: the reader gets its bytes from nvme. What is here spares a read from
 // nvme once dram has dropped the object. All tenants share the space by value; or it is one
 // tenant's alone, and then processes of that tenant may read it for themselves.
-// Thread-confined, but for what the accelerator's threads leave in the inbox.
+// Thread-confined.
 #pragma once
 #include <sys/uio.h>
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -26,6 +24,7 @@
 #include "storage/chunk_store.h"
 #include "storage/device_view.h"
 #include "storage/extent_map.h"
+#include "storage/hbm_transfers.h"
 #include "storage/tier_pass.h"
 
 namespace terrace {
@@ -51,11 +50,11 @@ class HbmTier {
   /// Starts nothing any more.
   void stop();
   /// No copy runs, but those that hang.
-  bool idle() const { return transfers_.size() == hanging_; }
+  bool idle() const { return transfers_.running() == hanging(); }
   /// Copies past their deadline that may still touch memory.
-  size_t hanging() const { return hanging_; }
+  size_t hanging() const { return transfers_.hanging(); }
   /// False after a device error that will not pass, or while a copy hangs.
-  bool works() const { return !failed_ && hanging_ == 0; }
+  bool works() const { return transfers_.works(); }
 
   bool has(uint32_t id) const { return copies_.contains(id); }
   /// How much of the stored object lies here, from its start; 0: nothing.
@@ -96,20 +95,7 @@ class HbmTier {
   static constexpr uint32_t kCopiesInMax = 4;
   static constexpr size_t kVictimsMax = 1024;       // of one copy that comes
   static constexpr uint64_t kFirstBytesMin = kMiB;  // of first sections: less is no help
-  static constexpr uint32_t kErrorsMax = 3;         // in a row, then the device is given up
-  struct Inbox;
-  struct Transfer {
-    Nanos deadline{0};
-    std::shared_ptr<HbmSpace> space;
-    std::shared_ptr<void> hold;
-    Then then;  // empty: past its deadline
-  };
 
-  void transfer(bool in, const std::shared_ptr<HbmSpace>& space, uint64_t offset,
-                std::span<const iovec> host, std::shared_ptr<void> hold, Then then);
-  void collect();
-  void look();
-  void judge(const Status& result);
   void drop_all();
   /// For all of `id` or, from what is free, its first sections. Null: there is none.
   std::shared_ptr<HbmSpace> room_for(uint32_t id, const ArenaSpace& source);
@@ -129,15 +115,9 @@ class HbmTier {
   std::shared_ptr<ExtentMap> map_;  // spaces of hanging copies may outlive this
   std::unordered_map<uint32_t, std::shared_ptr<HbmSpace>> copies_;  // by object
   std::unordered_map<uint32_t, bool> coming_;                       // false: dropped on its way
-  std::map<uint64_t, Transfer> transfers_;                          // by number, so by deadline
-  uint64_t last_transfer_ = 0;
+  HbmTransfers transfers_;
   size_t reading_ = 0;
-  size_t hanging_ = 0;
-  uint32_t errors_ = 0;  // in a row
-  bool failed_ = false;
   bool stopped_ = false;
-  const std::shared_ptr<Inbox> inbox_;
-  Timer timer_;
   std::shared_ptr<ResizePass> resizing_;  // null: it keeps its size; else no copies come in
   Timer resize_timer_;
   DomainId only_for_ = kNobody;             // kNobody: copies of all

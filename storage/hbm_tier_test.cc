@@ -6,7 +6,7 @@
 
 #include "storage/chunk_store.h"
 #include "storage/tier_pass.h"
-#include "tests/sim/store_world.h"
+#include "tests/sim/hbm_fixture.h"
 
 namespace terrace {
 namespace {
@@ -17,49 +17,20 @@ using testing::Waiting;
 constexpr auto kHbm = static_cast<size_t>(Tier::hbm);
 constexpr auto kNvme = static_cast<size_t>(Tier::nvme);
 
-class HbmTierTest : public ::testing::Test {
+class HbmTierTest : public testing::HbmFixture {
  protected:
-  HbmTierTest() { open(4 * kMiB); }
+  HbmTierTest() { EXPECT_TRUE(world_->start().ok()); }
   ~HbmTierTest() override {
     if (world_->store != nullptr && sim_->waiting() > 0) sim_->release();
   }
-  void open(uint64_t hbm_bytes) {
-    world_ = std::make_unique<StoreWorld>(1);
-    sim_ = std::make_shared<SimAccelerator>(world_->loop.get());
-    world_->accelerator = sim_;
-    world_->config.hbm_bytes = hbm_bytes;
-    world_->config.promote_hits = 0;  // what is asked for is asked of hbm
-    ASSERT_TRUE(world_->start().ok());
-  }
-  const StoreMetrics& metrics() const { return world_->store->metrics(); }
-  TierMask tiers_of(const TestObject& object) const {
-    const auto info = world_->store->find(world_->driver->ns, object.key);
-    return info ? info->tiers : TierMask(0);
-  }
-  bool in_hbm(const TestObject& object) const {
-    return (tiers_of(object) & mask_of(Tier::hbm)) != 0;
-  }
-  void use(const TestObject& object) {
-    world_->store->touch(world_->driver->ns, {&object.key, 1});
-    turn(20);
-  }
-  void turn(int turns) {
-    while (turns-- > 0) world_->turn();
-  }
+  bool in_hbm(const TestObject& object) const { return is_in(Tier::hbm, object); }
   /// An object in hbm and nvme, not in dram any more.
   void put_in_hbm_only(const TestObject& object) {
-    ASSERT_TRUE(world_->driver->put(object, Durability::nvme).ok());
-    use(object);
+    put_and_use(object);
     ASSERT_TRUE(in_hbm(object));
-    for (uint64_t n = 1000; n < 1200 && (tiers_of(object) & mask_of(Tier::dram)) != 0; ++n) {
-      ASSERT_TRUE(world_->driver->put(TestObject(n, {400'000}), Durability::nvme).ok());
-    }
-    ASSERT_EQ(tiers_of(object), mask_of(Tier::hbm) | mask_of(Tier::nvme));
+    sink(object);
   }
   Status get(const TestObject& object, Tier* tier) { return world_->driver->get(object, tier); }
-
-  std::unique_ptr<StoreWorld> world_;
-  std::shared_ptr<SimAccelerator> sim_;
 };
 
 TEST_F(HbmTierTest, what_is_used_is_served_from_device_memory_once_dram_dropped_it) {
@@ -76,7 +47,7 @@ TEST_F(HbmTierTest, what_is_used_is_served_from_device_memory_once_dram_dropped_
 TEST_F(HbmTierTest, a_put_alone_and_a_probe_bring_nothing_in) {
   const TestObject object(1);
   ASSERT_TRUE(world_->driver->put(object, Durability::memory).ok());
-  EXPECT_TRUE(world_->store->find(world_->driver->ns, object.key));
+  EXPECT_TRUE(world_->store->find(ns(), object.key));
   turn(20);
   EXPECT_FALSE(in_hbm(object));
   EXPECT_EQ(metrics().writes[kHbm].get(), 0u);
@@ -97,7 +68,7 @@ TEST_F(HbmTierTest, an_erased_object_leaves_nothing_behind) {
 TEST_F(HbmTierTest, an_object_erased_while_its_copy_comes_does_not_come) {
   const TestObject object(1);
   ASSERT_TRUE(world_->driver->put(object, Durability::memory).ok());
-  world_->store->touch(world_->driver->ns, {&object.key, 1});
+  world_->store->touch(ns(), {&object.key, 1});
   EXPECT_TRUE(world_->driver->erase(object).ok());
   turn(50);
   EXPECT_EQ(world_->store->tier_use(Tier::hbm).used, 0u);
@@ -116,7 +87,7 @@ TEST_F(HbmTierTest, another_size_drops_the_copies_and_nothing_else) {
   };
   const TestObject object(1, {70'000});
   put_in_hbm_only(object);
-  world_->store->touch(world_->driver->ns, {&object.key, 1});
+  world_->store->touch(ns(), {&object.key, 1});
   EXPECT_TRUE(resize(8 * kMiB + 5).ok());
   EXPECT_EQ(world_->store->tier_use(Tier::hbm).capacity, 8 * kMiB);
   EXPECT_EQ(world_->store->tier_use(Tier::hbm).used, 0u);
@@ -139,7 +110,7 @@ TEST_F(HbmTierTest, a_resize_waits_for_copies_and_not_for_ever) {
   sim_->hang();
   ChunkReader reader;
   Waiting opened;
-  ASSERT_TRUE(world_->store->open_reader(world_->driver->ns, object.key, 1, &reader, &opened).ok());
+  ASSERT_TRUE(world_->store->open_reader(ns(), object.key, 1, &reader, &opened).ok());
   const auto pass = std::make_shared<ResizePass>();
   pass->tier = Tier::hbm;
   pass->target = 8 * kMiB;
@@ -155,7 +126,8 @@ TEST_F(HbmTierTest, a_resize_waits_for_copies_and_not_for_ever) {
 
 TEST_F(HbmTierTest, a_flipped_bit_costs_the_copy_and_never_a_byte) {
   for (const size_t at : {size_t{100}, size_t{4096 + 5}, size_t{8000}}) {  // header, data
-    open(4 * kMiB);
+    make_world();
+    ASSERT_TRUE(world_->start().ok());
     const TestObject object(1, {30'000});
     put_in_hbm_only(object);
     sim_->memory()[at] ^= std::byte{4};  // it came first, so it lies first
