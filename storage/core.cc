@@ -114,7 +114,9 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
 
 uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t header_bytes,
                                            const std::shared_ptr<ArenaSpace>& space) {
-  if (const uint32_t old = find(header.ns, header.key); old != kNoEntry) doom(old, false, nullptr);
+  const uint32_t old = find(header.ns, header.key);
+  const bool pinned = old != kNoEntry && retainer.pinned(old);
+  if (old != kNoEntry) doom(old, false, nullptr);
   std::vector<iovec> memory;
   space->memory(0, header_bytes, &memory);
   if (memory.size() == 1) {
@@ -140,6 +142,10 @@ uint32_t ChunkStore::Core::publish_in_dram(const ObjectHeader& header, uint64_t 
   ObjectHints hints = hints_of(header);
   facts.worth = hints.worth;
   facts.kept = std::move(hints.kept);
+  if (pinned) {
+    if (!facts.kept) facts.kept.emplace();
+    facts.kept->pinned = true;
+  }
   const uint32_t id = publish(facts);
   attach_dram(id, space);
   return id;

@@ -15,22 +15,6 @@ using testing::TestObject;
 using testing::Waiting;
 constexpr auto kDram = static_cast<size_t>(Tier::dram);
 
-/// Each object's device, by the durable index.
-std::map<ChunkKey, uint16_t> places(StoreWorld& world) {
-  std::map<ChunkKey, uint16_t> out;
-  EXPECT_TRUE(world.metadata
-                  ->recover(
-                      [&](const MetadataRow& row) {
-                        for (const Extent& extent : row.extents) {
-                          EXPECT_EQ(extent.device, row.extents[0].device) << "whole on one device";
-                        }
-                        out[row.key] = row.extents[0].device;
-                      },
-                      [](std::string_view, const Status&) {})
-                  .ok());
-  return out;
-}
-
 void put_objects(StoreWorld& world, uint64_t from, uint64_t to) {
   for (uint64_t n = from; n < to; ++n) {
     const Status put = world.driver->put(TestObject(n), Durability::nvme);
@@ -51,14 +35,6 @@ void expect_all_but(StoreWorld& world, uint64_t count, const std::map<ChunkKey, 
   }
 }
 
-void wait(StoreWorld& world, Nanos time) {
-  const Nanos until = world.clock.now() + time;
-  while (world.clock.now() < until) {
-    world.clock.advance(milliseconds(50));
-    for (int i = 0; i < 3; ++i) world.turn();
-  }
-}
-
 class NvmeDevicesTest : public ::testing::Test {
  protected:
   explicit NvmeDevicesTest() : world_(77) {
@@ -70,25 +46,13 @@ class NvmeDevicesTest : public ::testing::Test {
     world_.stop();
     ASSERT_TRUE(world_.start().ok());
   }
-  /// An object whose only copy lies on a device that was fenced because it hangs.
-  TestObject hang_beneath_one() {
-    EXPECT_TRUE(world_.start().ok());
-    put_objects(world_, 0, 20);
-    again();
-    world_.others[0]->hang();
-    uint64_t n = 0;
-    while (places(world_).at(TestObject(n).key) != 1) ++n;
-    EXPECT_FALSE(world_.driver->get(TestObject(n)).ok());
-    wait(world_, seconds(6));
-    return TestObject(n);
-  }
   StoreWorld world_;
 };
 
 TEST_F(NvmeDevicesTest, objects_spread_and_survive_a_restart) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 40);
-  const auto where = places(world_);
+  const auto where = world_.places();
   size_t second = 0;
   for (const auto& [key, place] : where) second += place == 1 ? 1 : 0;
   EXPECT_GT(second, 10u);
@@ -101,7 +65,7 @@ TEST_F(NvmeDevicesTest, objects_spread_and_survive_a_restart) {
 TEST_F(NvmeDevicesTest, a_missing_device_costs_its_objects_and_brings_them_back) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 40);
-  auto where = places(world_);
+  auto where = world_.places();
   world_.stop();
   world_.absent = {1};
   ASSERT_TRUE(world_.start().ok());
@@ -128,7 +92,7 @@ TEST_F(NvmeDevicesTest, a_missing_device_costs_its_objects_and_brings_them_back)
 TEST_F(NvmeDevicesTest, a_device_that_is_unknown_loses_its_rows) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 40);
-  const auto where = places(world_);
+  const auto where = world_.places();
   world_.stop();
   auto kept = std::move(world_.others);
   world_.others.clear();  // forgotten: the store never hears of it
@@ -155,11 +119,11 @@ TEST_F(NvmeDevicesTest, what_one_refuses_another_gets) {
     second.fail(0, error(code, "broken"), true);
     put_objects(world, 0, 30);
     EXPECT_GT(world.store->metrics().device_retries.get(), 0u);
-    for (const auto& [key, place] : places(world)) EXPECT_EQ(place, 0);
+    for (const auto& [key, place] : world.places()) EXPECT_EQ(place, 0);
     EXPECT_LT(world.store->metrics().device_retries.get(), 12u) << "soon it is left alone";
     EXPECT_EQ(world.store->devices()[1].health, DeviceHealth::fenced);
     second.heal();
-    wait(world, seconds(11));
+    world.wait(seconds(11));
     EXPECT_EQ(world.store->devices()[1].health, DeviceHealth::ok);
     put_objects(world, 30, 50);
     EXPECT_GT(world.store->devices()[1].used, 0u);
@@ -169,7 +133,7 @@ TEST_F(NvmeDevicesTest, what_one_refuses_another_gets) {
 TEST_F(NvmeDevicesTest, a_device_whose_reads_fail_is_fenced_and_answers_again) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 60);
-  const auto where = places(world_);
+  const auto where = world_.places();
   again();
   world_.others[0]->fail(0, error(StatusCode::kUnavailable, "gone"), true);
   for (uint64_t n = 0; n < 60; ++n) {
@@ -179,7 +143,7 @@ TEST_F(NvmeDevicesTest, a_device_whose_reads_fail_is_fenced_and_answers_again) {
   EXPECT_EQ(world_.store->metrics().devices[1].fences.get(), 1u);
   expect_all_but(world_, 60, where, 1);
   world_.others[0]->heal();
-  wait(world_, seconds(6));
+  world_.wait(seconds(6));
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
   expect_all_but(world_, 60, where, 9);
 }
@@ -189,7 +153,7 @@ TEST_F(NvmeDevicesTest, a_device_whose_reads_fail_is_fenced_and_answers_again) {
 void read_errors_cost_one(StoreWorld& world, uint16_t place) {
   ASSERT_TRUE(world.start().ok());
   put_objects(world, 0, 40);
-  const auto where = places(world);
+  const auto where = world.places();
   world.stop();
   ASSERT_TRUE(world.start().ok());
   world.device_at(place).fail(0, error(StatusCode::kDataLoss, "EIO"), true);
@@ -201,7 +165,7 @@ void read_errors_cost_one(StoreWorld& world, uint16_t place) {
   }
   EXPECT_GE(there, 10u);
   world.device_at(place).heal();
-  wait(world, seconds(6));
+  world.wait(seconds(6));
   size_t lost = 0;
   for (uint64_t n = 0; n < 40; ++n) lost += world.driver->get(TestObject(n)).ok() ? 0 : 1;
   EXPECT_LE(lost, 1u);
@@ -221,18 +185,18 @@ TEST_F(NvmeDevicesTest, a_request_that_never_returns_does_not_fence_a_device_tha
   world_.config.staging_bytes = 16 * kMiB;  // one of them is lost with the request
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 40);
-  const auto where = places(world_);
+  const auto where = world_.places();
   again();
   uint64_t first = 0;
   while (where.at(TestObject(first).key) != 1) ++first;
   world_.others[0]->hang();
   EXPECT_FALSE(world_.driver->get(TestObject(first)).ok());
-  wait(world_, seconds(6));
+  world_.wait(seconds(6));
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::fenced);
   world_.others[0]->answer_again();
-  wait(world_, seconds(7));
+  world_.wait(seconds(7));
   for (int i = 0; i < 10; ++i) {
-    wait(world_, seconds(3));
+    world_.wait(seconds(3));
     EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok) << i;
   }
   expect_all_but(world_, 40, where, 9);
@@ -241,7 +205,7 @@ TEST_F(NvmeDevicesTest, a_request_that_never_returns_does_not_fence_a_device_tha
 TEST_F(NvmeDevicesTest, a_device_that_hangs_is_fenced_and_comes_back) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 40);
-  const auto where = places(world_);
+  const auto where = world_.places();
   again();
   world_.others[0]->hang();
   for (uint64_t n = 0; n < 40; ++n) {
@@ -249,53 +213,27 @@ TEST_F(NvmeDevicesTest, a_device_that_hangs_is_fenced_and_comes_back) {
     EXPECT_FALSE(world_.driver->get(TestObject(n)).ok());
     break;
   }
-  wait(world_, seconds(6));
+  world_.wait(seconds(6));
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::fenced);
   expect_all_but(world_, 40, where, 1);
   const Nanos begin = world_.clock.now();
   put_objects(world_, 100, 120);
   EXPECT_LT(world_.clock.now() - begin, seconds(2)) << "nobody waits for it";
   world_.others[0]->let_go();
-  wait(world_, seconds(1));
+  world_.wait(seconds(1));
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::ok);
   expect_all_but(world_, 40, where, 9);
-}
-
-TEST_F(NvmeDevicesTest, a_put_replaces_what_nobody_can_read) {
-  const TestObject lost = hang_beneath_one();
-  ASSERT_TRUE(world_.driver->put(lost, Durability::nvme).ok());
-  EXPECT_EQ(places(world_).at(lost.key), 0);
-  EXPECT_TRUE(world_.driver->get(lost).ok());
-  world_.others[0]->let_go();
-  wait(world_, seconds(1));
-  again();
-  EXPECT_TRUE(world_.driver->get(lost).ok());
-}
-
-TEST_F(NvmeDevicesTest, a_put_that_does_not_end_replaces_nothing) {
-  const TestObject away = hang_beneath_one();
-  {
-    ChunkWriter writer;
-    Waiting opened;
-    PutSpec spec = world_.driver->spec_of(away, Durability::nvme);
-    ASSERT_TRUE(world_.store->open_writer(std::move(spec), &writer, &opened).ok());
-    ASSERT_TRUE(world_.driver->wait(&opened).ok() && world_.driver->fill(&writer, away).ok());
-  }  // its client went away
-  world_.others[0]->let_go();
-  wait(world_, seconds(1));
-  again();
-  EXPECT_TRUE(world_.driver->get(away).ok());
 }
 
 TEST_F(NvmeDevicesTest, a_draining_device_gets_nothing_new_and_is_read) {
   ASSERT_TRUE(world_.start().ok());
   put_objects(world_, 0, 20);
-  const auto where = places(world_);
+  const auto where = world_.places();
   EXPECT_EQ(world_.store->drain_device(7).code(), StatusCode::kNotFound);
   ASSERT_TRUE(world_.store->drain_device(1).ok());
   EXPECT_EQ(world_.store->devices()[1].health, DeviceHealth::draining);
   put_objects(world_, 100, 120);
-  for (const auto& [key, place] : places(world_)) {
+  for (const auto& [key, place] : world_.places()) {
     EXPECT_TRUE(where.contains(key) || place == 0);
   }
   ASSERT_TRUE(world_.store->undrain(1).ok());
@@ -339,7 +277,7 @@ TEST_F(NvmeDevicesTest, a_device_is_emptied_and_can_be_taken_away) {
   EXPECT_GT(empty(world_), 10u);
   const uint64_t used = world_.store->devices()[1].used;
   EXPECT_EQ(used, 0u);
-  for (const auto& [key, place] : places(world_)) EXPECT_EQ(place, 0);
+  for (const auto& [key, place] : world_.places()) EXPECT_EQ(place, 0);
   world_.stop();
   world_.absent.insert(1);
   ASSERT_TRUE(world_.start().ok());

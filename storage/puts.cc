@@ -17,8 +17,20 @@ Status invalid(const std::string& what) {
 }
 }  // namespace
 
+/// What this node said it keeps, on a device that does not answer, gives way only to what is as
+/// safe.
+Durability Puts::durability_of(const PutSpec& spec) const {
+  const uint32_t old = core_.find(spec.ns, spec.key);
+  if (spec.durability != Durability::memory || old == kNoEntry || core_.reachable(old)) {
+    return spec.durability;
+  }
+  const IndexEntry& entry = core_.index[old];
+  return entry.has(IndexEntry::durable) || entry.kept_here ? Durability::nvme : Durability::memory;
+}
+
 StatusOr<std::shared_ptr<Put>> Puts::open(PutSpec spec, Op* op) {
   StoreMetrics& metrics = core_.metrics;
+  spec.durability = durability_of(spec);
   if (const Status valid = validate(spec); !valid.ok()) {
     metrics.puts_refused_invalid.add();
     return valid;
@@ -194,8 +206,10 @@ Status Puts::commit(const std::shared_ptr<Put>& put, Op* op) {
   put->op = op;
   put->committing = true;
   put->header.generation = core_.next_generation();
-  set_hints(&put->header, kept_of(put->spec.retention, unix_seconds()),
-            pack_worth(put->spec.worth));
+  Kept kept = kept_of(put->spec.retention, unix_seconds());
+  const uint32_t old = core_.find(put->spec.ns, put->spec.key);
+  kept.pinned |= old != kNoEntry && core_.retainer.pinned(old);
+  set_hints(&put->header, kept, pack_worth(put->spec.worth));
   if (put->spec.durability == Durability::memory) {
     publish(put, nullptr);
     core_.later([this, put] { finish(put, ok_status()); });

@@ -52,6 +52,7 @@ class Puts {
   };
   Status validate(const PutSpec& spec) const;
   uint32_t readable(const PutSpec& spec) const;
+  Durability durability_of(const PutSpec& spec) const;
   Status check_durability(const PutSpec& spec) const;
   Status check_quota(const Put& put) const;
   Status take_space(Put& put);

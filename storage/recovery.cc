@@ -90,9 +90,6 @@ Status Recovery::check_shape(const MetadataRow& row) const {
 void Recovery::take(const MetadataRow& row) {
   core_.highest_namespace = std::max(core_.highest_namespace, static_cast<uint32_t>(row.ns));
   if (const Status shape = check_shape(row); !shape.ok()) return drop(row, shape);
-  if (core_.index.count() >= core_.config.objects_max) {
-    return drop(row, error(StatusCode::kResourceExhausted, "objects_max reached"));
-  }
   if (core_.index.find(row.ns, row.key) != kNoEntry) {
     return drop(row, error(StatusCode::kDataLoss, "two rows of one name"));
   }

@@ -148,6 +148,32 @@ TEST_F(RecoveryTest, a_device_that_is_slow_to_come_up_is_no_reason_to_forget) {
   EXPECT_EQ(world.driver->get(object).to_string(), "OK");
 }
 
+TEST_F(RecoveryTest, a_limit_that_is_too_small_by_mistake_forgets_nothing_that_is_pinned) {
+  StoreWorld world(6);
+  const uint64_t limit = world.config.objects_max;
+  ASSERT_TRUE(world.start().ok());
+  constexpr uint64_t kObjects = 20;
+  uint64_t pinned = 0;
+  for (uint64_t n = 0; n < kObjects; ++n) {
+    ASSERT_TRUE(world.driver->put(TestObject(n), Durability::nvme).ok());
+    if (n % 2 == 0) continue;
+    world.store->set_pin(world.driver->ns, TestObject(n).key, true, kGiB,
+                         [&](const Status& result) { pinned += result.ok() ? 1 : 0; });
+  }
+  ASSERT_TRUE(world.driver->until([&] { return pinned == kObjects / 2; }));
+  world.stop();
+  world.config.objects_max = 5;
+  ASSERT_TRUE(world.start().ok());
+  world.wait(seconds(1));
+  EXPECT_FALSE(world.store->find(world.driver->ns, TestObject(0).key)) << "by value, until it fits";
+  world.stop();
+  world.config.objects_max = limit;
+  ASSERT_TRUE(world.start().ok());
+  for (uint64_t n = 1; n < kObjects; n += 2) {
+    EXPECT_TRUE(world.driver->get(TestObject(n)).ok()) << n;
+  }
+}
+
 TEST_F(RecoveryTest, a_pin_while_its_device_is_missing_forgets_no_extents) {
   StoreWorld world(5);
   const TestObject object = put_in_pieces(world);

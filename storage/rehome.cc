@@ -26,10 +26,8 @@ void ChunkStore::set_pin(NamespaceId ns, const ChunkKey& key, bool pin, uint64_t
     refused = error(StatusCode::kNotFound,
                     "not on this node (what only the shared tier has: "
                     "fetch or move it here first)");
-  } else if (pin && !core.retainer.pinned(id)) {
-    refused = core.retainer.check_quota(ns, core.index[id].logical_bytes, quota);
   }
-  if (refused.ok()) return core.retainer.set_pin(id, pin, std::move(then));
+  if (refused.ok()) return core.retainer.set_pin(id, pin, quota, std::move(then));
   core.later([then = std::move(then), refused] { then(refused); });
 }
 

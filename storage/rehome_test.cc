@@ -2,6 +2,8 @@
 // Method: objects on a simulated device; every byte is read back after each step and each restart.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "storage/clear_scan.h"
 #include "storage/explanation.h"
 #include "tests/sim/store_world.h"
@@ -161,6 +163,27 @@ TEST_F(RehomeTest, a_pin_that_fails_is_none_and_may_be_tried_again) {
   ASSERT_TRUE(pin(object, true).ok());
   EXPECT_EQ(store().pinned_bytes(driver().ns), object.bytes());
   EXPECT_EQ(tiers(object), kBoth);
+}
+
+TEST_F(RehomeTest, the_quota_holds_for_pins_that_wait_for_each_other) {
+  const TestObject one(1), other(2);
+  for (const TestObject* object : {&one, &other}) {
+    ASSERT_TRUE(put(*object, Durability::nvme).ok());
+  }
+  const uint64_t quota = std::max(one.bytes(), other.bytes());
+  std::vector<StatusCode> ended;
+  const auto set = [&](const TestObject& object, bool pin) {
+    store().set_pin(driver().ns, object.key, pin, quota,
+                    [&](const Status& result) { ended.push_back(result.code()); });
+  };
+  set(one, true);
+  ASSERT_TRUE(driver().until([&] { return ended.size() == 1; }));
+  set(one, false);  // its row is under way
+  set(one, true);
+  set(other, true);
+  ASSERT_TRUE(driver().until([&] { return ended.size() == 4; }));
+  EXPECT_EQ(std::count(ended.begin(), ended.end(), StatusCode::kResourceExhausted), 1);
+  EXPECT_LE(store().pinned_bytes(driver().ns), quota);
 }
 
 TEST_F(RehomeTest, pins_of_one_object_are_done_one_after_the_other) {

@@ -52,6 +52,8 @@ void ChunkStore::Core::write_elsewhere(uint32_t id, const Then& then) {
   const auto end = [this, id, over](const StatusOr<NvmeCopy>& copy) {
     const Status said = swap_nvme(id, copy);
     if (!copy.ok()) return over(said);
+    // Gone meanwhile: the next object of its name may have a row by now.
+    if (index[id].has(IndexEntry::doomed)) return over(StatusCode::kNotFound);
     // Once more: meanwhile a pin may have written a row that names the old place, or this one may
     // not know of the pin. Rows are written in the order in which they are queued.
     rows->put(row_of(index[id], index.extents(id), retainer.find(id)), true,

@@ -3,7 +3,6 @@
 // the second and so on; then what the store serves, and what a restart after a power cut finds.
 #include <gtest/gtest.h>
 
-#include <map>
 #include <memory>
 
 #include "storage/tier_pass.h"
@@ -14,6 +13,7 @@ namespace {
 using testing::RowRefusal;
 using testing::StoreWorld;
 using testing::TestObject;
+using testing::Waiting;
 
 constexpr uint64_t kObjects = 4;
 
@@ -23,15 +23,6 @@ uint64_t empty_first(StoreWorld& world) {
   const auto pass = std::make_shared<EmptyPass>();
   EXPECT_TRUE(world.driver->until([&] { return world.store->empty_step(pass.get()); }));
   return pass->failed;
-}
-
-std::map<ChunkKey, uint16_t> places(StoreWorld& world) {
-  std::map<ChunkKey, uint16_t> out;
-  EXPECT_TRUE(world.metadata
-                  ->recover([&](const MetadataRow& row) { out[row.key] = row.extents[0].device; },
-                            [](std::string_view, const Status&) {})
-                  .ok());
-  return out;
 }
 
 void expect_all(StoreWorld& world, uint64_t skip) {
@@ -62,13 +53,42 @@ TEST(RelocateTest, a_row_that_cannot_be_written_leaves_the_one_that_is_good) {
     world.crash();
     world.refusal->skip.reset();
     ASSERT_TRUE(world.start().ok());
-    EXPECT_EQ(places(world).size(), kObjects) << "refused row " << skip;
+    EXPECT_EQ(world.places().size(), kObjects) << "refused row " << skip;
     expect_all(world, skip);
     EXPECT_EQ(empty_first(world), 0u) << "what could not move does now";
-    for (const auto& [key, place] : places(world)) EXPECT_EQ(place, 1) << skip;
+    for (const auto& [key, place] : world.places()) EXPECT_EQ(place, 1) << skip;
     expect_all(world, skip);
   }
   EXPECT_EQ(stayed, 2 * kObjects) << "each writes a row, and once more when it has moved";
+}
+
+TEST(RelocateTest, one_that_is_erased_on_its_way_leaves_the_row_of_the_next_alone) {
+  StoreWorld world(5);
+  world.config.promote_hits = 0;
+  world.refusal = std::make_shared<RowRefusal>();
+  ASSERT_TRUE(world.start().ok());
+  const TestObject object(1);
+  ASSERT_TRUE(world.driver->put(object, Durability::nvme).ok());
+  world.stop();
+  world.add_device();
+  ASSERT_TRUE(world.start().ok());
+  world.refusal->hold = object.key;
+  ASSERT_TRUE(world.store->drain_device(0).ok());
+  const auto pass = std::make_shared<EmptyPass>();
+  ASSERT_TRUE(world.driver->until([&] {
+    world.store->empty_step(pass.get());
+    return world.refusal->held.op != nullptr;
+  }));
+  Waiting erased;
+  ASSERT_TRUE(world.store->erase(world.driver->ns, object.key, &erased).ok());
+  ASSERT_TRUE(world.driver->put(object, Durability::nvme).ok()) << "the next one";
+  world.refusal->held.release();
+  EXPECT_TRUE(world.driver->wait(&erased).ok());
+  world.wait(seconds(1));
+  EXPECT_TRUE(world.driver->get(object).ok());
+  world.crash();
+  ASSERT_TRUE(world.start().ok());
+  EXPECT_TRUE(world.driver->get(object).ok()) << "it was acknowledged nvme";
 }
 }  // namespace
 }  // namespace terrace

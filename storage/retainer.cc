@@ -86,9 +86,9 @@ void Retainer::release(NamespaceId ns, uint64_t bytes) {
   if ((it->second -= bytes) == 0) pinned_.erase(it);
 }
 
-void Retainer::set_pin(uint32_t id, bool pin, std::function<void(Status)> then) {
+void Retainer::set_pin(uint32_t id, bool pin, uint64_t quota, std::function<void(Status)> then) {
   std::deque<Change>& changes = changes_[id];
-  changes.push_back({core_.index[id].generation, pin, std::move(then)});
+  changes.push_back({core_.index[id].generation, pin, quota, std::move(then)});
   if (changes.size() == 1) begin_change(id);
 }
 
@@ -108,6 +108,7 @@ void Retainer::set_kept(uint32_t id, bool pin) {
 void Retainer::begin_change(uint32_t id) {
   const uint64_t generation = changes_.at(id).front().generation;
   const bool pin = changes_.at(id).front().pin;
+  const uint64_t quota = changes_.at(id).front().quota;
   const auto end = [this, id](const Status& result) { end_change(id, result); };
   const auto end_later = [this, end](const Status& result) {
     core_.later([end, result] { end(result); });
@@ -115,6 +116,9 @@ void Retainer::begin_change(uint32_t id) {
   const IndexEntry* const entry = core_.index.same(id, generation);
   if (entry == nullptr || entry->has(IndexEntry::doomed)) return end_later(StatusCode::kNotFound);
   if (entry->kept_here == pin) return end_later(ok_status());
+  // Here, not when it was asked for: changes of others came first.
+  const Status fits = pin ? check_quota(entry->ns, entry->logical_bytes, quota) : ok_status();
+  if (!fits.ok()) return end_later(fits);
   set_kept(id, pin);
   if (entry->has(IndexEntry::on_nvme)) return write_row(id, end);
   // A write that runs may have read the pin before it was taken away.
@@ -175,6 +179,7 @@ void Retainer::tick() {
 /// a ttl: each copy there has its own header, and goes when that says so (shared_loads.cc).
 void Retainer::expire(uint32_t id) {
   const IndexEntry& entry = core_.index[id];
+  if (core_.shared != nullptr) core_.shared->expired_here(entry.ns, entry.key);
   const Tier from = entry.resident != kNoEntry ? Tier::dram : Tier::nvme;
   core_.departs(id, from, DepartReason::expired, true);
   core_.doom(id, false, nullptr);

@@ -41,7 +41,8 @@ class Retainer {
   /// Pins or unpins a visible object, durably where it has a durable copy, or may have one.
   /// `then(OK)`: done. It is not evicted from this call on. One after the other for each object.
   /// When it fails the object is as it was, but after a restart it may be as was asked.
-  void set_pin(uint32_t id, bool pin, std::function<void(Status)> then);
+  /// kResourceExhausted: the namespace would have more than `quota` bytes pinned.
+  void set_pin(uint32_t id, bool pin, uint64_t quota, std::function<void(Status)> then);
 
  private:
   static constexpr size_t kBatch = 256;  // ended per turn
@@ -51,6 +52,7 @@ class Retainer {
   struct Change {
     uint64_t generation = 0;
     bool pin = false;
+    uint64_t quota = 0;
     std::function<void(Status)> then;
   };
   void begin_change(uint32_t id);

@@ -177,7 +177,11 @@ void SharedTier::bytes_read(const std::shared_ptr<Load>& load) {
     ObjectHeader& header = load->header->header;
     header.generation = core_.next_generation();
     const uint32_t id = core_.publish_in_dram(header, load->header_bytes, load->space);
-    if (core_.config.write_through) core_.mover.write_through(id);  // nearer for the next time
+    if (core_.retainer.pinned(id)) {  // as the copy was that nobody can read now
+      core_.mover.make_durable(id, [](const Status&) {});
+    } else if (core_.config.write_through) {
+      core_.mover.write_through(id);  // nearer for the next time
+    }
     core_.metrics.promotions.add();
   }
   end(load, ok_status());
@@ -195,6 +199,14 @@ void SharedTier::end(const std::shared_ptr<Load>& load, const Status& result) {
   load->space.reset();
   for (const Waiter& waiter : std::exchange(load->waiters, {})) waiter.then(result);
   update_gauges();
+}
+
+void SharedTier::expired_here(NamespaceId ns, const ChunkKey& key) {
+  const auto it = fresh_.find({ns, key});
+  if (it == fresh_.end() || it->second.expires_s == 0) return;
+  if (int64_t{it->second.expires_s} > unix_seconds()) return;
+  const NamespaceDigest* const digest = set_.digest_of(ns);
+  if (digest != nullptr) forget({*digest, key, it->second.generation}, DepartReason::expired);
 }
 
 /// Exactly this copy; if the node knows a later one, that stays.

@@ -71,6 +71,8 @@ class SharedTier {
   void listed(NamespaceId ns, const ChunkKey& key, SharedGeneration generation) {
     if (!erasing_.contains({ns, key})) add_to_set({ns, key}, generation);
   }
+  /// Its ttl is over here. So is that of the copy which this node published with it.
+  void expired_here(NamespaceId ns, const ChunkKey& key);
   const NamespaceDigest* digest_of(NamespaceId ns) const { return set_.digest_of(ns); }
   /// As publish(), an object of this store from its fastest tier; always ends. One that is fresh
   /// and still there is not published again. kDataLoss: that copy was rotten, it is quarantined.
@@ -109,6 +111,13 @@ class SharedTier {
     uint64_t number = 0;
     Then then;
   };
+  /// This node published it.
+  struct Fresh {
+    Nanos at{0};
+    SharedGeneration generation;
+    bool in_set = false;     // else the set was full
+    uint32_t expires_s = 0;  // as Kept::expires_s
+  };
   static constexpr size_t kLoadsMax = 256;
   static constexpr size_t kFreshMax = 65536;
   static constexpr size_t kFoldersPerCall = 32;
@@ -128,6 +137,7 @@ class SharedTier {
   void forget(const SharedName& copy, DepartReason why);
 
   // shared_share.cc
+  bool lasts(const Fresh& copy, uint32_t id) const;
   void look_again(const std::shared_ptr<Sharing>& sharing);
   void find_source(const std::shared_ptr<Sharing>& sharing);
   void read_source(const std::shared_ptr<Sharing>& sharing);
@@ -158,6 +168,7 @@ class SharedTier {
   using Erased = std::atomic<bool>;
   struct Publishing {
     std::shared_ptr<Erased> erased;  // meanwhile: its thread takes the copy away again
+    uint32_t expires_s = 0;          // as Kept::expires_s
     std::vector<Then> waiting;       // the first one's source it is
     /// Begin when it is over.
     std::vector<std::function<void()>> erases;
@@ -167,12 +178,6 @@ class SharedTier {
   std::vector<std::pair<ObjectName, std::weak_ptr<Erased>>> late_;
   /// How many erases of it run.
   std::unordered_map<ObjectName, uint32_t, ObjectNameHash> erasing_;
-  /// This node published it.
-  struct Fresh {
-    Nanos at{0};
-    SharedGeneration generation;
-    bool in_set = false;  // else the set was full
-  };
   std::unordered_map<ObjectName, Fresh, ObjectNameHash> fresh_;
   std::deque<ObjectName> fresh_order_;
   uint64_t source_bytes_[2] = {0, 0};  // read from nvme to be published, by SharedLane

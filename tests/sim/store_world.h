@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <list>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -188,6 +189,26 @@ class StoreWorld {
     if (loop->turn(Nanos(0)) > 0 || loop->turn(microseconds(200)) > 0) return true;
     clock.advance(milliseconds(10));  // only a deadline can be waited for, or a thread
     return true;
+  }
+
+  /// So much time, in steps.
+  void wait(Nanos time) {
+    for (const Nanos until = clock.now() + time; clock.now() < until;) {
+      clock.advance(milliseconds(50));
+      for (int i = 0; i < 3; ++i) turn();
+    }
+  }
+  /// Each object's device, by the durable index.
+  std::map<ChunkKey, uint16_t> places() {
+    std::map<ChunkKey, uint16_t> out;
+    const auto see = [&out](const MetadataRow& row) {
+      for (const Extent& extent : row.extents) {
+        EXPECT_EQ(extent.device, row.extents[0].device) << "whole on one device";
+      }
+      out[row.key] = row.extents[0].device;
+    };
+    EXPECT_TRUE(metadata->recover(see, [](std::string_view, const Status&) {}).ok());
+    return out;
   }
 
   ManualClock clock;
