@@ -277,6 +277,10 @@ Status SharedDirectory::move(const std::string& from, const std::string& to) {
   return moved < 0 ? failed(moved, "rename " + path_of(from)) : ok_status();
 }
 
+Status SharedDirectory::settle(const std::string& folder) {
+  return sync_folder(path_of(folder));
+}
+
 Status SharedDirectory::remove(const std::string& name) {
   const int gone = files_->unlink(path_of(name));
   return gone < 0 ? failed(gone, "unlink " + path_of(name)) : ok_status();
@@ -285,7 +289,12 @@ Status SharedDirectory::remove(const std::string& name) {
 StatusOr<std::vector<std::string>> SharedDirectory::list(const std::string& folder, size_t max) {
   std::vector<std::string> names;
   const int listed = files_->list(path_of(folder), max, &names);
-  if (listed < 0 && listed != -ENOENT) return failed(listed, "list " + path_of(folder));
+  if (listed == -ENOENT) {  // empty, or all of it is away: an unmounted file system
+    const File root(files_, files_->open(root_, O_RDONLY | O_DIRECTORY, 0));
+    if (!root) return error(StatusCode::kUnavailable, root_ + " is not there");
+    return names;
+  }
+  if (listed < 0) return failed(listed, "list " + path_of(folder));
   return names;
 }
 

@@ -28,6 +28,7 @@ class SharedDirectory final : public SharedMedium {
   StatusOr<Facts> facts(const std::string& name) override;
   Status touch(const std::string& name) override;
   Status move(const std::string& from, const std::string& to) override;
+  Status settle(const std::string& folder) override;
   Status remove(const std::string& name) override;
   StatusOr<std::vector<std::string>> list(const std::string& folder, size_t max) override;
 

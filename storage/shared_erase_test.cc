@@ -233,6 +233,58 @@ TEST_F(SharedEraseTest, a_ttl_that_ends_here_leaves_what_another_node_put_withou
   EXPECT_TRUE(other.driver->get(object).ok());
 }
 
+TEST_F(SharedEraseTest, a_copy_whose_ttl_is_over_is_none_for_what_is_put_later) {
+  TestNode& one = node();
+  const TestObject object(1);
+  PutSpec brief = one.driver->spec_of(object, Durability::shared);
+  brief.retention.ttl = std::chrono::seconds(1);
+  ASSERT_TRUE(one.driver->put(object, brief).ok());
+  ASSERT_TRUE(one.driver->until(
+      [&] { return !one.store->explain(one.driver->ns, object.key).departures.empty(); }));
+  ASSERT_TRUE(one.driver->put(object, Durability::memory).ok());
+  EXPECT_EQ(one.driver->put(object, Durability::shared).code(), StatusCode::kAlreadyExists);
+  std::optional<Status> moved;
+  one.store->move(one.driver->ns, object.key, Tier::shared,
+                  [&](const Status& result) { moved = result; });
+  ASSERT_TRUE(one.driver->until([&] { return moved.has_value(); }));
+  EXPECT_TRUE(moved->ok());
+  EXPECT_TRUE(one.driver->get(object).ok()) << "a copy without a ttl is there";
+}
+
+TEST_F(SharedEraseTest, an_erase_that_a_power_cut_could_undo_is_not_acknowledged) {
+  struct NoSync final : FileCalls {
+    int sync(int) override { return -EIO; }
+  };
+  const TestObject object(1);
+  ASSERT_TRUE(node().driver->put(object, Durability::shared).ok());
+  const std::shared_ptr<SharedMedium> medium =
+      SharedDirectory::make(path_, std::make_unique<NoSync>(), &clock_);
+  EXPECT_EQ(medium->settle("objects").code(), StatusCode::kUnavailable);
+  config_.shared_directory = path_;
+  const auto store = *ChunkStore::open(config_, loop_.get(), {}, nullptr, medium);
+  store->name_namespace(NamespaceId{1}, ChunkKey{{std::byte{1}}});
+  testing::StoreDriver driver(store.get(), [this] {
+    loop_->turn(milliseconds(1));
+    return true;
+  });
+  ASSERT_TRUE(driver.until([&] { return store->find(NamespaceId{1}, object.key).has_value(); }));
+  EXPECT_EQ(driver.erase(object).code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(driver.close().ok());
+}
+
+TEST_F(SharedEraseTest, where_nothing_is_mounted_nothing_is_erased) {
+  TestNode& one = node();
+  const TestObject object(1);
+  ASSERT_TRUE(one.driver->put(object, Durability::shared).ok());
+  std::filesystem::rename(path_, path_ + ".away");
+  EXPECT_EQ(one.driver->erase(object).code(), StatusCode::kUnavailable);
+  std::filesystem::rename(path_ + ".away", path_);
+  EXPECT_EQ(files_in("objects"), 1u);
+  ASSERT_TRUE(knows(one, object));
+  EXPECT_TRUE(one.driver->erase(object).ok());
+  EXPECT_EQ(files_in("objects"), 0u);
+}
+
 TEST_F(SharedEraseTest, who_opens_a_copy_whose_ttl_is_over_removes_that_copy_only) {
   TestNode& one = node();
   TestNode& other = node();

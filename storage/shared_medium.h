@@ -75,6 +75,8 @@ class SharedMedium {
   virtual Status touch(const std::string& name) = 0;
   /// Exactly this object gets another name; what had that one is replaced. kNotFound.
   virtual Status move(const std::string& from, const std::string& to) = 0;
+  /// What was moved out of the folder stays so after a power cut of everybody.
+  virtual Status settle(const std::string&) { return ok_status(); }
   /// kNotFound.
   virtual Status remove(const std::string& name) = 0;
   /// What lies in a folder, objects and folders alike, in no order, at most `max`. A folder that

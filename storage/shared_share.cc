@@ -29,8 +29,17 @@ void SharedTier::share(uint32_t id, SharedLane lane, Then then) {
   const IndexEntry& entry = core_.index[id];
   sharing->source.ns = entry.ns;
   sharing->source.header.key = entry.key;
-  if (fresh(entry.ns, entry.key)) return look_again(sharing);
+  if (fresh(entry.ns, entry.key) && lasts(fresh_.at({entry.ns, entry.key}), id)) {
+    return look_again(sharing);
+  }
   find_source(sharing);
+}
+
+/// As long as the object here.
+bool SharedTier::lasts(const Fresh& copy, uint32_t id) const {
+  const Kept* const kept = core_.retainer.find(id);
+  const uint32_t here = kept == nullptr ? 0 : kept->expires_s;
+  return copy.expires_s == 0 || (here != 0 && here <= copy.expires_s);
 }
 
 /// This node published it short ago, but another one may have erased it or set it aside.

@@ -49,7 +49,7 @@ Status trash_generations(SharedMedium* medium, const NamespaceDigest& ns, const 
     return error(StatusCode::kResourceExhausted,
                  folder + " has too many names to be sure that no copy is left");
   }
-  return moved->empty() ? Status(StatusCode::kNotFound) : ok_status();
+  return moved->empty() ? Status(StatusCode::kNotFound) : medium->settle(folder);
 }
 }  // namespace
 
@@ -136,6 +136,7 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   const Nanos since = core_.loop->now();
   call.holds = std::move(source.holds);
   const auto erased = std::make_shared<Erased>(false);
+  const uint32_t expires_s = hints_of(source.header).kept.value_or(Kept()).expires_s;
   call.work = [medium = medium_, target, erased, header = std::move(source.header),
                data = std::move(source.data)] {
     const Status done = publish_shared(medium.get(), target, header, data);
@@ -159,6 +160,7 @@ Status SharedTier::publish(SharedSource source, SharedLane lane, Then then) {
   }
   Publishing& publishing = publishing_[name];
   publishing.erased = erased;
+  publishing.expires_s = expires_s;
   publishing.waiting.push_back(std::move(then));
   return ok_status();
 }
@@ -191,7 +193,7 @@ void SharedTier::published(const ObjectName& name, SharedGeneration generation, 
   metrics.publishes.add();
   metrics.publish_bytes.add(bytes);
   core_.metrics.bytes_verified.add(generation.logical_bytes());
-  const Fresh fresh{core_.loop->now(), generation, add_to_set(name, generation)};
+  const Fresh fresh{core_.loop->now(), generation, add_to_set(name, generation), state.expires_s};
   if (fresh_.insert_or_assign(name, fresh).second) fresh_order_.push_back(name);
   if (fresh_order_.size() > kFreshMax) {
     fresh_.erase(fresh_order_.front());
