@@ -135,6 +135,26 @@ TEST_F(ClientLifeTest, LeasesOfAnOldSessionAreNotTheNewOnes) {
   client_->release(second);
 }
 
+TEST_F(ClientLifeTest, LeasesThatComeTooLateGoBack) {
+  stored(1, 1000);
+  const std::vector keys{key_of(1)};
+  const GroupKeys group{keys, 0};
+  LookupOptions leased;
+  leased.lease = seconds(60);
+  leased.deadline = milliseconds(50);
+  node_->set(Fault::frozen);
+  EXPECT_EQ(finish(client_->lookup(ns_, keys, leased)).status.code(),
+            StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(finish(client_->match_prefix(ns_, {&group, 1}, leased)).status.code(),
+            StatusCode::kDeadlineExceeded);
+  node_->set(Fault::none);  // it answers now
+  // The first one's answer is behind those that were late, the second is behind what they cost.
+  finish(client_->lookup(ns_, keys, {}));
+  finish(client_->lookup(ns_, keys, {}));
+  EXPECT_EQ(node_->leases(), 2u);
+  EXPECT_EQ(node_->releases(), 2u);
+}
+
 TEST_F(ClientLifeTest, CloseCompletesEverythingOnceAndIsIdempotent) {
   stored(1, 100'000);
   node_->set(Fault::frozen);
