@@ -49,6 +49,21 @@ TEST_F(ClientLifeTest, ReconnectsAndReopensAfterTheNodeDied) {
   EXPECT_EQ(client_->nodes().at(0).node_id, "fake");
 }
 
+TEST_F(ClientLifeTest, ANodeThatDropsItsSessionsIsReconnectedToEverMoreSlowly) {
+  const auto sessions = [this] {
+    const std::lock_guard lock(control_->mutex);
+    return control_->sessions;
+  };
+  const uint32_t enough = sessions() + 6;
+  SystemClock clock;
+  const Nanos begin = clock.now();
+  while (sessions() < enough && clock.now() < begin + seconds(15)) node_->drop_peers();
+  EXPECT_GE(sessions(), enough);
+  // Half of 20, 40, 80, 160, 320 and 500 ms at least.
+  EXPECT_GE(clock.now() - begin, milliseconds(560));
+  EXPECT_TRUE(until_up().ok());
+}
+
 TEST_F(ClientLifeTest, ANodeThatIsGoneIsSkippedAtOnceAndProbed) {
   {
     const std::lock_guard lock(control_->mutex);
