@@ -94,9 +94,6 @@ class Client::Core {
                       const std::shared_ptr<Opening>& opening);
   void open_late(uint32_t node, const Info& info, NamespaceId ns);
   StatusOr<NamespaceId> open_on_all(const Info& info, Nanos timeout);
-  /// Runs `work` on the loop and waits for its value, at most open_timeout.
-  template <class Work>
-  auto on_loop(Work work) -> std::invoke_result_t<Work>;
   bool skipped(uint32_t node) const {
     return nodes_[node].session->state() == NodeSession::State::skipped;
   }
