@@ -209,6 +209,31 @@ TEST_F(ClientLifeTest, AForkedChildIsRefused) {
   EXPECT_TRUE(finish(client_->lookup(ns_, std::vector{key_of(1)}, {})).status.ok());
 }
 
+TEST_F(ClientLifeTest, AForkedChildTakesNothingFromItsParent) {
+  const auto op = client_->lookup(ns_, std::vector{key_of(1)}, {});
+  ASSERT_TRUE(op.ok());
+  pollfd event{client_->event_fd(), POLLIN, 0};
+  ASSERT_EQ(::poll(&event, 1, 10'000), 1);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    constexpr StatusCode kRefused = StatusCode::kFailedPrecondition;
+    std::vector<Completion> out(10);
+    const bool kept_out = client_->drain(out) == 0 &&
+                          client_->wait(*op, milliseconds(0)).status().code() == kRefused &&
+                          client_->wait_layer(*op, 0, milliseconds(0)).code() == kRefused &&
+                          client_->keys_lost(*op).status().code() == kRefused &&
+                          client_->verify(ViewId{1}).code() == kRefused &&
+                          !client_->view_valid(ViewId{1}) && client_->view_memory().empty() &&
+                          client_->view_memory_version() == 0;
+    ::_exit(kept_out ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(::poll(&event, 1, 0), 1) << "the parent's completion waits, and says so";
+  EXPECT_TRUE(finish(op).status.ok());
+}
+
 TEST_F(ClientLifeTest, OpenTellsWhatIsWrong) {
   control_->node = nullptr;
   const auto nobody = Client::open({}, FakeControl::channels({&control_, 1}));

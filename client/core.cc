@@ -128,12 +128,15 @@ void Client::Core::for_sessions(const std::function<void(NodeSession*)>& work) {
   done.wait();
 }
 
+Status Client::Core::check_process() const {
+  if (in_this_process()) return ok_status();
+  return error(StatusCode::kFailedPrecondition,
+               "this process (" + std::to_string(::getpid()) + ") forked from the one that " +
+                   "opened the client (" + std::to_string(pid_) + "): open another");
+}
+
 Status Client::Core::check_usable() const {
-  if (!in_this_process()) {
-    return error(StatusCode::kFailedPrecondition,
-                 "this process (" + std::to_string(::getpid()) + ") forked from the one that " +
-                     "opened the client (" + std::to_string(pid_) + "): open another");
-  }
+  TERRACE_RETURN_IF_ERROR(check_process());
   if (closed_.load(std::memory_order_acquire)) return closed_status();
   return ok_status();
 }

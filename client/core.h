@@ -32,6 +32,8 @@ class Client::Core {
   void close();
   /// False in a process that forked: nothing here may be touched then.
   bool in_this_process() const;
+  /// kFailedPrecondition there.
+  Status check_process() const;
 
   StatusOr<NamespaceId> open_namespace(const std::string& name, const Fingerprint& fingerprint);
   StatusOr<RegionId> register_memory(std::span<std::byte> memory);
