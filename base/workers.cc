@@ -3,6 +3,8 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
@@ -41,7 +43,7 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::add(Task work, Task ended) {
+void Workers::add(Task work, Ended ended) {
   ++unended_;
   bool alone = false;
   {
@@ -51,9 +53,30 @@ void Workers::add(Task work, Task ended) {
     alone = shared_->waiting.size() > shared_->free_threads;
   }
   if (alone && threads_.size() < threads_max_) {
-    threads_.emplace_back([shared = shared_, cpus = cpus_] { run(shared, cpus); });
+    const Status started = start_thread();
+    if (threads_.empty()) return refuse_waiting(started);
   }
   shared_->changed.notify_one();
+}
+
+Status Workers::start_thread() {
+  try {
+    threads_.emplace_back([shared = shared_, cpus = cpus_] { run(shared, cpus); });
+    return ok_status();
+  } catch (const std::system_error& refused) {
+    return error(StatusCode::kResourceExhausted,
+                 std::string("a thread beside the loop: ") + refused.what() +
+                     "; raise the limit of tasks (ulimit -u, pids.max)");
+  }
+}
+
+void Workers::refuse_waiting(const Status& why) {
+  std::deque<Job> refused;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    refused.swap(shared_->waiting);
+  }
+  for (Job& job : refused) shared_->loop->defer(last_of(shared_, std::move(job.ended), why));
 }
 
 void Workers::give_up() {
@@ -89,13 +112,18 @@ void Workers::run(const std::shared_ptr<Shared>& shared, const std::vector<uint3
   }
 }
 
-/// The mailbox may be full for a moment; the loop waits for us before it goes.
-void Workers::end(const std::shared_ptr<Shared>& shared, Task ended) {
-  const Task last = [shared, ended = std::move(ended)] {
+/// On the loop.
+Task Workers::last_of(const std::shared_ptr<Shared>& shared, Ended ended, Status result) {
+  return [shared, ended = std::move(ended), result = std::move(result)] {
     if (shared->owner == nullptr) return;
     --shared->owner->unended_;
-    ended();
+    ended(result);
   };
+}
+
+/// The mailbox may be full for a moment; the loop waits for us before it goes.
+void Workers::end(const std::shared_ptr<Shared>& shared, Ended ended) {
+  const Task last = last_of(shared, std::move(ended), ok_status());
   std::unique_lock lock(shared->mutex);
   while (shared->loop != nullptr && !shared->loop->post(last).ok()) {
     shared->changed.wait_for(lock, kMailboxRetry, [] { return false; });

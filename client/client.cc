@@ -114,16 +114,18 @@ StatusOr<OpId> Client::device_view(NamespaceId ns, std::span<const ChunkKey> key
   return core_->view(ns, keys, options, true);
 }
 bool Client::view_valid(ViewId view) const {
-  return core_->views().valid(view);
+  return core_->in_this_process() && core_->views().valid(view);
 }
 Status Client::verify(ViewId view) const {
+  TERRACE_RETURN_IF_ERROR(core_->check_process());
   return core_->views().verify(view);
 }
 std::vector<ViewMemory> Client::view_memory() const {
+  if (!core_->in_this_process()) return {};
   return core_->views().memory();
 }
 uint64_t Client::view_memory_version() const {
-  return core_->views().memory_version();
+  return core_->in_this_process() ? core_->views().memory_version() : 0;
 }
 void Client::release_view(ViewId view) {
   core_->release_view(view);
@@ -142,18 +144,22 @@ uint32_t Client::layers_ready(OpId fetch) const {
   return core_->completions().layers(fetch);
 }
 StatusOr<std::vector<uint32_t>> Client::keys_lost(OpId fetch) const {
+  TERRACE_RETURN_IF_ERROR(core_->check_process());
   return core_->completions().keys_lost(fetch);
 }
 Status Client::wait_layer(OpId fetch, uint32_t layer, std::chrono::milliseconds timeout) {
+  TERRACE_RETURN_IF_ERROR(core_->check_process());
   return core_->completions().wait_layer(fetch, layer, timeout);
 }
 int Client::event_fd() const {
   return core_->completions().event_fd();
 }
 size_t Client::drain(std::span<Completion> out) {
-  return core_->completions().drain(out);
+  // The eventfd is one with the parent's: a child that drained would silence it there.
+  return core_->in_this_process() ? core_->completions().drain(out) : 0;
 }
 StatusOr<Completion> Client::wait(OpId op, std::chrono::milliseconds timeout) {
+  TERRACE_RETURN_IF_ERROR(core_->check_process());
   return core_->completions().wait(op, timeout);
 }
 

@@ -49,6 +49,21 @@ TEST_F(ClientLifeTest, ReconnectsAndReopensAfterTheNodeDied) {
   EXPECT_EQ(client_->nodes().at(0).node_id, "fake");
 }
 
+TEST_F(ClientLifeTest, ANodeThatDropsItsSessionsIsReconnectedToEverMoreSlowly) {
+  const auto sessions = [this] {
+    const std::lock_guard lock(control_->mutex);
+    return control_->sessions;
+  };
+  const uint32_t enough = sessions() + 6;
+  SystemClock clock;
+  const Nanos begin = clock.now();
+  while (sessions() < enough && clock.now() < begin + seconds(15)) node_->drop_peers();
+  EXPECT_GE(sessions(), enough);
+  // Half of 20, 40, 80, 160, 320 and 500 ms at least.
+  EXPECT_GE(clock.now() - begin, milliseconds(560));
+  EXPECT_TRUE(until_up().ok());
+}
+
 TEST_F(ClientLifeTest, ANodeThatIsGoneIsSkippedAtOnceAndProbed) {
   {
     const std::lock_guard lock(control_->mutex);
@@ -135,6 +150,26 @@ TEST_F(ClientLifeTest, LeasesOfAnOldSessionAreNotTheNewOnes) {
   client_->release(second);
 }
 
+TEST_F(ClientLifeTest, LeasesThatComeTooLateGoBack) {
+  stored(1, 1000);
+  const std::vector keys{key_of(1)};
+  const GroupKeys group{keys, 0};
+  LookupOptions leased;
+  leased.lease = seconds(60);
+  leased.deadline = milliseconds(50);
+  node_->set(Fault::frozen);
+  EXPECT_EQ(finish(client_->lookup(ns_, keys, leased)).status.code(),
+            StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(finish(client_->match_prefix(ns_, {&group, 1}, leased)).status.code(),
+            StatusCode::kDeadlineExceeded);
+  node_->set(Fault::none);  // it answers now
+  // The first one's answer is behind those that were late, the second is behind what they cost.
+  finish(client_->lookup(ns_, keys, {}));
+  finish(client_->lookup(ns_, keys, {}));
+  EXPECT_EQ(node_->leases(), 2u);
+  EXPECT_EQ(node_->releases(), 2u);
+}
+
 TEST_F(ClientLifeTest, CloseCompletesEverythingOnceAndIsIdempotent) {
   stored(1, 100'000);
   node_->set(Fault::frozen);
@@ -172,6 +207,31 @@ TEST_F(ClientLifeTest, AForkedChildIsRefused) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_TRUE(finish(client_->lookup(ns_, std::vector{key_of(1)}, {})).status.ok());
+}
+
+TEST_F(ClientLifeTest, AForkedChildTakesNothingFromItsParent) {
+  const auto op = client_->lookup(ns_, std::vector{key_of(1)}, {});
+  ASSERT_TRUE(op.ok());
+  pollfd event{client_->event_fd(), POLLIN, 0};
+  ASSERT_EQ(::poll(&event, 1, 10'000), 1);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    constexpr StatusCode kRefused = StatusCode::kFailedPrecondition;
+    std::vector<Completion> out(10);
+    const bool kept_out = client_->drain(out) == 0 &&
+                          client_->wait(*op, milliseconds(0)).status().code() == kRefused &&
+                          client_->wait_layer(*op, 0, milliseconds(0)).code() == kRefused &&
+                          client_->keys_lost(*op).status().code() == kRefused &&
+                          client_->verify(ViewId{1}).code() == kRefused &&
+                          !client_->view_valid(ViewId{1}) && client_->view_memory().empty() &&
+                          client_->view_memory_version() == 0;
+    ::_exit(kept_out ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(::poll(&event, 1, 0), 1) << "the parent's completion waits, and says so";
+  EXPECT_TRUE(finish(op).status.ok());
 }
 
 TEST_F(ClientLifeTest, OpenTellsWhatIsWrong) {

@@ -105,11 +105,21 @@ void Completions::publish(Completion completion) {
   (newest_ == kNone ? oldest_ : slots_[newest_].next) = index;
   newest_ = index;
   --live_;
-  if (waiting_++ == 0) {
-    const uint64_t one = 1;
-    TERRACE_CHECK(::write(event_.get(), &one, sizeof(one)) == sizeof(one));
-  }
+  if (waiting_++ == 0) say_waiting();
   changed_.notify_all();
+}
+
+void Completions::say_waiting() {
+  const uint64_t one = 1;
+  TERRACE_CHECK(::write(event_.get(), &one, sizeof(one)) == sizeof(one));
+}
+
+/// After some were taken. The engine may have cleared the event itself, as event loops do: then
+/// there is nothing to read, and it is told again of those that still wait.
+void Completions::settle_event() {
+  if (waiting_ > 0) return say_waiting();
+  uint64_t count = 0;
+  TERRACE_CHECK(::read(event_.get(), &count, sizeof(count)) == sizeof(count) || errno == EAGAIN);
 }
 
 Completion Completions::take(uint32_t index) {
@@ -117,11 +127,7 @@ Completion Completions::take(uint32_t index) {
   TERRACE_CHECK(slot.state == State::waiting);
   (slot.previous == kNone ? oldest_ : slots_[slot.previous].next) = slot.next;
   (slot.next == kNone ? newest_ : slots_[slot.next].previous) = slot.previous;
-  if (--waiting_ == 0) {
-    uint64_t count = 0;
-    // Nothing to read when the engine cleared it itself, as event loops do.
-    TERRACE_CHECK(::read(event_.get(), &count, sizeof(count)) == sizeof(count) || errno == EAGAIN);
-  }
+  --waiting_;
   const std::unique_ptr<Completion> completion = std::move(slot.completion);
   free_slot(index);
   return std::move(*completion);
@@ -131,6 +137,7 @@ size_t Completions::drain(std::span<Completion> out) {
   const std::lock_guard lock(mutex_);
   size_t taken = 0;
   while (taken < out.size() && oldest_ != kNone) out[taken++] = take(oldest_);
+  if (taken > 0) settle_event();
   return taken;
 }
 
@@ -146,7 +153,9 @@ StatusOr<Completion> Completions::wait(OpId op, std::chrono::milliseconds timeou
                  "operation still runs after " + std::to_string(timeout.count()) + " ms");
   }
   if (slot == nullptr) return unknown();
-  return take(index_of(op));
+  Completion taken = take(index_of(op));
+  settle_event();
+  return taken;
 }
 
 void Completions::set_layers(OpId op, uint32_t layers) {

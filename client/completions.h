@@ -66,6 +66,8 @@ class Completions {
   uint64_t word_of(OpId op) const;
   Completion take(uint32_t index);
   void free_slot(uint32_t index);
+  void say_waiting();
+  void settle_event();
 
   const uint32_t live_max_;
   Fd event_;

@@ -198,5 +198,25 @@ TEST(Completions, AnEngineMayClearTheEventItself) {
   completions.publish(completion_of(*completions.begin()));
   EXPECT_TRUE(readable(completions)) << "it works on";
 }
+
+TEST(Completions, AnEngineThatClearsTheEventAndTakesSomeIsToldOfTheRest) {
+  Completions completions(4);
+  std::vector<OpId> ops;
+  for (int i = 0; i < 3; ++i) ops.push_back(*completions.begin());
+  for (const OpId op : ops) completions.publish(completion_of(op));
+  const auto clear = [&completions] {
+    uint64_t count = 0;
+    return ::read(completions.event_fd(), &count, sizeof(count)) == sizeof(count);
+  };
+  std::array<Completion, 1> out;
+  ASSERT_TRUE(clear());
+  EXPECT_EQ(completions.drain(out), 1u);
+  EXPECT_TRUE(readable(completions));
+  ASSERT_TRUE(clear());
+  EXPECT_TRUE(completions.wait(ops[1], milliseconds(0)).ok());
+  EXPECT_TRUE(readable(completions));
+  EXPECT_EQ(completions.drain(out), 1u);
+  EXPECT_FALSE(readable(completions));
+}
 }  // namespace
 }  // namespace terrace

@@ -128,25 +128,15 @@ void Client::Core::for_sessions(const std::function<void(NodeSession*)>& work) {
   done.wait();
 }
 
-template <class Work>
-auto Client::Core::on_loop(Work work) -> std::invoke_result_t<Work> {
-  using Value = std::invoke_result_t<Work>;
-  auto promise = std::make_shared<std::promise<Value>>();
-  std::future<Value> answer = promise->get_future();
-  const Status posted = loop_->post([promise, work] { promise->set_value(work()); });
-  if (!posted.ok()) return posted;
-  if (answer.wait_for(config_.open_timeout) != std::future_status::ready) {
-    return Status(StatusCode::kUnavailable, "the client's loop did not answer in time");
-  }
-  return answer.get();
+Status Client::Core::check_process() const {
+  if (in_this_process()) return ok_status();
+  return error(StatusCode::kFailedPrecondition,
+               "this process (" + std::to_string(::getpid()) + ") forked from the one that " +
+                   "opened the client (" + std::to_string(pid_) + "): open another");
 }
 
 Status Client::Core::check_usable() const {
-  if (!in_this_process()) {
-    return error(StatusCode::kFailedPrecondition,
-                 "this process (" + std::to_string(::getpid()) + ") forked from the one that " +
-                     "opened the client (" + std::to_string(pid_) + "): open another");
-  }
+  TERRACE_RETURN_IF_ERROR(check_process());
   if (closed_.load(std::memory_order_acquire)) return closed_status();
   return ok_status();
 }
@@ -167,12 +157,21 @@ StatusOr<RegionId> Client::Core::register_memory(std::span<std::byte> memory) {
 Status Client::Core::unregister_memory(RegionId region) {
   TERRACE_RETURN_IF_ERROR(check_usable());
   TERRACE_RETURN_IF_ERROR(regions_.begin_remove(region));
-  const Status asked = on_loop([this, region]() -> Status {
+  const auto removed = std::make_shared<std::promise<Status>>();
+  std::future<Status> answer = removed->get_future();
+  const Status posted = loop_->post([this, region, removed] {
     const Status status = links_->all.unregister_region(region);
     status.ok() ? regions_.remove(region) : regions_.keep(region);
-    return status;
+    removed->set_value(status);
   });
-  return asked;
+  if (!posted.ok()) {
+    regions_.keep(region);
+    return posted;
+  }
+  if (answer.wait_for(config_.open_timeout) != std::future_status::ready) {
+    return error(StatusCode::kUnavailable, "the client's loop did not answer in time");
+  }
+  return answer.get();
 }
 
 StatusOr<std::vector<ChunkKey>> Client::Core::prefix_keys(NamespaceId ns,

@@ -32,6 +32,8 @@ class Client::Core {
   void close();
   /// False in a process that forked: nothing here may be touched then.
   bool in_this_process() const;
+  /// kFailedPrecondition there.
+  Status check_process() const;
 
   StatusOr<NamespaceId> open_namespace(const std::string& name, const Fingerprint& fingerprint);
   StatusOr<RegionId> register_memory(std::span<std::byte> memory);
@@ -94,9 +96,6 @@ class Client::Core {
                       const std::shared_ptr<Opening>& opening);
   void open_late(uint32_t node, const Info& info, NamespaceId ns);
   StatusOr<NamespaceId> open_on_all(const Info& info, Nanos timeout);
-  /// Runs `work` on the loop and waits for its value, at most open_timeout.
-  template <class Work>
-  auto on_loop(Work work) -> std::invoke_result_t<Work>;
   bool skipped(uint32_t node) const {
     return nodes_[node].session->state() == NodeSession::State::skipped;
   }

@@ -66,12 +66,13 @@ Status Client::Core::first_answers() {
 Status Client::Core::open() {
   std::promise<Status> started;
   std::future<Status> running = started.get_future();
+  closed_ = true;  // no loop yet, and perhaps no thread for one: close() has nothing to do
   thread_ = std::thread([this, &started] { run(&started); });
   if (const Status status = running.get(); !status.ok()) {
-    closed_ = true;
     thread_.join();
     return status;
   }
+  closed_ = false;
   post_surely([this] {
     for (const Node& node : nodes_) node.session->connect();
   });

@@ -156,34 +156,12 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
       TERRACE_CHECK(request.ParseFromString(body));
       return source(tag, request);
     }
-    case MessageKind::lookup_request: {
-      proto::LookupRequest request;
-      TERRACE_CHECK(request.ParseFromString(body));
-      proto::LookupReply out;
-      const auto keys = *view_keys(request.keys(), kKeysPerRequestMax);
-      for (const ChunkKey& key : keys) {
-        WireInfo info;
-        const auto found = objects_.find(key);
-        if (found != objects_.end()) {
-          info.code = StatusCode::kOk;
-          info.bytes = found->second.size();
-        }
-        pack_info(info, out.mutable_infos());
-      }
-      if (request.lease_ms() > 0) out.set_lease(++leases_);
-      return reply(peer, MessageKind::lookup_reply, tag, out.SerializeAsString());
-    }
-    case MessageKind::erase_request: {
-      proto::EraseRequest request;
-      TERRACE_CHECK(request.ParseFromString(body));
-      proto::EraseReply out;
-      const auto keys = *view_keys(request.keys(), kKeysPerRequestMax);
-      for (const ChunkKey& key : keys) {
-        out.mutable_codes()->push_back(
-            static_cast<char>(objects_.erase(key) > 0 ? StatusCode::kOk : StatusCode::kNotFound));
-      }
-      return reply(peer, MessageKind::erase_reply, tag, out.SerializeAsString());
-    }
+    case MessageKind::lookup_request:
+      return lookup(peer, tag, body);
+    case MessageKind::match_request:
+      return match(peer, tag, body);
+    case MessageKind::erase_request:
+      return erase(peer, tag, body);
     case MessageKind::list_request:
       return list(peer, tag, body);
     case MessageKind::touch_keys: {
@@ -208,24 +186,6 @@ void FakeNode::handle(PeerId peer, uint16_t kind, uint64_t tag, const std::strin
     default:
       return;
   }
-}
-
-void FakeNode::list(PeerId peer, uint64_t tag, const std::string& body) {
-  proto::ListRequest request;
-  TERRACE_CHECK(request.ParseFromString(body));
-  proto::ListReply out;
-  auto at = objects_.begin();
-  if (!request.after().empty()) at = objects_.upper_bound((*view_keys(request.after(), 1))[0]);
-  for (; at != objects_.end() && out.entries_size() < static_cast<int>(request.limit()); ++at) {
-    proto::ListReply::Entry* entry = out.add_entries();
-    entry->set_key(pack_keys({&at->first, 1}));
-    WireInfo info;
-    info.code = StatusCode::kOk;
-    info.bytes = at->second.size();
-    pack_info(info, entry->mutable_info());
-  }
-  out.set_more(at != objects_.end());
-  reply(peer, MessageKind::list_reply, tag, out.SerializeAsString());
 }
 
 std::vector<FakeNode::Frame> FakeNode::frames_of(const proto::FetchRequest& request,

@@ -76,7 +76,13 @@ class FakeNode final : public TransportHandler {
   void on_loop(std::function<void()> work);
   void handle(PeerId peer, uint16_t kind, uint64_t tag, const std::string& body);
   void fetch(PeerId peer, uint64_t tag, const proto::FetchRequest& request);
+  // client/fake_requests.cc
+  WireInfo info_of(const ChunkKey& key) const;
+  void lookup(PeerId peer, uint64_t tag, const std::string& body);
+  void match(PeerId peer, uint64_t tag, const std::string& body);
+  void erase(PeerId peer, uint64_t tag, const std::string& body);
   void list(PeerId peer, uint64_t tag, const std::string& body);
+
   void put(PeerId peer, uint64_t tag, const proto::PutRequest& request);
   void source(uint64_t tag, const proto::PutSource& source);
   void put_done(Put* put, Status result);

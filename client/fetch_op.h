@@ -31,11 +31,13 @@ class ClientFetch final : public ClientOp {
   void release_memory() override { parts_.memory.release(); }
   void refuse(Status why);
   void finish_when_whole();
+  Status not_counted() const;
   void tell_layers();
   StatusCode code_of(size_t item, const Status& why) const;
 
   Parts parts_;
   uint64_t tag_ = 0;
+  uint64_t frames_accepted_ = 0;
   uint64_t frames_landed_ = 0;
   uint32_t layers_told_ = 0;
   bool refused_ = false;

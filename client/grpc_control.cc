@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "proto/control.grpc.pb.h"
 #include "proto/message_kind.h"
+#include "transport/tcp_address.h"
 
 namespace terrace {
 namespace {
@@ -44,8 +45,10 @@ class GrpcControl final : public ControlChannel {
                                               std::to_string(reply.data_port()));
     }
     std::memcpy(offer.secret.data(), reply.secret().data(), offer.secret.size());
-    offer.data_address =
-        endpoint_.substr(0, endpoint_.rfind(':')) + ":" + std::to_string(reply.data_port());
+    const std::string host = endpoint_.substr(0, endpoint_.rfind(':'));
+    // Here, where it may block: the transport connects on the loop and asks no name server.
+    TERRACE_ASSIGN_OR_RETURN(offer.data_address,
+                             resolve_address(host + ":" + std::to_string(reply.data_port())));
     offer.shm_socket = reply.shm_socket();
     offer.shm_host = reply.shm_host();
     offer.shm_user = reply.shm_user();

@@ -65,6 +65,14 @@ Status read_match(size_t chunks, Operations* operations, uint32_t node, const Me
   return ok_status();
 }
 
+template <class Reply>
+uint64_t lease_in(const Message& message) {
+  Reply reply;
+  const bool parsed =
+      reply.ParseFromArray(message.body.data(), static_cast<int>(message.body.size()));
+  return parsed ? reply.lease() : 0;
+}
+
 template <class Request>
 RequestOp::Parts parts_of(std::shared_ptr<Request> request, size_t keys) {
   RequestOp::Parts parts;
@@ -112,5 +120,16 @@ std::unique_ptr<ClientOp> make_match(std::span<const GroupKeys> groups, uint32_t
     return read_match(chunks, operations, node, message, out);
   };
   return std::make_unique<RequestOp>(std::move(parts));
+}
+
+uint64_t lease_granted_by(const Message& message) {
+  switch (static_cast<MessageKind>(message.kind)) {
+    case MessageKind::lookup_reply:
+      return lease_in<proto::LookupReply>(message);
+    case MessageKind::match_reply:
+      return lease_in<proto::MatchReply>(message);
+    default:
+      return 0;
+  }
 }
 }  // namespace terrace

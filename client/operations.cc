@@ -294,6 +294,11 @@ void Operations::nobody_waits_for(uint32_t node, const Message& message) {
   if (message.kind == static_cast<uint16_t>(MessageKind::view_reply)) {
     send_release(node, view_ids_of(message));
   }
+  if (const uint64_t lease = lease_granted_by(message); lease != 0) {
+    proto::ReleaseLease body;
+    body.set_lease(lease);
+    send_hint(node, MessageKind::release_lease, body);
+  }
   if (message.kind == static_cast<uint16_t>(MessageKind::call_back_device)) {
     proto::DeviceLoan loan;
     const bool parsed =

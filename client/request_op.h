@@ -53,6 +53,8 @@ std::unique_ptr<ClientOp> make_list(const ListPlace& place, uint32_t limit);
 std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device);
 std::unique_ptr<ClientOp> make_generate(const ChunkKey& key, uint32_t deadline_ms,
                                         uint32_t hold_ms);
+/// The node's number of the lease that a reply nobody waits for has granted; 0: none.
+uint64_t lease_granted_by(const Message& message);
 /// A reply that nobody waits for gives a right to compute.
 bool grants_right(const Message& message);
 /// The node's ids of the views that a reply nobody waits for has granted.

@@ -13,7 +13,7 @@ constexpr Nanos kProbeTimeout = seconds(2);
 constexpr Nanos kMailboxRetry = milliseconds(1);
 constexpr uint32_t kBackoffDoublingsMax = 5;
 constexpr Nanos kAvoidShm = seconds(60);     // after it failed
-constexpr Nanos kShortSession = seconds(2);  // ends for a reason of its own, likely
+constexpr Nanos kShortSession = seconds(2);  // ends for a reason of its own, likely: a failure
 constexpr uint32_t kShortSessionsMax = 2;
 }  // namespace
 
@@ -180,7 +180,6 @@ void NodeSession::connected(Status result) {
   up_since_ = parts_.loop->now();
   if (epoch_ > 0) parts_.counters->reconnects.add();
   ++epoch_;
-  failures_ = 0;
   last_heard_ = parts_.loop->now();
   silent_since_ = Nanos(0);
   silent_expiries_ = 0;
@@ -248,7 +247,8 @@ bool NodeSession::peer_closed(PeerId peer) {
   const bool is_short = parts_.loop->now() - up_since_ < kShortSession;
   short_sessions_ = trying_ == DataPath::shm && is_short ? short_sessions_ + 1 : 0;
   if (short_sessions_ >= kShortSessionsMax) avoid_shm_until_ = parts_.loop->now() + kAvoidShm;
-  if (state() == State::up) {
+  if (state() == State::up) {  // else it was skipped for its silence, which has been counted
+    failures_ = is_short ? failures_ + 1 : 0;
     set_state(State::connecting);
     if (config_.endpoints.size() > 1) parts_.loop->arm(&patience_, parts_.loop->now() + kPatience);
   }

@@ -23,7 +23,8 @@ class NodeSession {
     skipped,  // the node failed kFailuresMax times in a row: operations end at once
     closed,
   };
-  /// Failed connects, or operations that expired in silence, after which the node is skipped.
+  /// Failed connects, with the short sessions between them, or operations that expired in silence,
+  /// after which the node is skipped.
   static constexpr uint32_t kFailuresMax = 3;
   /// Operations that expire sooner than this after the first unanswered request prove nothing.
   static constexpr Nanos kSilenceMin = milliseconds(200);
@@ -113,7 +114,7 @@ class NodeSession {
   PeerId peer_{};
   bool has_peer_ = false;  // from a finished connect until it is closed
   bool first_ = true;      // the first attempt has no outcome yet
-  uint32_t failures_ = 0;
+  uint32_t failures_ = 0;  // since a session that was not short
   uint32_t silent_expiries_ = 0;
   Nanos silent_since_{0};  // the first request since the node was heard; 0: none
   Nanos last_heard_{0};

@@ -94,6 +94,8 @@ void RequestOp::on_message(uint32_t, const Message& message) {
                     : error(StatusCode::kInternal,
                             "node answered with message kind " + std::to_string(message.kind));
   replied_ = read.ok();
+  // What a reply that is half right has granted goes back.
+  if (!replied_) operations()->nobody_waits_for(head.node, message);
   finish(read);
 }
 

@@ -83,12 +83,7 @@ std::unique_ptr<ClientOp> make_view(std::span<const ChunkKey> keys, bool device)
   const std::vector<ChunkKey> copies(keys.begin(), keys.end());
   parts.read = [copies, device](Operations* operations, uint32_t node, const Message& message,
                                 Completion* out) {
-    const Status read = read_views(copies, device, operations, node, message, out);
-    if (!read.ok()) {
-      operations->nobody_waits_for(node, message);
-      *out = Completion();
-    }
-    return read;
+    return read_views(copies, device, operations, node, message, out);
   };
   parts.give_up = [count = keys.size()](StatusCode code, Completion* out) {
     out->key_codes.assign(count, code);

@@ -31,7 +31,8 @@ Discarder::~Discarder() {
 void Discarder::discard(uint64_t offset, uint64_t bytes, Op* op) {
   if (workers_ == nullptr) workers_ = std::make_unique<Workers>(loop_, 1);
   const auto result = std::make_shared<Status>();
-  workers_->add([fd = fd_, offset, bytes, result] { *result = discard_now(fd, offset, bytes); },
-                [result, op] { op->done(std::move(*result)); });
+  workers_->add(
+      [fd = fd_, offset, bytes, result] { *result = discard_now(fd, offset, bytes); },
+      [result, op](const Status& began) { op->done(began.ok() ? std::move(*result) : began); });
 }
 }  // namespace terrace

@@ -83,7 +83,10 @@ void SharedCalls::run(std::shared_ptr<Running> running) {
   if (running->call.lane == SharedLane::background) ++background_running_;
   running->self = running_.insert(running_.end(), running);
   workers_.add([running] { running->result = running->call.work(); },
-               [this, running] { returned(running); });
+               [this, running](const Status& began) {
+                 if (!began.ok()) running->result = began;
+                 returned(running);
+               });
 }
 
 void SharedCalls::returned(const std::shared_ptr<Running>& running) {

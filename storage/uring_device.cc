@@ -167,7 +167,8 @@ void UringDevice::resize(uint64_t bytes, Op* op) {
         resizing->result = file->resize(bytes, [&] { return !resizing->cancelled.load(); });
         resizing->through.set_value();
       },
-      [this, resizing, op] {
+      [this, resizing, op](const Status& began) {
+        if (!began.ok()) resizing->result = began;
         guard_ = nullptr;  // the filler has stopped
         bytes_ = file_->size_bytes();
         resizing_.reset();

@@ -119,7 +119,7 @@ void UseRecorder::write(UseMemory memory) {
       [file, result, directory = core_.config.data_directory] {
         *result = write_uses(directory, *file);
       },
-      [this, result] { written(*result); });
+      [this, result](const Status& began) { written(began.ok() ? *result : began); });
   if (stopped_) watch();
 }
 

@@ -94,7 +94,8 @@ void RdmaMemory::launch(const Shared& registration) {
   for (size_t slice = 0; slice < slices; ++slice) {
     for (size_t card = 0; card < cards_.size(); ++card) {
       workers_.add([this, registration, card, slice] { learn(registration.get(), card, slice); },
-                   [this, registration] {
+                   [this, registration, card, slice](const Status& began) {
+                     if (!began.ok()) registration->slices[card][slice].result = began;
                      if (--registration->jobs_left == 0) landed(registration);
                    });
     }
@@ -131,7 +132,11 @@ void RdmaMemory::drop_in_background(const Shared& registration) {
   if (closing_) return registration->slices.clear();
   auto slices =
       std::make_shared<std::vector<std::vector<Slice>>>(std::exchange(registration->slices, {}));
-  workers_.add([slices] { slices->clear(); }, settled_);
+  workers_.add([slices] { slices->clear(); },
+               [this, slices](const Status&) {
+                 slices->clear();  // those that no thread took
+                 settled_();
+               });
 }
 
 void RdmaMemory::count(const Registration& registration, bool added) const {

@@ -171,10 +171,12 @@ void LayerSend::slot_done(Slot* slot, Status result) {
     }
   } else {
     TERRACE_CHECK(slot->state == Slot::State::writing);
+    // A frame that was recalled before its first byte left, which the client must not wait for.
+    const bool recalled = result.code() == StatusCode::kCancelled;
+    if (recalled) --frames_;
     for (Slot* sent : std::exchange(slot->frame, {})) {
-      if (!result.ok() && result.code() != StatusCode::kCancelled) {
-        fail_item(sent->piece.item, result.code());
-      }
+      if (!result.ok() && !recalled) fail_item(sent->piece.item, result.code());
+      if (recalled) tier_bytes_[static_cast<size_t>(sent->buffer.tier())] -= sent->piece.bytes;
       flow_.give_back(sent->piece.bytes);
       free_slot(sent);
     }

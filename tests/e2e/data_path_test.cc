@@ -11,6 +11,7 @@
 
 #include "base/handle.h"
 #include "tests/e2e/harness.h"
+#include "transport/tcp_address.h"
 
 namespace terrace::e2e {
 namespace {
@@ -32,6 +33,29 @@ TEST(DataPathTest, SharedMemoryWhereTheNodeIsOnThisHost) {
   EXPECT_EQ(path_taken(node, DataPath::automatic), DataPath::shm);
   EXPECT_EQ(path_taken(node, DataPath::tcp), DataPath::tcp);
   EXPECT_EQ(path_taken(node, DataPath::shm), DataPath::shm);
+}
+
+/// A name that is looked up, and leads to where the node listens; empty: none does here.
+std::string name_of_loopback() {
+  char host[256] = "";
+  (void)::gethostname(host, sizeof(host) - 1);
+  for (const std::string& name : {std::string(host), std::string("LOCALHOST")}) {
+    const StatusOr<std::string> found = resolve_address(name + ":1");
+    if (found.ok() && *found == "127.0.0.1:1") return name;
+  }
+  return "";
+}
+
+TEST(DataPathTest, TcpToANodeThatIsConfiguredByItsHostName) {
+  const std::string name = name_of_loopback();
+  if (name.empty()) GTEST_SKIP() << "no name but \"localhost\" leads to 127.0.0.1 here";
+  NodeProcess node({});
+  ClientConfig config = TestClient::config(name + ":" + std::to_string(node.control_port()));
+  config.data_path = DataPath::tcp;
+  TestClient client(config);
+  EXPECT_EQ(client.sdk().nodes().at(0).endpoint, config.endpoints[0]);
+  ASSERT_EQ(client.put("by name", 100'000, Durability::memory), StatusCode::kOk);
+  EXPECT_EQ(client.fetch("by name", 100'000), StatusCode::kOk);
 }
 
 TEST(DataPathTest, TcpWhereTheNodeOffersNothingElse) {

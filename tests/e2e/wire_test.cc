@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <thread>
 
 #include "base/limits.h"
 #include "proto/data.pb.h"
@@ -49,6 +50,31 @@ TEST(WireTest, SmallSectionsTravelTogetherInOrder) {
   EXPECT_EQ(reply.outcome().code(), 0);
   EXPECT_EQ(reply.frames(), frames);
   EXPECT_LE(frames, 10u) << "of at most 128 KiB, the first ones smaller";
+}
+
+TEST(WireTest, AFetchThatIsCutShortCountsTheFramesThatLeft) {
+  constexpr uint64_t kBytes = 64 * kMiB;  // more than sockets hold
+  NodeProcess node({});
+  TestClient honest(node.endpoint(), kBytes);
+  ASSERT_EQ(honest.put("long", kBytes, Durability::memory), StatusCode::kOk);
+  ASSERT_EQ(honest.put("short", 1000, Durability::memory), StatusCode::kOk);
+  RawClient client(node.endpoint(), node.data_port());
+  client.send(MessageKind::fetch_request, 1, fetch_of(client, honest.key("long"), kBytes));
+  // Nobody reads the data, so frames wait in the node: it cannot be through.
+  ASSERT_FALSE(client.messages().receive(200));
+  client.send(MessageKind::cancel_request, 1, proto::CancelRequest());
+  proto::FetchReply reply;
+  std::thread other([&] {
+    EXPECT_TRUE(client.receive(MessageKind::fetch_reply, &reply));
+    client.send(MessageKind::fetch_request, 2, fetch_of(client, honest.key("short"), 1000));
+  });
+  uint64_t frames = 0;  // before that of the second fetch
+  auto frame = client.data().receive();
+  for (; frame && frame->header.tag == 1; frame = client.data().receive()) ++frames;
+  other.join();
+  EXPECT_TRUE(frame && frame->header.tag == 2);
+  EXPECT_EQ(reply.outcome().code(), static_cast<int>(StatusCode::kCancelled));
+  EXPECT_EQ(reply.frames(), frames);
 }
 }  // namespace
 }  // namespace terrace::e2e
