@@ -36,7 +36,11 @@ Status ChunkStore::Core::open_media(const SlabKeeping& keeping) {
   rows = std::make_unique<RowQueue>(metadata, loop, &calls);
   persister = std::make_unique<Persister>(*this);
   TERRACE_RETURN_IF_ERROR(Recovery(*this).run());
-  if (keeping.keeper != nullptr) TERRACE_RETURN_IF_ERROR(TakeBack(*this, keeping).run());
+  if (keeping.keeper != nullptr) {
+    TERRACE_RETURN_IF_ERROR(TakeBack(*this, keeping).run());
+  } else {  // a keeper that does not answer today may do so tomorrow
+    TERRACE_RETURN_IF_ERROR(metadata->set_kept_after(generation_));
+  }
   nvme->expect_memory(staging->whole());
   return ok_status();
 }

@@ -15,6 +15,7 @@ namespace terrace {
 namespace {
 
 constexpr std::string_view kGenerationsKey = "generations";
+constexpr std::string_view kKeptAfterKey = "kept_after";
 constexpr std::string_view kNamespacePrefix = "ns/";
 constexpr size_t kBatchMax = 4096;  // operations in one commit
 constexpr std::chrono::milliseconds kMailboxRetry{1};
@@ -254,24 +255,38 @@ StatusOr<std::vector<NamespaceRow>> MetadataStore::namespaces() {
   return out;
 }
 
+StatusOr<uint64_t> MetadataStore::number(std::string_view key) const {
+  std::string value;
+  const Status read = core_->db().get(MetadataDb::Family::meta, key, &value);
+  if (read.code() == StatusCode::kNotFound) return uint64_t{0};
+  TERRACE_RETURN_IF_ERROR(read);
+  ByteReader in(value);
+  const uint64_t number = in.u64();
+  if (!in.ok() || in.left() != 0) return error(StatusCode::kDataLoss, std::string(key));
+  return number;
+}
+
+Status MetadataStore::set_number(std::string_view key, uint64_t number) {
+  ByteWriter out;
+  out.u64(number);
+  const std::string bytes = out.take();
+  const MetadataDb::Change change{MetadataDb::Family::meta, key, bytes, false};
+  return core_->db().write({&change, 1}, core_->sync());
+}
+
 StatusOr<uint64_t> MetadataStore::reserve_generations(uint64_t count) {
   const std::lock_guard lock(core_->generations_mutex());
-  uint64_t highest = 0;
-  std::string value;
-  const Status read = core_->db().get(MetadataDb::Family::meta, kGenerationsKey, &value);
-  if (read.ok()) {
-    ByteReader in(value);
-    highest = in.u64();
-    if (!in.ok() || in.left() != 0) return error(StatusCode::kDataLoss, "generation counter");
-  } else if (read.code() != StatusCode::kNotFound) {
-    return read;
-  }
-  ByteWriter next;
-  next.u64(highest + count);
-  const std::string bytes = next.take();
-  const MetadataDb::Change change{MetadataDb::Family::meta, kGenerationsKey, bytes, false};
-  TERRACE_RETURN_IF_ERROR(core_->db().write({&change, 1}, core_->sync()));
+  TERRACE_ASSIGN_OR_RETURN(const uint64_t highest, number(kGenerationsKey));
+  TERRACE_RETURN_IF_ERROR(set_number(kGenerationsKey, highest + count));
   return highest;
+}
+
+StatusOr<uint64_t> MetadataStore::kept_after() const {
+  return number(kKeptAfterKey);
+}
+
+Status MetadataStore::set_kept_after(uint64_t generation) {
+  return set_number(kKeptAfterKey, generation);
 }
 
 Status MetadataStore::put(const MetadataRow& row, bool durable, Op* op) {

@@ -88,6 +88,11 @@ class MetadataStore {
   /// Highest generation ever reserved; generations above it are fresh. Reserves `count` more: the
   /// caller may use result + 1 .. result + count. Durable on return; any thread.
   StatusOr<uint64_t> reserve_generations(uint64_t count);
+  /// What a run erases that takes no kept memory back is still in that memory. So it says that
+  /// objects up to `generation` are not to be taken from there any more; 0: nobody has said so.
+  /// Durable on return; before anything else is started.
+  StatusOr<uint64_t> kept_after() const;
+  Status set_kept_after(uint64_t generation);
 
   /// From the loop's thread. `op` is done on the loop when the row is in the store, and durable
   /// when `durable`. kResourceExhausted: the queue is full.
@@ -105,6 +110,8 @@ class MetadataStore {
   explicit MetadataStore(MetadataStore&& other) noexcept;
 
  private:
+  StatusOr<uint64_t> number(std::string_view key) const;
+  Status set_number(std::string_view key, uint64_t number);
   class Core;
   explicit MetadataStore(std::unique_ptr<Core> core);
   std::unique_ptr<Core> core_;

@@ -21,7 +21,8 @@ enum class NotTaken : uint8_t {
   empty,     // a slab: it was somebody's and holds nothing any more
   extents,   // an object: its extents lead nowhere, or are another's too
   header,    // an object: its header is damaged or not what the directory says
-  stale,     // an object: the durable index knows a younger one, or another one
+  stale,     // an object: the durable index knows a younger one, or another one, or a run between
+             // did not take it back
   limit,     // an object: objects_max reached
 };
 inline constexpr size_t kNotTakenReasons = 11;

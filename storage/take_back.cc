@@ -19,6 +19,7 @@ void TakeBack::refuse(NotTaken why, uint64_t objects) {
 
 Status TakeBack::run() {
   const Nanos begin = core_.loop->now();
+  TERRACE_ASSIGN_OR_RETURN(after_, core_.metadata->kept_after());
   const SlabDirectories directories = core_.arena->kept_directories();
   slab_blocks_ = directories.slab_blocks;
   mixed_.assign(directories.slabs.size(), false);
@@ -115,6 +116,7 @@ std::optional<NotTaken> TakeBack::refusal(const Found& found, uint32_t* entry) c
   const bool mixed = std::any_of(found.extents.begin(), found.extents.end(),
                                  [&](const Extent& e) { return mixed_[e.block / slab_blocks_]; });
   if (mixed) return NotTaken::tenant;
+  if (facts.generation <= after_) return NotTaken::stale;
   *entry = core_.index.find(facts.ns, facts.key);
   if (*entry == kNoEntry) {
     if (core_.index.count() >= core_.config.objects_max) return NotTaken::limit;

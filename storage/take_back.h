@@ -42,6 +42,7 @@ class TakeBack {
   std::unordered_map<uint32_t, DomainId> domains_;  // by namespace
   uint64_t slab_blocks_ = 0;
   std::vector<Found> found_;
+  uint64_t after_ = 0;       // as MetadataStore::kept_after
   std::vector<bool> mixed_;  // by slab: it cannot be anybody's
 };
 }  // namespace terrace

@@ -82,6 +82,25 @@ TEST_F(WarmRestartTest, a_clean_end_leaves_both_copies) {
   EXPECT_EQ(world_.store->usage(NamespaceId{1}).objects, 1u);
 }
 
+TEST_F(WarmRestartTest, a_run_without_the_keeper_leaves_nothing_to_take_back) {
+  start();
+  for (uint64_t n = 1; n <= 3; ++n) put(n, Durability::nvme);
+  world_.crash();
+  auto keeper = std::exchange(world_.keeper, nullptr);  // it does not answer
+  ASSERT_TRUE(world_.start().ok());
+  EXPECT_TRUE(get(2).ok());
+  EXPECT_TRUE(world_.driver->erase(TestObject(1)).ok());
+  world_.stop();
+  world_.keeper = std::move(keeper);
+  start();
+  EXPECT_FALSE(world_.store->find(NamespaceId{1}, TestObject(1).key)) << "it was erased";
+  EXPECT_TRUE(get(2).ok());
+  EXPECT_EQ(world_.store->metrics().warm_objects.get(), 0u);
+  put(4);
+  killed();
+  EXPECT_TRUE(get(4).ok()) << "from here on memory is kept again";
+}
+
 TEST_F(WarmRestartTest, what_was_erased_stays_away_also_when_somebody_still_reads_it) {
   start();
   for (uint64_t n = 1; n <= 3; ++n) put(n);
