@@ -121,7 +121,7 @@ struct PutSpec {
   std::string user_meta;
   std::vector<SectionSpec> sections;
   Durability durability = Durability::memory;
-  uint64_t namespace_bytes_max = 0;  // quota of the namespace in logical bytes; 0: none
+  uint64_t namespace_bytes_max = 0;  // quota of the namespace, as Usage::bytes; 0: none
   WorthHint worth;                   // of a duplicate: ignored, as the next
   Retention retention;
   uint64_t pinned_bytes_max = ~uint64_t{0};  // quota of the namespace, when it is to be pinned
@@ -224,9 +224,9 @@ class ChunkStore {
   /// A bounded step, well under a millisecond; true when the scan is over. Objects that come or go
   /// meanwhile may be in it or not.
   bool list_step(ListScan* scan) const;
-  /// Logical bytes and objects visible in a namespace.
+  /// What is visible in a namespace.
   struct Usage {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0;  // stored, with headers and padding
     uint64_t objects = 0;
   };
   Usage usage(NamespaceId ns) const;

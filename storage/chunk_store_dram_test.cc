@@ -142,9 +142,10 @@ TEST_F(DramStoreTest, refusals_name_the_limit_and_count_once) {
             StatusCode::kInvalidArgument);
   EXPECT_EQ(m.puts_refused_invalid.get(), 1u);
 
-  driver_->quota = 1000;
-  EXPECT_EQ(driver_->put(TestObject(1, {1001}), Durability::memory).code(),
-            StatusCode::kResourceExhausted);
+  driver_->quota = 3 * 4096;  // each with its header
+  EXPECT_EQ(driver_->put(TestObject(1, {4096, 1, 1}), Durability::memory).code(),
+            StatusCode::kResourceExhausted)
+      << "a section of one byte takes a sector";
   EXPECT_EQ(m.puts_refused_quota.get(), 1u);
   EXPECT_TRUE(driver_->put(TestObject(2, {600}), Durability::memory).ok());
   EXPECT_EQ(driver_->put(TestObject(3, {600}), Durability::memory).code(),

@@ -93,7 +93,7 @@ uint32_t ChunkStore::Core::publish(const ObjectFacts& facts) {
   entry.sections = static_cast<uint16_t>(facts.sections);
   entry.worth = facts.worth;
   Usage& used = usage[static_cast<uint32_t>(facts.ns)];
-  used.bytes += facts.logical_bytes;
+  used.bytes += facts.stored_bytes;
   used.objects += 1;
   ObjectWorth worth;
   worth.name = ChunkKeyHash()(facts.key) ^ static_cast<uint64_t>(facts.ns);
@@ -262,7 +262,7 @@ void ChunkStore::Core::doom(uint32_t id, bool withhold, Then gone) {
   // must not find it.
   if (entry.resident != kNoEntry) residents_[entry.resident]->uncommit();
   Usage& used = usage[static_cast<uint32_t>(entry.ns)];
-  used.bytes -= entry.logical_bytes;
+  used.bytes -= entry.stored_bytes();
   used.objects -= 1;
   if (hbm != nullptr) hbm->drop(id);
   policy->left(Tier::dram, id);

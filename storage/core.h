@@ -183,11 +183,11 @@ class ChunkStore::Core {
   StoreMetrics metrics;
   Departures departures;
   Index index;
-  uint64_t shared_bytes_max = 0;                   // config's, until it is changed
-  std::unordered_map<uint32_t, Usage> usage;       // by namespace: what is visible
-  std::unordered_map<uint32_t, uint64_t> putting;  // by namespace: logical bytes of running puts
-  uint64_t promoting_bytes = 0;                    // on their way into dram beneath readers
-  uint32_t highest_namespace = 0;                  // of the rows that recovery saw
+  uint64_t shared_bytes_max = 0;                       // config's, until it is changed
+  std::unordered_map<uint32_t, Usage> usage;           // by namespace: what is visible
+  std::unordered_map<uint32_t, uint64_t> putting;      // by namespace: stored bytes of running puts
+  uint64_t promoting_bytes = 0;                        // on their way into dram beneath readers
+  uint32_t highest_namespace = 0;                      // of the rows that recovery saw
   std::function<void(const ChunkKey&)> on_quarantine;  // may be empty, as the next two
   std::function<void(uint64_t loan)> on_device_recall;
   std::function<void(const ResizePass&)> on_resized;

@@ -63,11 +63,11 @@ Status Puts::check_quota(const Put& put) const {
   const uint64_t max = put.spec.namespace_bytes_max;
   if (max == 0) return ok_status();
   const auto ns = static_cast<uint32_t>(put.spec.ns);
-  uint64_t bytes = put.logical_bytes;
+  uint64_t bytes = put.stored_bytes;
   if (const auto it = core_.usage.find(ns); it != core_.usage.end()) bytes += it->second.bytes;
   if (const auto it = core_.putting.find(ns); it != core_.putting.end()) bytes += it->second;
   if (const uint32_t replaced = core_.find(put.spec.ns, put.spec.key); replaced != kNoEntry) {
-    bytes -= core_.index[replaced].logical_bytes;
+    bytes -= core_.index[replaced].stored_bytes();
   }
   if (bytes <= max) return ok_status();
   return error(StatusCode::kResourceExhausted,

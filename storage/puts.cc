@@ -110,7 +110,7 @@ Status Puts::take_space(Put& put) {
     core_.metrics.puts_refused_space.add();
     return no_room(put);
   }
-  core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.logical_bytes;
+  core_.putting[static_cast<uint32_t>(put.spec.ns)] += put.stored_bytes;
   if (put.spec.retention.pin) core_.retainer.reserve(put.spec.ns, put.logical_bytes);
   if (put.spec.durability == Durability::nvme) put.early = core_.persister->begin_early(put.space);
   return ok_status();
@@ -311,7 +311,7 @@ void Puts::forget(Put& put) {
   put.counted = false;
   if (put.space != nullptr) {
     const auto it = core_.putting.find(static_cast<uint32_t>(put.spec.ns));
-    if ((it->second -= put.logical_bytes) == 0) core_.putting.erase(it);
+    if ((it->second -= put.stored_bytes) == 0) core_.putting.erase(it);
     if (put.spec.retention.pin) core_.retainer.release(put.spec.ns, put.logical_bytes);
   }
   put.space.reset();
