@@ -115,7 +115,8 @@ Status Node::Core::start() {
   config.store.numa_node = numa_node_of(options.cpus);
   TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, machine_clock()));
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
-  namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
+  namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory,
+                                                config.namespaces_per_tenant_max);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
   TERRACE_RETURN_IF_ERROR(open_store());
   context.config = &config;
