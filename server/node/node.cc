@@ -12,6 +12,7 @@
 #include "server/node/node_devices.h"
 #include "server/node/open_accelerator.h"
 #include "server/node/router.h"
+#include "server/node/scan_turns.h"
 #include "server/node/shared_start.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
@@ -72,6 +73,7 @@ class Node::Core {
   std::unique_ptr<ViewBoard> board;
   std::unique_ptr<ChunkStore> store;
   std::unique_ptr<Pacer> pacer;
+  std::unique_ptr<ScanTurns> scans;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> tcp;
   std::unique_ptr<ViewTable> views;  // null without shared memory, like the next three
@@ -131,6 +133,8 @@ Status Node::Core::start() {
   }
   pacer = std::make_unique<Pacer>(loop.get(), std::move(pacing));
   context.pacer = pacer.get();
+  scans = std::make_unique<ScanTurns>(loop.get());
+  context.scans = scans.get();
   return open_ports();
 }
 
@@ -321,6 +325,7 @@ void Node::Core::shut_down() {
   if (views != nullptr) views->close();
   views.reset();
   router.reset();
+  scans.reset();
   pacer.reset();
   if (store != nullptr) {
     Step closed;
