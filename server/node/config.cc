@@ -69,6 +69,8 @@ std::vector<Option> shared_options(StoreConfig* s) {
 std::vector<Option> keep_options(NodeConfig* c) {
   StoreConfig* const s = &c->store;
   return {
+      number("namespaces-per-tenant-max", "that one tenant may make; the node has 65536",
+             &c->namespaces_per_tenant_max),
       number("namespace-bytes-max", "quota of each namespace; 0: none", &c->namespace_bytes_max),
       number("namespace-pinned-bytes-max",
              "of its pinned objects; 0: an eighth of the larger of dram and nvme",

@@ -53,7 +53,8 @@ struct NodeConfig {
   uint64_t fetch_window_bytes = uint64_t{8} << 20;  // per operation, between tier and wire
   uint64_t wire_window_bytes = uint64_t{16} << 20;  // of all operations, on their way at once
   uint64_t view_bytes_max = 0;                      // in view of clients; 0: a quarter of dram
-  uint64_t namespace_bytes_max = 0;                 // quota per namespace; 0: none
+  uint32_t namespaces_per_tenant_max = 1024;
+  uint64_t namespace_bytes_max = 0;         // quota per namespace; 0: none
   uint64_t namespace_pinned_bytes_max = 0;  // of pinned objects; 0: an eighth of the largest tier
   std::chrono::milliseconds view_hold_max{60'000};  // before a view may be revoked for another
   std::chrono::milliseconds view_grace{1'000};      // how long revoked bytes rest

@@ -56,6 +56,10 @@ Status NodeConfig::validate() const {
   }
   if (sessions_max == 0) return bad("sessions-max=0: at least 1");
   if (operations_in_flight_max == 0) return bad("operations-in-flight-max=0: at least 1");
+  if (namespaces_per_tenant_max == 0 || namespaces_per_tenant_max > kNamespacesMax) {
+    return bad("namespaces-per-tenant-max=" + std::to_string(namespaces_per_tenant_max) +
+               ": 1 to " + std::to_string(kNamespacesMax));
+  }
   if (fetch_window_bytes < kMiB || fetch_window_bytes > kGiB) {
     return bad("fetch-window-bytes=" + std::to_string(fetch_window_bytes) + ": 1MiB to 1GiB");
   }

@@ -1,8 +1,18 @@
 #include "server/node/list_op.h"
 
 #include "base/limits.h"
+#include "server/node/scan_turns.h"
 
 namespace terrace {
+
+ListOp::ListOp(NodeContext* context, Session* session, uint64_t tag)
+    : Operation(context, session, OpKind::list, Lane::load, tag), opened_(this) {
+  session->list_began();
+}
+
+ListOp::~ListOp() {
+  session_->list_ended();
+}
 
 StatusOr<std::unique_ptr<ListOp>> ListOp::create(NodeContext* context, Session* session,
                                                  uint64_t tag, const proto::ListRequest& request) {
@@ -18,6 +28,11 @@ StatusOr<std::unique_ptr<ListOp>> ListOp::create(NodeContext* context, Session* 
                                                    " objects: 1 to " +
                                                    std::to_string(kKeysPerRequestMax));
   }
+  if (session->lists() >= kPerSessionMax) {
+    return error(StatusCode::kResourceExhausted,
+                 std::to_string(session->lists()) + " lists of this session run; at most " +
+                     std::to_string(kPerSessionMax) + ": wait for one to end");
+  }
   auto op = std::unique_ptr<ListOp>(new ListOp(context, session, tag));
   op->ns_ = ns->id;
   op->scan_.ns = ns->id;
@@ -28,12 +43,16 @@ StatusOr<std::unique_ptr<ListOp>> ListOp::create(NodeContext* context, Session* 
 
 void ListOp::start() {
   arm_deadline(0);
-  scan();
+  wait_for_turn();
+}
+
+void ListOp::wait_for_turn() {
+  context_->scans->wait([this] { scan(); });
 }
 
 void ListOp::scan() {
   if (cancelled_ == StatusCode::kOk && !context_->store->list_step(&scan_)) {
-    return context_->loop->defer(&scanning_, ok_status());
+    return wait_for_turn();
   }
   body_.set_more(scan_.found.size() == scan_.limit);
   next();
@@ -64,7 +83,7 @@ void ListOp::scan_behind() {
   scan_.found.clear();
   scan_.next = 0;
   at_ = 0;
-  context_->loop->defer(&scanning_, ok_status());
+  wait_for_turn();
 }
 
 void ListOp::opened(bool ok) {

@@ -11,28 +11,24 @@ namespace terrace {
 
 class ListOp final : public Operation {
  public:
-  /// kInvalidArgument (cursor, limit), kPermissionDenied (namespace).
+  static constexpr uint32_t kPerSessionMax = 8;  // at once: each looks through the whole index
+  ~ListOp() override;
+  /// kInvalidArgument (cursor, limit), kPermissionDenied (namespace), kResourceExhausted
+  /// (kPerSessionMax).
   static StatusOr<std::unique_ptr<ListOp>> create(NodeContext* context, Session* session,
                                                   uint64_t tag, const proto::ListRequest& request);
   void start() override;
   void cancel(StatusCode why) override { cancelled_ = why; }
 
  private:
-  struct Scanning final : Op {
-    explicit Scanning(ListOp* o) : owner(o) {}
-    void done(Status) override { owner->scan(); }
-    ListOp* const owner;
-  };
   struct Opened final : Op {
     explicit Opened(ListOp* o) : owner(o) {}
     void done(Status result) override { owner->opened(result.ok()); }
     ListOp* const owner;
   };
-  ListOp(NodeContext* context, Session* session, uint64_t tag)
-      : Operation(context, session, OpKind::list, Lane::load, tag),
-        scanning_(this),
-        opened_(this) {}
-  /// Looks for the objects, a step per turn; then opens them one by one.
+  ListOp(NodeContext* context, Session* session, uint64_t tag);
+  /// Looks for the objects, a step whenever its turn comes; then opens them one by one.
+  void wait_for_turn();
   void scan();
   void next();
   void scan_behind();
@@ -42,7 +38,6 @@ class ListOp final : public Operation {
   ChunkStore::ListScan scan_;
   size_t at_ = 0;
   std::unique_ptr<ChunkReader> reader_;  // of scan_.found[at_]
-  Scanning scanning_;
   Opened opened_;
   proto::ListReply body_;
   StatusCode cancelled_ = StatusCode::kOk;

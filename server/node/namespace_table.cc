@@ -36,17 +36,36 @@ std::shared_ptr<const Namespace> make(NamespaceId id, DomainId domain, std::stri
 
 DomainId NamespaceTable::domain_of(const std::string& tenant) {
   const std::lock_guard lock(mutex_);
-  return domain_of_locked(tenant);
+  return tenant_locked(tenant).domain;
 }
 
 /// Numbers last as long as the process: nothing that is stored names one. Needs mutex_.
-DomainId NamespaceTable::domain_of_locked(const std::string& tenant) {
+NamespaceTable::Tenant& NamespaceTable::tenant_locked(const std::string& tenant) {
   const auto number = static_cast<uint32_t>(tenants_.size() + 1);
-  return tenants_.try_emplace(tenant, DomainId{number}).first->second;
+  return tenants_.try_emplace(tenant, Tenant{.domain = DomainId{number}}).first->second;
+}
+
+/// Whether the tenant may make one more. Needs mutex_.
+Status NamespaceTable::check_room_locked(const std::string& tenant) {
+  const uint32_t has = tenant_locked(tenant).namespaces;
+  if (has >= per_tenant_max_) {
+    return error(
+        StatusCode::kResourceExhausted,
+        "tenant \"" + tenant + "\" has " + std::to_string(has) +
+            " namespaces; at most namespaces-per-tenant-max = " + std::to_string(per_tenant_max_) +
+            ": open one of them again (one per model, not one per run), or raise it");
+  }
+  if (by_id_.size() >= kNamespacesMax) {
+    return error(StatusCode::kResourceExhausted,
+                 "node holds " + std::to_string(by_id_.size()) +
+                     " namespaces of all tenants, the limit: open one that is there");
+  }
+  return ok_status();
 }
 
 void NamespaceTable::insert(std::shared_ptr<const Namespace> ns) {
   next_ = std::max(next_, static_cast<uint32_t>(ns->id) + 1);
+  ++tenant_locked(ns->tenant).namespaces;
   by_name_[path_of(ns->tenant, ns->name)] = ns;
   by_id_[static_cast<uint32_t>(ns->id)] = std::move(ns);
 }
@@ -75,8 +94,8 @@ Status NamespaceTable::recover() {
       return error(fingerprint.status().code(), "namespace " + row.tenant + "/" + row.name + ": " +
                                                     fingerprint.status().message());
     }
-    insert(
-        make(row.id, domain_of_locked(row.tenant), row.tenant, row.name, *std::move(fingerprint)));
+    insert(make(row.id, tenant_locked(row.tenant).domain, row.tenant, row.name,
+                *std::move(fingerprint)));
   }
   return ok_status();
 }
@@ -103,10 +122,7 @@ StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::strin
   NamespaceId id{};
   {
     const std::lock_guard lock(mutex_);
-    if (by_id_.size() >= kNamespacesMax) {
-      return error(StatusCode::kResourceExhausted,
-                   "node holds " + std::to_string(by_id_.size()) + " namespaces, the limit");
-    }
+    TERRACE_RETURN_IF_ERROR(check_room_locked(tenant));
     id = NamespaceId{next_};
   }
   if (metadata_ != nullptr) {
@@ -115,7 +131,7 @@ StatusOr<std::shared_ptr<const Namespace>> NamespaceTable::open(const std::strin
   *created = true;
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const Namespace> ns =
-      make(id, domain_of_locked(tenant), tenant, name, fingerprint);
+      make(id, tenant_locked(tenant).domain, tenant, name, fingerprint);
   insert(ns);
   return ns;
 }

@@ -31,17 +31,18 @@ struct Namespace {
 class NamespaceTable {
  public:
   /// `metadata` may be null: then namespaces last as long as the process. `directory`: where their
-  /// copy for a lost index goes (storage/namespace_file.h); empty without `metadata`.
-  NamespaceTable(MetadataStore* metadata, std::string directory)
-      : metadata_(metadata), directory_(std::move(directory)) {}
+  /// copy for a lost index goes (storage/namespace_file.h); empty without `metadata`. A tenant
+  /// makes at most `per_tenant_max`, so that none takes the places of all.
+  NamespaceTable(MetadataStore* metadata, std::string directory, uint32_t per_tenant_max)
+      : metadata_(metadata), directory_(std::move(directory)), per_tenant_max_(per_tenant_max) {}
   /// Reads what an earlier run opened, from the index and from the copy. kDataLoss when a stored
   /// fingerprint does not parse.
   Status recover();
   /// Numbers up to this one were given to somebody once: no new namespace gets them.
   void never_reuse(uint32_t highest);
   /// Opens or creates; durable on return. kFailedPrecondition: it exists with another fingerprint
-  /// (the message names the field and both values). kInvalidArgument, kResourceExhausted
-  /// (kNamespacesMax).
+  /// (the message names the field and both values). kInvalidArgument, kResourceExhausted (the
+  /// tenant has as many as one may have, or the node kNamespacesMax).
   StatusOr<std::shared_ptr<const Namespace>> open(const std::string& tenant,
                                                   const std::string& name,
                                                   const Fingerprint& fingerprint, bool* created);
@@ -54,15 +55,22 @@ class NamespaceTable {
 
  private:
   void insert(std::shared_ptr<const Namespace> ns);
-  DomainId domain_of_locked(const std::string& tenant);
+  /// What all namespaces of a tenant have in common.
+  struct Tenant {
+    DomainId domain{};
+    uint32_t namespaces = 0;
+  };
+  Tenant& tenant_locked(const std::string& tenant);
+  Status check_room_locked(const std::string& tenant);
   Status make_durable(const NamespaceRow& row);
   MetadataStore* const metadata_;
   const std::string directory_;
+  const uint32_t per_tenant_max_;
   std::mutex making_;         // one is made at a time; held while that is written
   mutable std::mutex mutex_;  // never held while anything is written: the loop takes it too
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> by_id_;       // guarded by mutex_
   std::unordered_map<std::string, std::shared_ptr<const Namespace>> by_name_;  // the same
-  std::unordered_map<std::string, DomainId> tenants_;                          // the same
+  std::unordered_map<std::string, Tenant> tenants_;                            // the same
   uint32_t next_ = 1;                                                          // the same
 };
 }  // namespace terrace

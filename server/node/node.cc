@@ -12,6 +12,7 @@
 #include "server/node/node_devices.h"
 #include "server/node/open_accelerator.h"
 #include "server/node/router.h"
+#include "server/node/scan_turns.h"
 #include "server/node/shared_start.h"
 #include "server/node/slab_exporter.h"
 #include "server/node/view_table.h"
@@ -72,6 +73,7 @@ class Node::Core {
   std::unique_ptr<ViewBoard> board;
   std::unique_ptr<ChunkStore> store;
   std::unique_ptr<Pacer> pacer;
+  std::unique_ptr<ScanTurns> scans;
   std::unique_ptr<Router> router;
   std::unique_ptr<TcpTransport> tcp;
   std::unique_ptr<ViewTable> views;  // null without shared memory, like the next three
@@ -115,7 +117,8 @@ Status Node::Core::start() {
   config.store.numa_node = numa_node_of(options.cpus);
   TERRACE_ASSIGN_OR_RETURN(loop, Loop::create(options, machine_clock()));
   if (!config.store.data_directory.empty()) TERRACE_RETURN_IF_ERROR(open_media());
-  namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory);
+  namespaces = std::make_unique<NamespaceTable>(metadata.get(), config.store.data_directory,
+                                                config.namespaces_per_tenant_max);
   TERRACE_RETURN_IF_ERROR(namespaces->recover());
   TERRACE_RETURN_IF_ERROR(open_store());
   context.config = &config;
@@ -130,6 +133,8 @@ Status Node::Core::start() {
   }
   pacer = std::make_unique<Pacer>(loop.get(), std::move(pacing));
   context.pacer = pacer.get();
+  scans = std::make_unique<ScanTurns>(loop.get());
+  context.scans = scans.get();
   return open_ports();
 }
 
@@ -320,6 +325,7 @@ void Node::Core::shut_down() {
   if (views != nullptr) views->close();
   views.reset();
   router.reset();
+  scans.reset();
   pacer.reset();
   if (store != nullptr) {
     Step closed;

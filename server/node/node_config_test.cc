@@ -66,6 +66,9 @@ TEST(NodeConfigTest, mistakes_name_their_option) {
   EXPECT_NE(message("hbm_tenant = \"t\"\nhbm_bytes = 2097152\nshm = false").find("without shm"),
             std::string::npos);
   EXPECT_NE(message("hbm_bytes = 1048576").find("2 MiB"), std::string::npos);
+  EXPECT_NE(message("namespaces_per_tenant_max = 0").find("namespaces-per-tenant-max=0: 1 to"),
+            std::string::npos);
+  EXPECT_NE(message("namespaces_per_tenant_max = 65537").find("65536"), std::string::npos);
   EXPECT_NE(message("surprise = 1").find("surprise"), std::string::npos);
   EXPECT_NE(message("fetch_window_bytes = 1").find("fetch-window-bytes"), std::string::npos);
 }

@@ -27,6 +27,7 @@ namespace terrace {
 
 class DeviceLender;
 class RdmaTransport;
+class ScanTurns;
 class ShmTransport;
 class ViewTable;
 
@@ -39,6 +40,7 @@ struct NodeContext {
   NamespaceTable* namespaces = nullptr;
   NodeCounters* counters = nullptr;
   Pacer* pacer = nullptr;
+  ScanTurns* scans = nullptr;
   ShmTransport* shm = nullptr;  // null without shared memory, like the next two
   ViewTable* views = nullptr;
   DeviceLender* lender = nullptr;
@@ -128,6 +130,9 @@ class Session {
   uint32_t puts() const { return puts_; }
   void put_began() { ++puts_; }
   void put_ended() { --puts_; }
+  uint32_t lists() const { return lists_; }
+  void list_began() { ++lists_; }
+  void list_ended() { --lists_; }
 
  private:
   NodeContext* const context_;
@@ -143,7 +148,8 @@ class Session {
   std::unordered_map<uint32_t, std::shared_ptr<const Namespace>> namespaces_;
   std::unordered_map<uint64_t, std::unique_ptr<Operation>> operations_;
   DomainId domain_ = kNobody;
-  uint32_t puts_ = 0;  // of the operations
+  uint32_t puts_ = 0;   // of the operations
+  uint32_t lists_ = 0;  // the same
   std::function<void()> idle_;
 };
 }  // namespace terrace

@@ -13,6 +13,7 @@
 #include "proto/message_kind.h"
 #include "proto/tiers.grpc.pb.h"
 #include "server/node/call_service.h"
+#include "server/node/scan_turns.h"
 #include "server/node/tier_reports.h"
 #include "storage/clear_scan.h"
 #include "storage/tier_pass.h"
@@ -21,8 +22,9 @@ namespace terrace {
 namespace {
 
 constexpr Nanos kTellPeriod = milliseconds(100);
-constexpr Nanos kPatience = seconds(60);  // with moves and pins; the caller's deadline ends sooner
-constexpr int kWaitingMax = 8;            // of those calls at once: each has a thread
+constexpr Nanos kPatience = seconds(60);  // with the loop; the caller's deadline ends sooner
+constexpr int kWaitingMax = 8;            // moves and pins at once: each has a thread
+constexpr int kClearsMax = 4;             // at once: each has a thread, and scans the index
 
 StatusOr<Tier> tier_of(const std::string& text) {
   for (const Tier tier : {Tier::dram, Tier::nvme, Tier::shared}) {
@@ -42,6 +44,25 @@ void pause() {
   std::promise<void> never;
   (void)never.get_future().wait_for(kPause);
 }
+
+/// One of the calls of a kind that run at once.
+class Running {
+ public:
+  explicit Running(std::atomic<int>* calls) : calls_(calls), before_((*calls)++) {}
+  ~Running() { --*calls_; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  /// kResourceExhausted: `most` of them run already; `what` they do.
+  Status check(int most, const std::string& what) const {
+    if (before_ < most) return ok_status();
+    return error(StatusCode::kResourceExhausted, std::to_string(most) + " calls that " + what +
+                                                     " run on this node, the limit: try again");
+  }
+
+ private:
+  std::atomic<int>* const calls_;
+  const int before_;
+};
 
 /// Objects that a call names, of a namespace that is the caller's.
 struct Named {
@@ -132,16 +153,8 @@ class TierService final : public proto::TierAdmin::Service {
   Status each(const grpc::ServerContext& call, const Named& objects,
               std::function<void(size_t, LoopThen)> start, proto::ObjectsReply* reply) const {
     if (objects.keys.empty()) return error(StatusCode::kInvalidArgument, "no keys: name some");
-    struct Waiting {
-      std::atomic<int>& calls;
-      const int before = calls++;
-      ~Waiting() { --calls; }
-    } const waiting{waiting_};
-    if (waiting.before >= kWaitingMax) {
-      return error(StatusCode::kResourceExhausted, std::to_string(kWaitingMax) +
-                                                       " calls that pin or move run on this node, "
-                                                       "the limit: try again");
-    }
+    const Running running(&waiting_);
+    TERRACE_RETURN_IF_ERROR(running.check(kWaitingMax, "pin or move"));
     const auto wanted = [&call, this] { return !call.IsCancelled() && !context_->draining; };
     TERRACE_ASSIGN_OR_RETURN(
         const std::vector<Status> results,
@@ -182,6 +195,8 @@ class TierService final : public proto::TierAdmin::Service {
       TERRACE_ASSIGN_OR_RETURN(tier, tier_of(request.tier()));
     }
     TERRACE_ASSIGN_OR_RETURN(const Named objects, named(call, request.objects()));
+    const Running running(&clears_);
+    TERRACE_RETURN_IF_ERROR(running.check(kClearsMax, "clear"));
     const auto scan = std::make_shared<ClearScan>();
     scan->ns = objects.ns;
     scan->tier = tier;
@@ -209,6 +224,23 @@ class TierService final : public proto::TierAdmin::Service {
     return said[0];
   }
 
+  /// What `step` says on the loop, when its turn has come among all that scan the index.
+  template <class Progress>
+  StatusOr<Progress> in_turn(const grpc::ServerContext& call,
+                             const std::function<Progress()>& step) const {
+    const auto said = std::make_shared<Progress>();
+    const auto start = [context = context_, said, step](size_t, LoopThen then) {
+      context->scans->wait([said, step, then = std::move(then)] {
+        *said = step();
+        then(ok_status());
+      });
+    };
+    const auto wanted = [&call, this] { return !call.IsCancelled() && !context_->draining; };
+    const auto over = each_on_loop(context_->loop, 1, kPatience, wanted, start);
+    if (!over.ok()) return over.status();
+    return std::move(*said);
+  }
+
   /// Has the loop take `step` after step, and tells how far it is, until it is over or the caller
   /// is gone.
   template <class Progress>
@@ -216,13 +248,12 @@ class TierService final : public proto::TierAdmin::Service {
                const std::function<Progress()>& step) const {
     Nanos told{0};
     for (bool over = false; !over && !call.IsCancelled() && !context_->draining;) {
-      auto now = on_loop(context_->loop, step);
-      if (!now.ok()) return now.status();
-      over = now->over();
+      TERRACE_ASSIGN_OR_RETURN(Progress now, in_turn(call, step));
+      over = now.over();
       if (over || context_->loop->now() - told >= kTellPeriod) {
         told = context_->loop->now();
-        now->set_node_id(node_id_);
-        if (!writer->Write(*now)) break;
+        now.set_node_id(node_id_);
+        if (!writer->Write(now)) break;
       }
       if (!over) pause();
     }
@@ -340,7 +371,8 @@ class TierService final : public proto::TierAdmin::Service {
 
   NodeContext* const context_;
   const std::string node_id_;
-  mutable std::atomic<int> waiting_{0};
+  mutable std::atomic<int> waiting_{0};  // calls that pin or move
+  mutable std::atomic<int> clears_{0};
 };
 }  // namespace
 

@@ -6,8 +6,10 @@
 
 #include <fstream>
 #include <optional>
+#include <vector>
 
 #include "base/identity.h"
+#include "base/limits.h"
 #include "proto/tiers.grpc.pb.h"
 #include "tests/e2e/harness.h"
 
@@ -35,6 +37,9 @@ class AdminTest : public testing::Test {
         grpc::CreateChannel(node_->endpoint(), grpc::InsecureChannelCredentials()));
   }
   static std::string token_of(const std::string& tenant) { return "the token of " + tenant; }
+  static void name(grpc::ClientContext* context, const std::string& tenant) {
+    if (!tenant.empty()) context->AddMetadata("authorization", "Bearer " + token_of(tenant));
+  }
   TestClient client_of(const std::string& tenant) {
     ClientConfig config = TestClient::config(node_->endpoint());
     config.tenant = tenant;
@@ -81,11 +86,6 @@ class AdminTest : public testing::Test {
   ScratchDirectory scratch_;
   std::optional<NodeProcess> node_;
   std::unique_ptr<Stub> stub_;
-
- private:
-  static void name(grpc::ClientContext* context, const std::string& tenant) {
-    if (!tenant.empty()) context->AddMetadata("authorization", "Bearer " + token_of(tenant));
-  }
 };
 
 TEST_F(AdminTest, tiers_are_for_administrators) {
@@ -145,6 +145,42 @@ TEST_F(AdminTest, objects_are_for_their_tenant) {
   clear.mutable_objects()->set_name("test");
   EXPECT_EQ(ask(&Stub::Clear, "b", clear), grpc::StatusCode::OK);
   EXPECT_EQ(other.fetch("mine", kBytes), StatusCode::kNotFound);
+  EXPECT_EQ(owner.fetch("mine", kBytes), StatusCode::kOk);
+}
+
+TEST_F(AdminTest, a_node_has_a_few_clears_at_once) {
+  TestClient owner = client_of("a");
+  ASSERT_EQ(owner.put("mine", kBytes, Durability::nvme), StatusCode::kOk);
+  proto::ClearRequest clear;  // of keys that are not there: many steps, and nothing goes
+  clear.mutable_objects()->set_name("test");
+  std::string keys;
+  for (uint32_t i = 0; i < kKeysPerRequestMax; ++i) {
+    keys.append(reinterpret_cast<const char*>(&i), sizeof(i)).append(32 - sizeof(i), 'k');
+  }
+  clear.mutable_objects()->set_keys(keys);
+  struct Call {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<proto::ClearProgress>> reader;
+  };
+  std::vector<Call> calls(16);
+  for (Call& call : calls) {
+    name(&call.context, "a");
+    call.reader = stub_->Clear(&call.context, clear);
+  }
+  int refused = 0;
+  for (Call& call : calls) {
+    proto::ClearProgress progress;
+    while (call.reader->Read(&progress)) {
+    }
+    const grpc::Status over = call.reader->Finish();
+    if (over.ok()) continue;
+    EXPECT_EQ(over.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << over.error_message();
+    EXPECT_NE(over.error_message().find("4 calls that clear"), std::string::npos);
+    ++refused;
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, 16);
+  EXPECT_EQ(ask(&Stub::Clear, "a", clear), grpc::StatusCode::OK) << "the others are over";
   EXPECT_EQ(owner.fetch("mine", kBytes), StatusCode::kOk);
 }
 }  // namespace
