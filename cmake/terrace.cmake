@@ -22,7 +22,9 @@ function(terrace_test path)
   endif()
   add_executable(${name} ${path}.cc ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} terrace_warnings GTest::gtest_main)
-  if(TERRACE_SANITIZE)  # half the time to compile; what is tested is optimised all the same
+  # Half the time to compile. What is tested is optimised all the same, and so are simulations,
+  # which run long.
+  if(TERRACE_SANITIZE AND NOT "terrace::sim" IN_LIST ARG_DEPS)
     target_compile_options(${name} PRIVATE -O0)
   endif()
   if(NOT ARG_TIMEOUT_S)
