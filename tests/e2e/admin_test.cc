@@ -4,14 +4,11 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <fstream>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "base/identity.h"
-#include "base/limits.h"
 #include "proto/tiers.grpc.pb.h"
 #include "tests/e2e/harness.h"
 
@@ -147,42 +144,6 @@ TEST_F(AdminTest, objects_are_for_their_tenant) {
   clear.mutable_objects()->set_name("test");
   EXPECT_EQ(ask(&Stub::Clear, "b", clear), grpc::StatusCode::OK);
   EXPECT_EQ(other.fetch("mine", kBytes), StatusCode::kNotFound);
-  EXPECT_EQ(owner.fetch("mine", kBytes), StatusCode::kOk);
-}
-
-TEST_F(AdminTest, a_node_has_a_few_clears_at_once) {
-  TestClient owner = client_of("a");
-  ASSERT_EQ(owner.put("mine", kBytes, Durability::nvme), StatusCode::kOk);
-  proto::ClearRequest clear;  // of keys that are not there: many steps, and nothing goes
-  clear.mutable_objects()->set_name("test");
-  std::string keys;
-  for (uint32_t i = 0; i < kKeysPerRequestMax; ++i) {
-    keys.append(reinterpret_cast<const char*>(&i), sizeof(i)).append(32 - sizeof(i), 'k');
-  }
-  clear.mutable_objects()->set_keys(keys);
-  std::atomic<int> refused = 0, done = 0;
-  std::vector<std::thread> callers;
-  for (int i = 0; i < 8; ++i) {
-    callers.emplace_back([&] {
-      for (int round = 0; round < 200 && (refused == 0 || done == 0); ++round) {
-        grpc::ClientContext context;
-        name(&context, "a");
-        const auto reader = stub_->Clear(&context, clear);
-        proto::ClearProgress progress;
-        while (reader->Read(&progress)) {
-        }
-        const grpc::Status over = reader->Finish();
-        over.ok() ? ++done : ++refused;
-        if (over.ok()) continue;
-        EXPECT_EQ(over.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << over.error_message();
-        EXPECT_NE(over.error_message().find("4 calls that clear"), std::string::npos);
-      }
-    });
-  }
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_GT(refused, 0);
-  EXPECT_GT(done, 0);
-  EXPECT_EQ(ask(&Stub::Clear, "a", clear), grpc::StatusCode::OK) << "the others are over";
   EXPECT_EQ(owner.fetch("mine", kBytes), StatusCode::kOk);
 }
 }  // namespace
